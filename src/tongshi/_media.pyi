@@ -1,0 +1,167 @@
+"""The native media engine: moves bytes and decides nothing. Built from native/ (Rust, PyO3).
+
+No call here blocks longer than a hand-over to the engine's threads. Every stream is named by the caller. Hosts are
+numeric addresses. All state is inside one Engine; there are no globals.
+"""
+
+from typing import Literal, TypedDict, final
+
+Transport = Literal["udp", "tcp-passive", "tcp-active"]
+Container = Literal["flv", "fmp4"]
+
+SOURCE_DIGEST: str
+"""SM3-free digest (FNV/SHA-256 hex) of native/src at build time; tongshi refuses a stale build."""
+
+class StreamStats(TypedDict):
+    stream: str
+    transport: str
+    ssrc: int
+    video_codec: str  # "", "h264", "h265", "svac", "mpeg4"
+    audio_codec: str  # "", "g711a", "g711u", "aac", "g722.1"
+    width: int
+    height: int
+    packets: int
+    bytes: int
+    lost: int
+    reordered: int
+    duplicates: int
+    malformed: int
+    foreign_ssrc: int
+    frames: int
+    key_frames: int
+    viewers: int
+    relays: int
+    opened_ms: float  # engine clock: monotonic milliseconds since the engine started
+    first_packet_ms: float  # -1 until it happened
+    first_key_frame_ms: float  # -1 until it happened
+    last_packet_ms: float  # -1 until it happened
+    jitter_ms: float
+    gop_bytes: int
+
+class Event(TypedDict):
+    kind: str
+    """first_packet | first_key_frame | codec | connected | peer_closed | viewer_closed | relay_closed | error"""
+    stream: str
+    id: int  # viewer or relay id, 0 for the stream itself
+    at_ms: float
+    detail: str  # codec name, reason ("eof", "stalled", "reset", "refused", ...)
+
+class ViewerStats(TypedDict):
+    id: int
+    stream: str
+    container: str
+    bytes: int
+    frames: int
+    skipped: int  # frames left out because the viewer was slow
+    queued_bytes: int
+
+@final
+class Engine:
+    """One engine: its own threads, sockets and streams.
+
+    Args:
+        threads: packet threads, 1-16; streams are spread over them.
+        tick_ms: the gathering tick, 1-20 ms.
+        reorder_window: packets held back for reordering, 0-1024.
+        gop_bytes: cap of one stream's GOP cache.
+        viewer_queue_bytes: cap of one viewer's queue; past it the viewer skips to the next key frame.
+        max_streams, max_viewers: refusal beyond these (RuntimeError "limit").
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        tick_ms: int = 4,
+        reorder_window: int = 64,
+        gop_bytes: int = 8 << 20,
+        viewer_queue_bytes: int = 4 << 20,
+        max_streams: int = 4096,
+        max_viewers: int = 20000,
+    ) -> None: ...
+    def now_ms(self) -> float: ...
+    @property
+    def event_fd(self) -> int:
+        """An eventfd that becomes readable when ``poll_events`` has something."""
+    def poll_events(self, limit: int = 1024) -> list[Event]: ...
+    def open_ingest(
+        self, stream: str, transport: Transport, host: str, port: int = 0, ssrc: int | None = None
+    ) -> int:
+        """Bind and listen; returns the local port (even for UDP). For tcp-active it binds only; see connect_ingest.
+
+        ssrc None: the first one seen is taken (latched); otherwise packets of another SSRC are counted and dropped.
+        Raises OSError (bind), ValueError (argument), KeyError (stream exists), RuntimeError (limit).
+        """
+    def set_ssrc(self, stream: str, ssrc: int | None) -> None: ...
+    def connect_ingest(self, stream: str, host: str, port: int) -> None:
+        """tcp-active: connect to the sender (retries 3 times, 1 s apart, GB/T 28181 Annex D)."""
+    def close_stream(self, stream: str) -> StreamStats:
+        """Close ingest, relays and viewers; every socket is closed when it returns. KeyError if unknown."""
+    def add_relay(
+        self,
+        stream: str,
+        transport: Transport,
+        host: str,
+        port: int,
+        ssrc: int,
+        local_host: str = "0.0.0.0",
+        payload_type: int = 96,
+    ) -> tuple[int, int]:
+        """Relay the stream's PS/RTP to another platform with its SSRC; (relay id, local port).
+
+        tcp-passive listens on the returned port and ignores host/port; tcp-active connects from it.
+        """
+    def remove_relay(self, relay: int) -> None: ...
+    def attach(self, stream: str, container: Container, fd: int, head: bytes) -> int:
+        """Serve one viewer on a connected TCP socket. The engine owns ``fd`` from here (also on error it closes it).
+
+        head: bytes written first (the HTTP response header). Chunked transfer is not used; the answer ends by close.
+        Starts with the cached GOP. Returns the viewer id.
+        """
+    def detach(self, viewer: int) -> None: ...
+    def stats(self, stream: str) -> StreamStats: ...
+    def viewer_stats(self, viewer: int) -> ViewerStats: ...
+    def streams(self) -> list[str]: ...
+    def snapshot_gop(self, stream: str) -> bytes:
+        """The cached GOP as Annex B bytes, from its key frame; empty when there is none."""
+    def shutdown(self) -> None:
+        """Close everything and join the threads; idempotent."""
+
+@final
+class PsSender:
+    """A camera's or tool's sender: elementary frames in, PS (or nothing else) over RTP out, paced within a frame.
+
+    Args:
+        transport: udp, tcp-active (connects), tcp-passive (listens on local_port).
+        ssrc: RTP SSRC. video: "h264" | "h265". audio: "" | "g711a" | "g711u" | "aac".
+        rate_kbps: peak rate for spreading one frame's packets (4.3.6); 0 sends at once.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        local_host: str,
+        local_port: int,
+        ssrc: int,
+        video: str,
+        audio: str = "",
+        payload_type: int = 96,
+        rate_kbps: int = 0,
+        mtu: int = 1400,
+    ) -> None: ...
+    @property
+    def local_port(self) -> int: ...
+    def connect(self, host: str, port: int) -> None: ...
+    def send_video(self, annexb: bytes, pts_90k: int, key: bool) -> int:
+        """Send one access unit; returns packets sent (0 when not connected yet). BrokenPipeError when the peer left."""
+    def send_audio(self, payload: bytes, pts_90k: int) -> int: ...
+    def close(self) -> None: ...
+
+def ps_mux(frames: list[tuple[str, bytes, int, bool]], video: str, audio: str = "") -> bytes:
+    """Multiplex ("video"|"audio", payload, pts_90k, key) into one PS byte string, for tests and files."""
+
+def ps_demux(data: bytes) -> list[tuple[str, bytes, int, bool]]:
+    """Demultiplex PS bytes into (codec, payload, pts_90k, key); garbage is skipped, never an exception."""
+
+def bench_media(case: str, options: dict[str, float]) -> dict[str, float]:
+    """One measured round of one case of ``tongshi bench media``; see native/src/bench.rs for cases and figures."""
