@@ -1,0 +1,18 @@
+//! The native media engine: it moves bytes and decides nothing.
+//!
+//! Pure codecs (plain functions and state machines over byte slices, no I/O, no clock) stand in the first group;
+//! the second group owns sockets and threads. Arrows point from the second group to the first.
+
+// Codecs: no I/O, no clock, no threads.
+pub mod adts;
+pub mod flv;
+pub mod fmp4;
+pub mod frame;
+pub mod gop;
+pub mod nal;
+pub mod packetizer;
+pub mod ps_demux;
+pub mod ps_mux;
+pub mod reorder;
+pub mod rtp;
+pub mod tcp_framing;
