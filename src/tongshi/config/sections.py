@@ -1,0 +1,160 @@
+"""The sections of the configuration file, each with its keys, defaults and units.
+
+A secret is given as text, as ``env:NAME`` or as ``file:/path``; it prints as ``***``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from tongshi.errors import InvalidRequest
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Code20 = Annotated[str, Meta(pattern=r"^[0-9]{20}$")]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Unknown keys are refused: a misspelt key must not pass for a default. Secrets print as ``***``."""
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'***' if name.endswith('secret') and value else repr(value)}"
+            for name, value in msgspec.structs.asdict(self).items()
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def reveal(secret: str) -> str:
+    """A secret itself: as written, or read from ``env:NAME`` or ``file:/path``.
+
+    Raises:
+        InvalidRequest: the variable or the file is missing.
+    """
+    if secret.startswith("env:"):
+        value = os.environ.get(secret[4:])
+        if value is None:
+            raise InvalidRequest(f"环境变量 {secret[4:]} 未设置", field=secret[4:])
+        return value
+    if secret.startswith("file:"):
+        path = Path(secret[5:])
+        if not path.is_file():
+            raise InvalidRequest(f"密钥文件 {path} 不存在", field=str(path))
+        return path.read_text(encoding="utf-8").strip()
+    return secret
+
+
+class PlatformSection(_Section):
+    """Who this platform is."""
+
+    id: Code20
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    level: Literal["city", "district", "department"] = "district"
+
+
+class StorageSection(_Section):
+    """Where the record is kept."""
+
+    url: str = "sqlite:///var/tongshi.db"
+
+
+class HttpSection(_Section):
+    """REST and console. ``secure_cookie`` belongs on wherever TLS ends in front of us."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    secure_cookie: bool = False
+
+
+class SignallingSection(_Section):
+    """SIP. ``host`` is the numeric address peers reach us at; it is written into Contact and SDP."""
+
+    host: str = "127.0.0.1"
+    port: Port = 5060
+    keepalive_interval_s: Annotated[int, Meta(ge=1, le=3600)] = 60
+    keepalive_count: Annotated[int, Meta(ge=1, le=10)] = 3
+    registration_retry_s: Annotated[float, Meta(ge=0.5, le=3600)] = 60.0
+    registration_expires_s: Annotated[int, Meta(ge=60, le=604800)] = 86400
+    answer_timeout_s: Annotated[float, Meta(ge=1, le=60)] = 10.0
+
+
+class MediaSection(_Section):
+    """The media engine and the viewers' port (0 lets the system choose)."""
+
+    host: str = "127.0.0.1"
+    http_port: Port = 8081
+    threads: Annotated[int, Meta(ge=1, le=16)] = 1
+    first_packet_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
+    first_key_frame_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
+    linger_s: Annotated[float, Meta(ge=0, le=600)] = 10.0
+
+
+class ExchangeSection(_Section):
+    """Exchange of archives with neighbours: how often a quiet neighbour is looked at."""
+
+    interval_s: Annotated[float, Meta(ge=0.2, le=86400)] = 60.0
+    vanish_guard: Annotated[float, Meta(ge=0, le=1)] = 0.05
+
+
+class AccountSection(_Section):
+    """Who may register: one device, or every device whose id begins with ``prefix`` (a domain secret)."""
+
+    prefix: Annotated[str, Meta(pattern=r"^[0-9]{8,20}$")]
+    secret: str
+    username: str = ""
+
+
+class NeighbourSection(_Section):
+    """A platform we exchange with. Relation is seen from here: an ``upper`` is above us."""
+
+    id: Code20
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    relation: Literal["upper", "lower", "lateral"]
+    sip_host: str = ""
+    sip_port: Port = 0
+    sip_transport: Literal["udp", "tcp"] = "udp"
+    sip_username: str = ""
+    sip_secret: str = ""
+    rest_url: str = ""
+    rest_key: str = ""
+    rest_secret: str = ""
+    media_transport: Literal["udp", "tcp-passive", "tcp-active"] = "udp"
+
+
+class LogSection(_Section):
+    """Log level and form: ``json`` for machines, ``text`` for a terminal."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    form: Literal["json", "text"] = "json"
+
+
+class Config(_Section):
+    """The whole file."""
+
+    platform: PlatformSection
+    storage: StorageSection = StorageSection()
+    http: HttpSection = HttpSection()
+    signalling: SignallingSection = SignallingSection()
+    media: MediaSection = MediaSection()
+    exchange: ExchangeSection = ExchangeSection()
+    log: LogSection = LogSection()
+    accounts: tuple[AccountSection, ...] = ()
+    neighbours: tuple[NeighbourSection, ...] = ()
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        InvalidRequest: missing, not TOML, a wrong value or an unknown key; the message names file and key.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Config)
+    except FileNotFoundError as error:
+        raise InvalidRequest(f"找不到配置文件 {path}", field="config") from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"配置文件 {path} 有误：{error}", field="config") from error

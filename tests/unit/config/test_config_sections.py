@@ -1,0 +1,64 @@
+"""The configuration file: the example is complete, mistakes are named, secrets do not print."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tongshi.config.sections import AccountSection, Config, load, reveal
+from tongshi.errors import InvalidRequest
+
+EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
+
+
+def test_the_example_loads_and_names_every_key() -> None:
+    config = load(EXAMPLE)
+    text = EXAMPLE.read_text(encoding="utf-8")
+    for section in msgspec.structs.fields(Config):
+        value = getattr(config, section.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            for field in msgspec.structs.fields(part):
+                assert field.encode_name in text, f"{section.name}.{field.name}"
+
+
+def test_the_example_shows_the_defaults() -> None:
+    config = load(EXAMPLE)
+    for name in ("storage", "http", "signalling", "media", "exchange", "log"):
+        assert getattr(config, name) == type(getattr(config, name))()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "platform = 3",
+        '[platform]\nid = "310"\nname = "x"',
+        '[platform]\nid = "31000000002000000001"\nname = "x"\nnaem = "y"',
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidRequest, match=r"broken\.toml"):
+        load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="absent"):
+        load(tmp_path / "absent.toml")
+
+
+def test_secrets_do_not_print() -> None:
+    account = AccountSection(prefix="31010000", secret="Gb28181@2022")
+    assert "Gb28181" not in repr(account)
+    assert "***" in repr(account)
+
+
+def test_secrets_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "s").write_text("from-file\n", encoding="utf-8")
+    monkeypatch.setenv("TONGSHI_TEST_SECRET", "from-env")
+    assert reveal(f"file:{tmp_path / 's'}") == "from-file"
+    assert reveal("env:TONGSHI_TEST_SECRET") == "from-env"
+    assert reveal("plain") == "plain"
+    with pytest.raises(InvalidRequest):
+        reveal("env:TONGSHI_TEST_ABSENT")
