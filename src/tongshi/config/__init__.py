@@ -1,1 +1,1 @@
-"""Typed configuration: frozen, checked at start, unknown keys refused. ``config.example.toml`` is the reference."""
+"""Typed configuration: frozen, checked at start, unknown keys refused; see ``config.example.toml``."""

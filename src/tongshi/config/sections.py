@@ -48,7 +48,7 @@ def reveal(secret: str) -> str:
     return secret
 
 
-class PlatformSection(_Section):
+class PlatformSection(_Section, frozen=True):
     """Who this platform is."""
 
     id: Code20
@@ -56,13 +56,13 @@ class PlatformSection(_Section):
     level: Literal["city", "district", "department"] = "district"
 
 
-class StorageSection(_Section):
+class StorageSection(_Section, frozen=True):
     """Where the record is kept."""
 
     url: str = "sqlite:///var/tongshi.db"
 
 
-class HttpSection(_Section):
+class HttpSection(_Section, frozen=True):
     """REST and console. ``secure_cookie`` belongs on wherever TLS ends in front of us."""
 
     host: str = "127.0.0.1"
@@ -70,7 +70,7 @@ class HttpSection(_Section):
     secure_cookie: bool = False
 
 
-class SignallingSection(_Section):
+class SignallingSection(_Section, frozen=True):
     """SIP. ``host`` is the numeric address peers reach us at; it is written into Contact and SDP."""
 
     host: str = "127.0.0.1"
@@ -82,7 +82,7 @@ class SignallingSection(_Section):
     answer_timeout_s: Annotated[float, Meta(ge=1, le=60)] = 10.0
 
 
-class MediaSection(_Section):
+class MediaSection(_Section, frozen=True):
     """The media engine and the viewers' port (0 lets the system choose)."""
 
     host: str = "127.0.0.1"
@@ -93,14 +93,14 @@ class MediaSection(_Section):
     linger_s: Annotated[float, Meta(ge=0, le=600)] = 10.0
 
 
-class ExchangeSection(_Section):
+class ExchangeSection(_Section, frozen=True):
     """Exchange of archives with neighbours: how often a quiet neighbour is looked at."""
 
     interval_s: Annotated[float, Meta(ge=0.2, le=86400)] = 60.0
     vanish_guard: Annotated[float, Meta(ge=0, le=1)] = 0.05
 
 
-class AccountSection(_Section):
+class AccountSection(_Section, frozen=True):
     """Who may register: one device, or every device whose id begins with ``prefix`` (a domain secret)."""
 
     prefix: Annotated[str, Meta(pattern=r"^[0-9]{8,20}$")]
@@ -108,7 +108,7 @@ class AccountSection(_Section):
     username: str = ""
 
 
-class NeighbourSection(_Section):
+class NeighbourSection(_Section, frozen=True):
     """A platform we exchange with. Relation is seen from here: an ``upper`` is above us."""
 
     id: Code20
@@ -125,14 +125,14 @@ class NeighbourSection(_Section):
     media_transport: Literal["udp", "tcp-passive", "tcp-active"] = "udp"
 
 
-class LogSection(_Section):
+class LogSection(_Section, frozen=True):
     """Log level and form: ``json`` for machines, ``text`` for a terminal."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     form: Literal["json", "text"] = "json"
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """The whole file."""
 
     platform: PlatformSection
