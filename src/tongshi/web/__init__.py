@@ -1,0 +1,1 @@
+"""The web kit: one declarative table of operations, its ASGI application and its OpenAPI document."""

@@ -1,0 +1,189 @@
+"""The operation table: what an operation is, and the rules a table must keep before anything is served.
+
+Implements: DB31DSJ/Z 001-2024 6.4.3.2
+An operation says its name, method, path, types, permission, quota class, audit tag and, if a standard lists it,
+its row. Routes, checks and the OpenAPI document are read from the table and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from starlette.responses import Response
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+MAX_PUBLIC_BODY_BYTES = 64 * 1024
+
+_PARAMETER = re.compile(r"\{([A-Za-z]+)\}")
+_ROW = re.compile(r"E\.[1-4]-[1-9][0-9]?\Z")
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every request body and query: a field we do not know is refused by name."""
+
+
+class Nothing(Request, frozen=True):
+    """No body, no query, or an answer without data."""
+
+
+B = TypeVar("B", bound=msgspec.Struct)
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct, covariant=True)
+
+
+class Open(StrEnum):
+    """Instead of a permission: who may call an operation that guards nothing of its own."""
+
+    PUBLIC = "public"
+    SIGNED_IN = "signed-in"
+
+
+class Quota(Enum):
+    """Quota class: (calls a minute for one caller, burst)."""
+
+    PUBLIC = (60, 20)
+    QUERY = (1200, 200)
+    BULK = (120, 30)
+    VIDEO = (300, 60)
+    CONTROL = (1200, 100)
+    EXCHANGE = (1200, 200)
+    ADMIN = (300, 60)
+
+    @property
+    def per_minute(self) -> int:
+        return self.value[0]
+
+    @property
+    def burst(self) -> int:
+        return self.value[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[B, Q]):
+    """One admitted call.
+
+    ``caller`` is the subject that the gate recognised; this kit only passes it on (``sharing.http.subject_of`` types
+    it), and it is None on a public operation.
+    """
+
+    caller: object
+    body: B
+    query: Q
+    path: Mapping[str, str]
+    headers: Mapping[str, str]
+    request_id: str
+    client_host: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[R]):
+    """An answer that needs more than its data; cookies are rendered Set-Cookie values."""
+
+    data: R
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: Sequence[str] = ()
+
+
+Handler = Callable[[Call[B, Q]], Awaitable["R | Reply[R] | Response"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[B, Q, R]):
+    """One operation of the REST face.
+
+    Attributes:
+        name: our name, lowerCamel; the OpenAPI operationId.
+        method, path: path carries ``{parameters}`` in lowerCamel.
+        summary: the Chinese name, for a standard's operation exactly as the standard prints it.
+        permission: a member of the permission enum, or of ``Open``.
+        audit: the audit tag written for uses and refusals.
+        body, query, response: msgspec structures; ``Nothing`` where there is none.
+        row: ``"E.1-2"`` when DB31DSJ/Z 001-2024 Annex E lists it.
+        has_side_effect: a GET that changes state: ``no-store``, refused to cookies and prefetchers.
+        is_raw: the handler may answer a Starlette ``Response`` (NDJSON, files) instead of an envelope.
+        is_audited_within: the service writes the audit record in the transaction of its change, so that the
+            recorder writes refusals only.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    permission: StrEnum
+    quota: Quota
+    audit: StrEnum
+    body: type[B]
+    query: type[Q]
+    response: type[R]
+    handler: Handler[B, Q, R]
+    row: str | None = None
+    has_side_effect: bool = False
+    is_raw: bool = False
+    is_audited_within: bool = False
+    is_implemented: bool = True
+    max_body_bytes: int = MAX_BODY_BYTES
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the path parameters, in order."""
+        return tuple(_PARAMETER.findall(self.path))
+
+
+AnyOperation = Operation[Any, Any, Any]
+
+
+class BadTable(Exception):
+    """The table breaks a rule of its own: the application does not start."""
+
+
+def check_table(operations: Sequence[AnyOperation]) -> None:
+    """Refuse a table that would leave a route unguarded, unclear or doubled.
+
+    Raises:
+        BadTable: names every operation at fault and why.
+    """
+    faults = [fault for operation in operations for fault in _faults_of(operation)]
+    for what, key in (
+        ("name", lambda o: o.name),
+        ("row", lambda o: o.row),
+        ("route", lambda o: (o.method, _PARAMETER.sub("{}", o.path))),
+    ):
+        seen: dict[object, str] = {}
+        for operation in operations:
+            value = key(operation)
+            if value is not None and value in seen:
+                faults.append(f"{operation.name}: {what} {value} is already taken by {seen[value]}")
+            seen[value] = operation.name
+    if faults:
+        raise BadTable("; ".join(faults))
+
+
+def _faults_of(operation: AnyOperation) -> list[str]:
+    faults = []
+    if not isinstance(operation.permission, StrEnum):
+        faults.append("names no permission")
+    if not isinstance(operation.audit, StrEnum):
+        faults.append("names no audit tag")
+    if operation.method not in _METHODS:
+        faults.append(f"method {operation.method} is not served")
+    if not operation.path.startswith("/"):
+        faults.append("path does not start with /")
+    if operation.row is not None and not _ROW.match(operation.row):
+        faults.append(f"row {operation.row} is not a row of Annex E")
+    if operation.method == "GET" and operation.body is not Nothing:
+        faults.append("a GET takes no body")
+    faults += [
+        f"{part.__name__} lets unknown fields through"
+        for part in (operation.body, operation.query)
+        if not part.__struct_config__.forbid_unknown_fields
+    ]
+    return [f"{operation.name}: {fault}" for fault in faults]

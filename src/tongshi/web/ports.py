@@ -1,0 +1,91 @@
+"""What the web kit needs of others: a gate that knows callers and permissions, and a recorder of what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from tongshi.web.operations import AnyOperation
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request before its body was read."""
+
+    request_id: str
+    method: str
+    path: str
+    raw_query: str
+    headers: Mapping[str, str]
+    cookies: Mapping[str, str]
+    client_host: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BodyDigest:
+    """The digest that a signed head promises of the body; ``algorithm`` is a hashlib name."""
+
+    algorithm: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A recognised caller.
+
+    Attributes:
+        caller: the subject, opaque here.
+        key: what counters are kept by, for example ``user:7``.
+        is_cookie: came by a browser cookie, so that unsafe methods needed the CSRF header.
+        body_digest: to be compared with the body once it was read; None when nothing was promised.
+    """
+
+    caller: object
+    key: str
+    is_cookie: bool = False
+    body_digest: BodyDigest | None = None
+
+
+class Gate(Protocol):
+    """Who calls, and may they call this."""
+
+    async def authenticate(self, head: Head) -> Identity | None:
+        """Recognise the caller by the head; None without any credential.
+
+        Raises:
+            Unauthenticated: a credential was given and is wrong, late, or used before.
+            Forbidden: known, but not from this address or without the CSRF header.
+        """
+        ...
+
+    async def authorise(self, identity: Identity, permission: StrEnum, head: Head) -> None:
+        """Let a caller pass to an operation.
+
+        Raises:
+            Forbidden: the caller lacks the permission.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One finished request, for audit and for monitoring of the service (DB31DSJ/Z 001-2024 6.4.4)."""
+
+    operation: AnyOperation
+    head: Head
+    identity: Identity | None
+    status: int
+    code: int
+    message: str
+    rows: int
+    duration_s: float
+
+
+class Recorder(Protocol):
+    """Takes note of every attempt, refused ones too."""
+
+    async def record(self, attempt: Attempt) -> None: ...
