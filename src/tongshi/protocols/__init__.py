@@ -1,0 +1,1 @@
+"""Protocols without I/O: bytes and messages in, messages and bytes out."""

@@ -1,0 +1,1 @@
+"""What signalling knows of media: codec names and numbers, no packets."""
