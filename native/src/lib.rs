@@ -5,6 +5,8 @@
 
 // Codecs: no I/O, no clock, no threads.
 pub mod adts;
+pub mod demux;
+pub mod es;
 pub mod flv;
 pub mod fmp4;
 pub mod frame;
@@ -16,3 +18,4 @@ pub mod ps_mux;
 pub mod reorder;
 pub mod rtp;
 pub mod tcp_framing;
+pub mod timeline;
