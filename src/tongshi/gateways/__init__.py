@@ -1,0 +1,1 @@
+"""Sockets and engines around the protocols."""

@@ -1,0 +1,1 @@
+"""SIP sockets and the flows that run over them."""
