@@ -1,6 +1,6 @@
 """The family of errors. Each class carries its meaning in HTTP and in SIP; one renderer a protocol reads it.
 
-``code`` is the number in the REST envelope (``annex-e`` conventions, see docs/rest.md); the default of a class can be
+``code`` is the number in the REST envelope (docs/rest.md lists them); the default of a class can be
 narrowed by one instance, never widened to another HTTP status.
 """
 
@@ -63,6 +63,24 @@ class NotFound(TongshiError):
     """No such thing, or not yours to know."""
 
     http_status, sip_status, default_code = 404, 404, 40401
+
+
+class MethodNotAllowed(TongshiError):
+    """The path exists, the method does not."""
+
+    http_status, sip_status, default_code = 405, 405, 40501
+
+
+class PayloadTooLarge(TongshiError):
+    """The body is longer than the operation takes."""
+
+    http_status, sip_status, default_code = 413, 413, 41301
+
+
+class UnsupportedMediaType(TongshiError):
+    """The body is of a kind, or packed in a way, that we do not read."""
+
+    http_status, sip_status, default_code = 415, 415, 41501
 
 
 class Conflict(TongshiError):

@@ -1,8 +1,8 @@
 """The operation table: what an operation is, and the rules a table must keep before anything is served.
 
 Implements: DB31DSJ/Z 001-2024 6.4.3.2
-An operation says its name, method, path, types, permission, quota class, audit tag and, if a standard lists it,
-its row. Routes, checks and the OpenAPI document are read from the table and from nowhere else.
+An operation says its name, method, path, types, permission, quota class, audit tag and, if a standard lists
+it, its row. Routes, checks and the OpenAPI document are read from the table and from nowhere else.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ _ROW = re.compile(r"E\.[1-4]-[1-9][0-9]?\Z")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every request body and query: a field we do not know is refused by name."""
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Base of every request body and query: lowerCamel names; a field we do not know is refused by name."""
+
+
+class Answer(msgspec.Struct, frozen=True, rename="camel"):
+    """Base of every answer's data: lowerCamel names; a standard's own are spelled by ``field(name=...)``."""
 
 
 class Nothing(Request, frozen=True):
@@ -43,6 +47,12 @@ class Open(StrEnum):
 
     PUBLIC = "public"
     SIGNED_IN = "signed-in"
+
+
+class Unrecorded(StrEnum):
+    """Instead of an audit tag, for public operations that touch no resource (health, the API document)."""
+
+    NOTHING = "not-recorded"
 
 
 class Quota(Enum):
@@ -69,8 +79,8 @@ class Quota(Enum):
 class Call(Generic[B, Q]):
     """One admitted call.
 
-    ``caller`` is the subject that the gate recognised; this kit only passes it on (``sharing.http.subject_of`` types
-    it), and it is None on a public operation.
+    ``caller`` is the subject that the gate recognised, None on a public operation; this kit only passes it on
+    (``sharing.http.subject_of`` types it).
     """
 
     caller: object
@@ -173,6 +183,8 @@ def _faults_of(operation: AnyOperation) -> list[str]:
         faults.append("names no permission")
     if not isinstance(operation.audit, StrEnum):
         faults.append("names no audit tag")
+    if isinstance(operation.audit, Unrecorded) and operation.permission is not Open.PUBLIC:
+        faults.append("is guarded but not recorded")
     if operation.method not in _METHODS:
         faults.append(f"method {operation.method} is not served")
     if not operation.path.startswith("/"):

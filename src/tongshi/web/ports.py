@@ -1,4 +1,4 @@
-"""What the web kit needs of others: a gate that knows callers and permissions, and a recorder of what was done."""
+"""What the web kit needs of others: a gate that knows callers and permissions, and a recorder."""
 
 from __future__ import annotations
 

@@ -1,0 +1,150 @@
+"""Read what a stranger sent: bounded body and inflation, digest, typed JSON and query, named errors."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from tongshi.errors import InvalidRequest, PayloadTooLarge, Unauthenticated, UnsupportedMediaType
+from tongshi.web.ports import BodyDigest
+
+# A sender slower than this holds a connection for nothing (slow-loris).
+BODY_TIMEOUT_S = 30.0
+MAX_QUERY_FIELDS = 100
+
+_S = TypeVar("_S", bound=msgspec.Struct)
+# PostgreSQL stores no U+0000 in text; refused here, so that both databases answer alike.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_WHERE = re.compile(r" - at `\$(.*?)`\Z")
+_QUOTED = re.compile(r"`([^`]*)`")
+_LIST_MARK = re.compile(r"\Alist\b|\Atuple\b")
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """Take the body as it came, never more than ``limit_bytes`` and never longer than ``BODY_TIMEOUT_S``."""
+    too_large = PayloadTooLarge(f"请求体超过 {limit_bytes} 字节", details={"limitBytes": limit_bytes})
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit_bytes:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise too_large
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise InvalidRequest("请求体未在规定时间内传完") from error
+    except ClientDisconnect as error:
+        raise InvalidRequest("连接中断，请求体不完整") from error
+    return b"".join(chunks)
+
+
+def check_digest(body: bytes, promised: BodyDigest) -> None:
+    """Compare the body with the digest that was signed. Raises Unauthenticated 40102."""
+    if not hmac.compare_digest(hashlib.new(promised.algorithm, body).digest(), promised.value):
+        raise Unauthenticated("请求体与签名的摘要不符", code=40102)
+
+
+def unpack(body: bytes, headers: Mapping[str, str], limit_bytes: int) -> bytes:
+    """Undo ``Content-Encoding: gzip``, never growing past ``limit_bytes``."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        raise UnsupportedMediaType("只接受 gzip 压缩", details={"supported": ["identity", "gzip"]})
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        plain = inflater.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise InvalidRequest("请求体不是完整的 gzip 数据") from error
+    if len(plain) > limit_bytes:
+        raise PayloadTooLarge(f"解压后超过 {limit_bytes} 字节", details={"limitBytes": limit_bytes})
+    if not inflater.eof or inflater.unused_data:
+        raise InvalidRequest("请求体不是完整的 gzip 数据")
+    return plain
+
+
+def decode_body(body: bytes, content_type: str, shape: type[_S]) -> _S:
+    """Decode JSON into ``shape``; an empty body counts as ``{}``.
+
+    Raises:
+        InvalidRequest: names the field and the rule it breaks.
+    """
+    if body and content_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("请求体应为 application/json")
+    return decode(body or b"{}", shape)
+
+
+def decode(data: bytes | msgspec.Raw, shape: type[_S]) -> _S:
+    """Decode one JSON value, for a body or for one item of a list kept as ``msgspec.Raw``."""
+    if _NUL.search(data):
+        raise InvalidRequest("文本中不允许出现 U+0000 字符")
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.ValidationError as error:
+        raise _named(error) from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"不是合法的 JSON：{error}") from error
+    except RecursionError as error:
+        raise InvalidRequest("JSON 嵌套过深") from error
+
+
+def decode_query(raw_query: str, shape: type[_S]) -> _S:
+    """Decode a query string into ``shape``. Lists are comma-separated or repeated, the rest comes once."""
+    try:
+        pairs = parse_qsl(raw_query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError as error:
+        raise InvalidRequest("查询字符串无法解析") from error
+    lists = {f.encode_name for f in msgspec.structs.fields(shape) if _LIST_MARK.match(_type_name(f.type))}
+    values: dict[str, str | list[str]] = {}
+    for name, text in pairs:
+        if "\0" in text:
+            raise InvalidRequest("文本中不允许出现 U+0000 字符", field=name)
+        if name in lists:
+            known = values.setdefault(name, [])
+            assert isinstance(known, list)
+            known.extend(part for part in text.split(",") if part)
+        elif name in values:
+            raise InvalidRequest(f"参数 {name} 出现多次", field=name)
+        else:
+            values[name] = text
+    try:
+        return msgspec.convert(values, shape, strict=False)
+    except msgspec.ValidationError as error:
+        raise _named(error) from error
+
+
+def _type_name(kind: object) -> str:
+    return str(getattr(kind, "__name__", kind)) if isinstance(kind, type) else str(kind)
+
+
+def _named(error: msgspec.ValidationError) -> InvalidRequest:
+    """Turn msgspec's sentence into ours, with the path of the field."""
+    text = str(error)
+    where = _WHERE.search(text)
+    path = where.group(1).lstrip(".") if where else ""
+    rule = text[: where.start()] if where else text
+    quoted: Sequence[str] = _QUOTED.findall(rule)
+    if rule.startswith("Object missing required field"):
+        path = f"{path}.{quoted[0]}".lstrip(".")
+        return InvalidRequest(f"缺少必填项 {path}", field=path)
+    if rule.startswith("Object contains unknown field"):
+        path = f"{path}.{quoted[0]}".lstrip(".")
+        return InvalidRequest(f"不认识的字段 {path}", field=path)
+    if rule.startswith("Expected") and ", got" in rule and len(quoted) >= 2:
+        return InvalidRequest(
+            f"{path or '请求体'} 应为 {quoted[0]}，收到的是 {quoted[1]}", field=path or None
+        )
+    return InvalidRequest(f"{path or '请求体'} 不符合要求：{rule}", field=path or None)
