@@ -1,0 +1,75 @@
+// One way to the platform: JSON in the envelope {code,msg,data,requestId}, cookie session, CSRF header on unsafe methods.
+
+export interface Envelope<T> {
+  code: number
+  msg: string
+  data: T
+  requestId: string
+}
+
+/** A refusal or failure, with the platform's own words and number. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: number,
+    message: string,
+    readonly requestId: string,
+    readonly details: Record<string, unknown> = {},
+  ) {
+    super(message)
+  }
+}
+
+let csrfToken = ''
+let onExpired: () => void = () => {}
+
+export function useCsrfToken(token: string): void {
+  csrfToken = token
+}
+
+export function whenExpired(action: () => void): void {
+  onExpired = action
+}
+
+export async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  const headers: Record<string, string> = { Accept: 'application/json' }
+  if (body !== undefined) headers['Content-Type'] = 'application/json'
+  if (method !== 'GET' && csrfToken) headers['X-CSRF-Token'] = csrfToken
+  let response: Response
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: 'same-origin',
+      signal,
+    })
+  } catch (cause) {
+    if ((cause as Error).name === 'AbortError') throw cause
+    throw new ApiError(0, 0, 'network', '')
+  }
+  return unwrap<T>(response)
+}
+
+async function unwrap<T>(response: Response): Promise<T> {
+  const envelope = (await response.json().catch(() => null)) as Envelope<T> | null
+  if (envelope === null || typeof envelope.code !== 'number') {
+    throw new ApiError(response.status, 0, `HTTP ${response.status}`, '')
+  }
+  if (envelope.code !== 0) {
+    if (response.status === 401) onExpired()
+    const details = (envelope.data ?? {}) as Record<string, unknown>
+    throw new ApiError(response.status, envelope.code, envelope.msg, envelope.requestId, details)
+  }
+  return envelope.data
+}
+
+/** Query text without the empty parameters. */
+export function query(parameters: Record<string, string | number | boolean | undefined>): string {
+  const search = new URLSearchParams()
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== undefined && value !== '') search.set(name, String(value))
+  }
+  const text = search.toString()
+  return text ? `?${text}` : ''
+}
