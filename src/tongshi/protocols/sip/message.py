@@ -4,8 +4,8 @@ Implements: GB/T 28181-2022 4.3.2
 Implements: GB/T 28181-2022 6.10
 A message keeps the text of the wire one character a byte (latin-1): what came in goes out unchanged, whatever
 charset the peer meant. Text beyond latin-1 that we put in ourselves leaves as GB 18030.
-Content-Length is framing, not content: ``parse`` consumes it and ``encode`` writes the true one. A datagram's body is
-what the datagram holds, because devices count characters of another charset than they send (quirk 32).
+Content-Length is framing, not content: ``parse`` consumes it and ``encode`` writes the true one. A datagram's body
+is what the datagram holds, because devices count characters of another charset than they send (quirk 32).
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ REASONS = {
     480: "Temporarily Unavailable", 481: "Call/Transaction Does Not Exist", 482: "Loop Detected",
     483: "Too Many Hops", 486: "Busy Here", 487: "Request Terminated", 488: "Not Acceptable Here",
     489: "Bad Event", 491: "Request Pending", 500: "Server Internal Error", 501: "Not Implemented",
-    503: "Service Unavailable", 504: "Server Time-out", 505: "Version Not Supported", 513: "Message Too Large",
-    603: "Decline",
+    503: "Service Unavailable", 504: "Server Time-out", 505: "Version Not Supported",
+    513: "Message Too Large", 603: "Decline",
 }  # fmt: skip
 
 _COMPACT = {
@@ -59,8 +59,8 @@ _COMPACT = {
 }  # fmt: skip
 _USUAL = (
     *_COMPACT.values(), "CSeq", "Max-Forwards", "User-Agent", "Expires", "Allow", "Authorization", "Date",
-    "WWW-Authenticate", "X-GB-Ver", "Subscription-State", "Record-Route", "Route", "Require", "Server", "Accept",
-    "Min-Expires", "Note", "Monitor-User-Identity", "X-RoutePath", "X-PreferredPath",
+    "WWW-Authenticate", "X-GB-Ver", "Subscription-State", "Record-Route", "Route", "Require", "Server",
+    "Accept", "Min-Expires", "Note", "Monitor-User-Identity", "X-RoutePath", "X-PreferredPath",
 )  # fmt: skip
 # From a spelling on the wire to the key we compare by. Fixed at import, so hostile names cannot make it grow.
 _KEYS = {name: name.lower() for name in _USUAL} | {name.lower(): name.lower() for name in _USUAL}
