@@ -2,9 +2,9 @@
 
 Implements: GB/T 28181-2022 A.2.1.9
 
-`ITEM_FIELDS` stands in the order of the schema. The edition of 2016 kept BusinessGroupID inside Info and some devices
-put PTZType outside it, so that a reader looks a name up at both levels. The schema's Password has no attribute
-here: a device's password never leaves it through a catalogue and is dropped where it arrives.
+`ITEM_FIELDS` stands in the order of the schema. The edition of 2016 kept BusinessGroupID inside Info and some
+devices put PTZType outside it, so that a reader looks a name up at both levels. The schema's Password has no
+attribute here: a device's password never leaves it through a catalogue and is dropped where it arrives.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ FieldKind = Literal["text", "int", "float", "list", "enum"]
 class ItemField(NamedTuple):
     """One element of itemType.
 
-    ``kind`` says how the attribute is typed: "list" is text joined by "/", "enum" is DeviceStatus. ``device_only``
-    marks what a division, a group or an organisation does not carry (Annex J); ``mandatory`` what a device
-    carries even when it is empty.
+    ``kind`` says how the attribute is typed: "list" is text joined by "/", "enum" is DeviceStatus.
+    ``mandatory`` marks what a device carries even when it is empty; ``device_only`` what has a default and
+    yet is not part of the item of a division, a group or an organisation (Annex J).
     """
 
     wire: str
