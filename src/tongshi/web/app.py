@@ -200,7 +200,7 @@ class _Server:
             answer.headers.setdefault("X-Request-Id", progress.head.request_id)
             return answer
         reply: Reply[Any] = answer if isinstance(answer, Reply) else Reply(answer)
-        rows = getattr(reply.data, "list", None)
+        rows = getattr(reply.data, "rows", None)
         progress.rows = len(rows) if isinstance(rows, list | tuple) else 0
         response = envelope.success(
             reply.data,

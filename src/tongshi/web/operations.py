@@ -30,7 +30,22 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
 
 
 class Answer(msgspec.Struct, frozen=True, rename="camel"):
-    """Base of every answer's data: lowerCamel names; a standard's own are spelled by ``field(name=...)``."""
+    """Base of every answer's data: lowerCamel names; a standard's own are spelled by ``field(name=...)``.
+
+    What an answer lists stands in an attribute ``rows``, ``list`` on the wire (see ``Page``).
+    """
+
+
+T = TypeVar("T")
+
+
+class Page(Answer, Generic[T], frozen=True):
+    """One page of a list. ``total`` counts what the caller may see."""
+
+    rows: list[T] = msgspec.field(name="list")
+    total: int
+    page_no: int
+    page_size: int
 
 
 class Nothing(Request, frozen=True):

@@ -1,0 +1,89 @@
+"""Operations of the kit itself: health, the OpenAPI document, metrics."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from tongshi.errors import NotFound
+from tongshi.web import openapi
+from tongshi.web.operations import (
+    Answer,
+    AnyOperation,
+    Call,
+    Nothing,
+    Open,
+    Operation,
+    Quota,
+    Unrecorded,
+)
+
+_NoInput = Call[Nothing, Nothing]
+
+
+class Health(Answer, frozen=True):
+    """Alive, and able to answer."""
+
+    status: str
+
+
+def operations(
+    others: Sequence[AnyOperation], *, metrics: Callable[[], tuple[bytes, str]] | None = None
+) -> list[AnyOperation]:
+    """The kit's own operations beside ``others``, whose document it serves.
+
+    Args:
+        metrics: renders the metrics and their media type; None serves none.
+    """
+    table: list[AnyOperation] = []
+
+    async def health(call: _NoInput) -> Health:
+        return Health("ok")
+
+    async def describe(call: _NoInput) -> Response:
+        return Response(document[0], media_type="application/json")
+
+    async def measure(call: _NoInput) -> Response:
+        # Numbers of the installation are for its own machine's collector, not for the network.
+        if metrics is None or not _is_loopback(call.client_host):
+            raise NotFound("没有这个地址", code=40400)
+        body, media_type = metrics()
+        return Response(body, media_type=media_type)
+
+    table = [
+        _public("health", "/healthz", "存活检查", Health, health, is_raw=False),
+        _public("openapi", "/openapi.json", "接口说明", Nothing, describe, is_raw=True),
+        _public("metrics", "/metrics", "运行指标", Nothing, measure, is_raw=True),
+    ]
+    document = [msgspec.json.encode(openapi.document([*others, *table]))]
+    return table
+
+
+def _public(
+    name: str, path: str, summary: str, response: type[msgspec.Struct], handler: Any, *, is_raw: bool
+) -> AnyOperation:
+    return Operation(
+        name=name,
+        method="GET",
+        path=path,
+        summary=summary,
+        permission=Open.PUBLIC,
+        quota=Quota.QUERY,
+        audit=Unrecorded.NOTHING,
+        body=Nothing,
+        query=Nothing,
+        response=response,
+        handler=handler,
+        is_raw=is_raw,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
