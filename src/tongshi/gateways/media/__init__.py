@@ -1,0 +1,1 @@
+"""The driver of the native media engine and the viewers' listener."""

@@ -1,0 +1,290 @@
+"""The native engine behind the port that viewing names: commands off the loop, events on it.
+
+A command to the engine takes up to a tick of its threads. Commands therefore run on one worker thread, in order, so
+that a close that follows a cancelled open always finds what the open left. Events come over an eventfd that the loop
+reads; no thread of the engine ever calls Python.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+import structlog
+
+from tongshi.errors import LocalViolation, NotFound, Unavailable
+from tongshi.resources.viewing.model import Codec, Transport
+from tongshi.resources.viewing.ports import IngestFigures
+
+log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Closed = Callable[[str], None]
+
+MAX_EVENTS_A_READ = 1024
+_RELAY_REFUSED = "无法转发视频"
+
+
+class NativeEngine(Protocol):
+    """What is used of ``tongshi._media.Engine``; see its stub for the contract."""
+
+    @property
+    def event_fd(self) -> int: ...
+    def poll_events(self, limit: int = ...) -> list[Any]: ...
+    def now_ms(self) -> float: ...
+    def open_ingest(
+        self, stream: str, transport: Any, host: str, port: int = ..., ssrc: int | None = ...
+    ) -> int: ...
+    def set_ssrc(self, stream: str, ssrc: int | None) -> None: ...
+    def connect_ingest(self, stream: str, host: str, port: int) -> None: ...
+    def close_stream(self, stream: str) -> Any: ...
+    def add_relay(
+        self, stream: str, transport: Any, host: str, port: int, ssrc: int, local_host: str = ...
+    ) -> tuple[int, int]: ...
+    def remove_relay(self, relay: int) -> None: ...
+    def attach(self, stream: str, container: Any, fd: int, head: bytes) -> int: ...
+    def detach(self, viewer: int) -> None: ...
+    def stats(self, stream: str) -> Any: ...
+    def viewer_stats(self, viewer: int) -> Any: ...
+    def shutdown(self) -> None: ...
+
+
+class EngineIngest:
+    """One receiving end."""
+
+    def __init__(self, engine: AsyncEngine, stream: str, host: str, port: int) -> None:
+        self._engine = engine
+        self._stream = stream
+        self.host = host
+        self.port = port
+        self.first_packet = asyncio.Event()
+        self.first_key_frame = asyncio.Event()
+        self.ended = asyncio.Event()
+        self._is_open = True
+
+    async def expect(self, ssrc: int | None) -> None:
+        await self._engine.run(self._engine.native.set_ssrc, self._stream, ssrc)
+
+    async def connect(self, host: str, port: int) -> None:
+        await self._engine.run(self._engine.native.connect_ingest, self._stream, host, port)
+
+    async def figures(self) -> IngestFigures:
+        """What arrived so far; zeros when the stream is already closed."""
+        native = self._engine.native
+        try:
+            stats = await self._engine.run(native.stats, self._stream)
+        except NotFound:
+            return IngestFigures(0, 0, 0, 0, None, Codec())
+        last_ms = stats["last_packet_ms"]
+        silent_s = None if last_ms < 0 else max(0.0, (native.now_ms() - last_ms) / 1000)
+        codec = Codec(stats["video_codec"], stats["audio_codec"], stats["width"], stats["height"])
+        return IngestFigures(
+            stats["packets"], stats["malformed"], stats["foreign_ssrc"], stats["lost"], silent_s, codec
+        )
+
+    async def attach(self, container: str, fd: int, head: bytes, on_closed: Closed) -> int:
+        return await self._engine.attach(self._stream, container, fd, head, on_closed)
+
+    async def detach(self, viewer: int) -> int:
+        return await self._engine.detach(viewer)
+
+    async def relay(
+        self, transport: Transport, host: str, port: int, ssrc: int, on_closed: Closed
+    ) -> tuple[int, int]:
+        return await self._engine.relay(self._stream, self.host, transport, host, port, ssrc, on_closed)
+
+    async def drop_relay(self, relay: int) -> None:
+        await self._engine.drop_relay(relay)
+
+    async def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            await self._engine.close_stream(self._stream)
+
+    def take_event(self, kind: str) -> None:
+        """One event of the stream itself."""
+        if kind == "first_packet":
+            self.first_packet.set()
+        elif kind == "first_key_frame":
+            self.first_packet.set()
+            self.first_key_frame.set()
+        elif kind in ("peer_closed", "error"):
+            self.ended.set()
+
+
+class AsyncEngine:
+    """Owns the native engine, its worker thread and the dispatch of its events.
+
+    Args:
+        native: a ``tongshi._media.Engine``.
+        host: numeric address to bind to, which is also what SDP says.
+        first_port, last_port: range of local media ports, even ones are taken; 0 lets the system choose.
+    """
+
+    def __init__(self, native: NativeEngine, host: str, first_port: int = 0, last_port: int = 0) -> None:
+        self.native = native
+        self._host = host
+        self._ports = list(range(first_port + first_port % 2, last_port + 1, 2)) if first_port else []
+        self._next_port = 0
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="media-commands")
+        self._ingests: dict[str, EngineIngest] = {}
+        self._closed: dict[tuple[str, int], Closed] = {}
+        self._early: dict[tuple[str, int], str] = {}  # closed before its opener heard the number
+        self._pending = 0
+        self._is_started = False
+
+    def start(self) -> None:
+        """Begin to read events on the running loop."""
+        asyncio.get_running_loop().add_reader(self.native.event_fd, self._read_events)
+        self._is_started = True
+
+    async def stop(self) -> None:
+        """Close everything and join the engine's threads; idempotent."""
+        if not self._is_started:
+            return
+        self._is_started = False
+        asyncio.get_running_loop().remove_reader(self.native.event_fd)
+        await asyncio.get_running_loop().run_in_executor(self._worker, self.native.shutdown)
+        self._worker.shutdown()
+
+    async def run(self, command: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one command of the engine in order with the others.
+
+        Raises:
+            NotFound: no such stream, viewer or relay.
+            Unavailable: a socket could not be had, or the engine is full (50302).
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._worker, lambda: command(*args, **kwargs))
+        except KeyError as error:
+            raise NotFound("视频流不存在", code=40404) from error
+        except (OSError, RuntimeError) as error:
+            log.warning("media_command_failed", command=getattr(command, "__name__", "?"), error=str(error))
+            raise Unavailable("媒体资源不足", code=50302, retry_after_s=5) from error
+        except ValueError as error:
+            raise LocalViolation(f"engine refused its arguments: {error}") from error
+
+    async def open(self, stream: str, transport: Transport) -> EngineIngest:
+        ingest = self._ingests[stream] = EngineIngest(self, stream, self._host, 0)
+        opening = asyncio.ensure_future(self._bind(stream, transport))
+        try:
+            ingest.port = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(self.close_stream(stream))
+            raise
+        except BaseException:
+            self._ingests.pop(stream, None)
+            raise
+        return ingest
+
+    async def _bind(self, stream: str, transport: Transport) -> int:
+        if not self._ports:
+            return await self.run(self.native.open_ingest, stream, transport.value, self._host)
+        for _ in self._ports:
+            port = self._ports[self._next_port % len(self._ports)]
+            self._next_port += 1
+            try:
+                return await self.run(self.native.open_ingest, stream, transport.value, self._host, port)
+            except Unavailable as error:
+                if not isinstance(error.__cause__, OSError):
+                    raise
+        raise Unavailable("媒体端口已用完", code=50302, retry_after_s=5)
+
+    async def close_stream(self, stream: str) -> None:
+        """Close a stream with its relays and viewers; nothing happens when it is gone."""
+        ingest = self._ingests.pop(stream, None)
+        if ingest is not None:
+            ingest.ended.set()
+        try:
+            await self.run(self.native.close_stream, stream)
+        except NotFound:
+            pass
+
+    async def attach(self, stream: str, container: str, fd: int, head: bytes, on_closed: Closed) -> int:
+        """Hand a viewer's socket to the engine, which owns it from here on."""
+        if stream not in self._ingests:
+            os.close(fd)
+            raise NotFound("视频流不存在", code=40404)
+        return await self._watched(
+            "viewer", self.run(self.native.attach, stream, container, fd, head), on_closed
+        )
+
+    async def detach(self, viewer: int) -> int:
+        """End a viewer; how many bytes it got."""
+        self._closed.pop(("viewer", viewer), None)
+        try:
+            sent = cast(int, (await self.run(self.native.viewer_stats, viewer))["bytes"])
+            await self.run(self.native.detach, viewer)
+        except NotFound:
+            return 0
+        return sent
+
+    async def relay(
+        self,
+        stream: str,
+        local_host: str,
+        transport: Transport,
+        host: str,
+        port: int,
+        ssrc: int,
+        on_closed: Closed,
+    ) -> tuple[int, int]:
+        """Relay a stream; (relay id, local port)."""
+        local_port = 0
+
+        async def add() -> int:
+            nonlocal local_port
+            number, local_port = await self.run(
+                self.native.add_relay, stream, transport.value, host, port, ssrc, local_host
+            )
+            return number
+
+        number = await self._watched("relay", add(), on_closed)
+        return number, local_port
+
+    async def drop_relay(self, relay: int) -> None:
+        """End a relay; nothing happens when it is gone."""
+        self._closed.pop(("relay", relay), None)
+        try:
+            await self.run(self.native.remove_relay, relay)
+        except NotFound:
+            pass
+
+    async def _watched(self, kind: str, opening: Any, on_closed: Closed) -> int:
+        """Note whom to tell when the thing closes, also when it closed before its number reached us."""
+        self._pending += 1
+        try:
+            number = cast(int, await opening)
+        finally:
+            self._pending -= 1
+        reason = self._early.pop((kind, number), None)
+        if not self._pending:
+            self._early.clear()
+        if reason is None:
+            self._closed[(kind, number)] = on_closed
+        else:
+            asyncio.get_running_loop().call_soon(on_closed, reason)
+        return number
+
+    def _read_events(self) -> None:
+        for event in self.native.poll_events(MAX_EVENTS_A_READ):
+            kind, stream = event["kind"], event["stream"]
+            if kind in ("viewer_closed", "relay_closed"):
+                self._take_closed(kind.removesuffix("_closed"), event["id"], event["detail"])
+            elif stream in self._ingests:
+                if kind == "error":
+                    log.warning("media_stream_error", stream=stream, detail=event["detail"])
+                self._ingests[stream].take_event(kind)
+
+    def _take_closed(self, kind: str, number: int, reason: str) -> None:
+        on_closed = self._closed.pop((kind, number), None)
+        if on_closed is not None:
+            on_closed(reason)
+        elif self._pending:
+            self._early[(kind, number)] = reason

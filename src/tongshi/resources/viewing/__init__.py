@@ -1,0 +1,1 @@
+"""Live viewing: shared streams, sessions, tickets, PTZ."""

@@ -1,0 +1,190 @@
+"""What viewing is made of: streams, sessions, their timeline and why they end.
+
+Implements: DB31DSJ/Z 001-2024 Table E.2
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+from tongshi.errors import TongshiError
+from tongshi.ids import DeviceId
+
+
+class Transport(StrEnum):
+    """Who opens what for media, seen from us, the receiver. ``auto`` leaves it to the peer's profile."""
+
+    UDP = "udp"
+    TCP_PASSIVE = "tcp-passive"
+    TCP_ACTIVE = "tcp-active"
+    AUTO = "auto"
+
+
+class StreamType(IntEnum):
+    """Stream number of GB/T 28181-2022 ``a=streamnumber``."""
+
+    MAIN = 0
+    SUB = 1
+    THIRD = 2
+
+
+class Delivery(StrEnum):
+    """How a viewer is served; the value is the protocol's name in the REST face."""
+
+    HTTP_FLV = "http-flv"
+    HTTP_FMP4 = "http-fmp4"
+
+    @property
+    def container(self) -> str:
+        return "flv" if self is Delivery.HTTP_FLV else "fmp4"
+
+    @property
+    def suffix(self) -> str:
+        return "flv" if self is Delivery.HTTP_FLV else "mp4"
+
+
+class Step(StrEnum):
+    """The steps of one picture, in their order."""
+
+    REQUESTED = "requested"
+    AUTHORISED = "authorised"
+    INVITED = "invited"
+    ANSWERED = "answered"
+    FIRST_PACKET = "firstPacket"
+    FIRST_KEY_FRAME = "firstKeyFrame"
+    OPENED = "opened"
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    """Why a session or a stream is over."""
+
+    CLOSED = "closed"  # asked for by the viewer
+    VIEWER_LEFT = "viewerLeft"
+    EXPIRED = "expired"
+    DEVICE_ENDED = "deviceEnded"  # BYE or a closed media connection
+    DEVICE_OFFLINE = "deviceOffline"
+    MEDIA_LOST = "mediaLost"
+    REVOKED = "revoked"
+    FAILED = "failed"
+    SHUTDOWN = "shutdown"
+
+
+REASON_TEXT: dict[EndReason, str] = {
+    EndReason.CLOSED: "已主动关闭",
+    EndReason.VIEWER_LEFT: "观看端已离开",
+    EndReason.EXPIRED: "地址已过期",
+    EndReason.DEVICE_ENDED: "设备中止了视频",
+    EndReason.DEVICE_OFFLINE: "设备已离线",
+    EndReason.MEDIA_LOST: "视频流中断",
+    EndReason.REVOKED: "授权已收回",
+    EndReason.FAILED: "打开失败",
+    EndReason.SHUTDOWN: "平台停止服务",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamKey:
+    """One source is opened once, whoever watches (GB/T 28181-2022 Annex L)."""
+
+    device_id: DeviceId
+    stream_type: StreamType
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """What the engine found in the stream; empty names and zeros are unknown."""
+
+    video: str = ""
+    audio: str = ""
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One reached step, milliseconds after the session was requested."""
+
+    step: Step
+    at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why no picture came: number, words for a person, and the step that was being waited for."""
+
+    code: int
+    message: str
+    step: Step
+    details: dict[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: TongshiError, step: Step) -> Failure:
+        return cls(error.code, error.message, step, dict(error.details))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as it is told to people: everything but its ticket."""
+
+    session_id: str
+    stream_id: str
+    device_id: DeviceId
+    stream_type: StreamType
+    subject: str
+    client_host: str
+    purpose: str
+    requested_at: datetime
+    opens_until: datetime
+    reused: bool
+    marks: tuple[Mark, ...]
+    codec: Codec | None
+    failure: Failure | None
+    end_reason: EndReason | None
+    bytes_sent: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the person who asked gets: where to connect, and how the picture was reached."""
+
+    view: SessionView
+    urls: tuple[tuple[Delivery, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The answer to a close; a second close says ``closed`` False."""
+
+    closed: bool
+    remaining_viewers: int
+    duration_s: float
+    bytes_sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Waits of one opening and the life of what was opened, in seconds.
+
+    The three waits end in three different errors: 50401, 50402, 50403.
+    """
+
+    answer_s: float = 10.0
+    first_packet_s: float = 5.0
+    first_key_frame_s: float = 5.0
+    media_lost_s: float = 15.0  # GB/T 28181-2022 Annex K: detected by every platform on the path
+    linger_s: float = 10.0  # a stream without holders stays warm this long
+    sweep_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of everything viewing keeps."""
+
+    max_streams: int = 4096
+    max_sessions: int = 20_000
+    max_holders_of_stream: int = 5_000
+    kept_sessions: int = 2_000  # ended ones, for the timeline

@@ -1,0 +1,192 @@
+"""What viewing needs of others: signalling that reaches a camera, an engine that moves its media, the archive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tongshi.ids import DeviceId
+from tongshi.resources.viewing.model import Codec, StreamType, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a device is reached now. ``transport`` is never ``auto``."""
+
+    peer_id: str
+    transport: Transport
+    is_platform: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """Where we receive; the signalling side adds SSRC, Subject and the rest."""
+
+    device_id: DeviceId
+    stream_type: StreamType
+    transport: Transport
+    host: str
+    port: int
+    stream_id: str
+
+
+class LiveCall(Protocol):
+    """An answered call toward a device or a lower platform."""
+
+    ssrc: int | None
+    media_host: str
+    media_port: int
+    ended: asyncio.Event
+
+    async def end(self) -> None:
+        """Say BYE and give back what the call held. Idempotent, bounded, never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ControlReply:
+    """The SIP answer to a control command and how long it took (DB31DSJ/Z 001-2024 Table C.1 row 6)."""
+
+    delay_ms: float
+    sip_status: int
+
+
+class Signalling(Protocol):
+    """Toward the device, whichever level it is at."""
+
+    async def route(self, device_id: DeviceId) -> Route:
+        """Find the peer to ask.
+
+        Raises:
+            NotFound: nobody ever told us of this device.
+            Unavailable: known, and it or its platform is offline (50301).
+        """
+        ...
+
+    async def open_live(self, request: LiveRequest, timeout_s: float) -> LiveCall:
+        """Call the device.
+
+        Raises:
+            PeerTimeout: no final answer in time (50401).
+            PeerFailed: refused (50201, details ``sipStatus``).
+            Unavailable: offline, or no SSRC left.
+        """
+        ...
+
+    async def control(self, device_id: DeviceId, ptz_cmd: str, preset_name: str = "") -> ControlReply:
+        """Send one front-end instruction of 16 hex digits; same errors as ``open_live``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IngestFigures:
+    """What arrived so far; ``silent_s`` is the time since the last packet, None before the first."""
+
+    packets: int
+    malformed: int
+    foreign_ssrc: int
+    lost: int
+    silent_s: float | None
+    codec: Codec
+
+
+class Ingest(Protocol):
+    """One open receiving end inside the engine."""
+
+    host: str
+    port: int
+    first_packet: asyncio.Event
+    first_key_frame: asyncio.Event
+    ended: asyncio.Event  # the media connection closed, or the engine gave the stream up
+
+    async def expect(self, ssrc: int | None) -> None:
+        """Take only this SSRC from now on; None takes the first one seen."""
+        ...
+
+    async def connect(self, host: str, port: int) -> None:
+        """tcp-active: connect to the sender."""
+        ...
+
+    async def figures(self) -> IngestFigures: ...
+
+    async def attach(self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None]) -> int:
+        """Serve one viewer on a connected socket, which belongs to the engine from here on, also on error."""
+        ...
+
+    async def detach(self, viewer: int) -> int:
+        """End one viewer; bytes sent to it, 0 when it was gone already."""
+        ...
+
+    async def relay(
+        self, transport: Transport, host: str, port: int, ssrc: int, on_closed: Callable[[str], None]
+    ) -> tuple[int, int]:
+        """Relay to another platform; (relay id, local port)."""
+        ...
+
+    async def drop_relay(self, relay: int) -> None: ...
+
+    async def close(self) -> None:
+        """Close with its viewers and relays; idempotent."""
+        ...
+
+
+class MediaEngine(Protocol):
+    """Opens receiving ends."""
+
+    async def open(self, stream: str, transport: Transport) -> Ingest:
+        """Bind and listen.
+
+        Raises:
+            Unavailable: no port or no room (50302).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTarget:
+    """What control must know of a device's archive."""
+
+    is_controllable: bool | None
+
+
+class DeviceFacts(Protocol):
+    """The archive, as far as control asks it."""
+
+    async def control_target(self, device_id: DeviceId) -> ControlTarget: ...
+
+
+class Action(StrEnum):
+    """What a subject wants of a device here."""
+
+    VIEW = "view"
+    PTZ = "ptz"
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who asks: the subject as ``sharing`` knows it, its stable key, and where it sits.
+
+    ``client_host`` is the numeric address the picture's URL is bound to.
+    """
+
+    subject: object
+    key: str
+    name: str
+    client_host: str
+    request_id: str = ""
+
+
+class Guard(Protocol):
+    """The one access decision, written to the audit chain before it is returned."""
+
+    async def admit(self, viewer: Viewer, action: Action, device_id: DeviceId, purpose: str) -> str:
+        """Decide and record. Returns the number of the grant that allowed it, "" when the role did.
+
+        Raises:
+            NotFound: unknown or not permitted, which look the same (40401).
+            Forbidden: may see the device and still not do this.
+        """
+        ...

@@ -1,0 +1,294 @@
+"""Watching a camera: decide, open, hand out one address for one viewer, and end it for every reason there is.
+
+Implements: DB31DSJ/Z 001-2024 Table E.2
+Implements: GB/T 28181-2022 9.2
+The access decision is taken and recorded before any port is opened. A ticket opens one connection, from the address it
+was given to, until it expires. Every failure stays in the session's timeline with its number, its words and the step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from tongshi.clock import Clock
+from tongshi.errors import Forbidden, Gone, LimitExceeded, NotFound, TongshiError, Unauthenticated
+from tongshi.ids import DeviceId
+from tongshi.resources.viewing.model import (
+    Closing,
+    EndReason,
+    Failure,
+    Limits,
+    Opening,
+    SessionView,
+    Step,
+    StreamKey,
+    Timeouts,
+    Transport,
+)
+from tongshi.resources.viewing.ports import Action, Guard, MediaEngine, Signalling, Viewer
+from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
+from tongshi.resources.viewing.streams import Lease, Lost, StreamPool
+
+log = structlog.get_logger(__name__)
+
+_NO_SESSION = "没有这个会话"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A viewer's request that may be served now."""
+
+    session: Session
+    stream_id: str
+
+
+class Viewing:
+    """Sessions of viewers and relays on shared streams.
+
+    Args:
+        base_url: how viewers reach the media listener, without a final slash; read at each use, because its port
+            may be chosen by the system at start.
+    """
+
+    def __init__(
+        self,
+        *,
+        signalling: Signalling,
+        engine: MediaEngine,
+        guard: Guard,
+        clock: Clock,
+        base_url: Callable[[], str],
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._guard = guard
+        self._clock = clock
+        self._base_url = base_url
+        self._timeouts = timeouts or Timeouts()
+        self._limits = limits or Limits()
+        self._pool = StreamPool(signalling, engine, clock, self._timeouts, self._limits)
+        self._sessions = SessionLog(self._limits.max_sessions, self._limits.kept_sessions)
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def streams(self) -> StreamPool:
+        return self._pool
+
+    async def start(self) -> None:
+        """Begin to look for media that stopped."""
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def stop_all(self) -> None:
+        """End every session and stream, and wait until nothing is left."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        self.end_where(lambda _: True, EndReason.SHUTDOWN)
+        await self._pool.stop()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def watch(self, viewer: Viewer, wish: Wish) -> Opening:
+        """Open a device's live picture for one viewer.
+
+        Returns:
+            The session and one URL for each delivery asked for; all carry the same ticket, one may be opened.
+
+        Raises:
+            NotFound, Forbidden: the access decision. LimitExceeded: no room (42904).
+            PeerTimeout, PeerFailed, Unavailable: see ``Signalling`` and ``StreamPool``.
+        """
+        if self._sessions.is_full:
+            raise LimitExceeded("观看会话已满", code=42904, retry_after_s=10)
+        session = Session(viewer, wish, self._clock.now(), self._clock.at())
+        session.grant = await self._guard.admit(viewer, Action.VIEW, wish.device_id, wish.purpose)
+        session.marks[Step.AUTHORISED] = self._clock.now()
+        self._sessions.add(session)
+        try:
+            lease = session.lease = self._pool.take(session.key, wish.transport)
+            await self._pool.ready(lease, lambda reason, error: self._lost(session, reason, error))
+        except TongshiError as error:
+            self._fail(session, error)
+            raise
+        except BaseException:
+            self._end(session, EndReason.CLOSED)
+            raise
+        return self._opened(session)
+
+    async def stop(self, viewer: Viewer, session_id: str, *, may_close_any: bool = False) -> Closing:
+        """Close a session; the stream goes on for others. A second close answers ``closed`` False.
+
+        Raises:
+            NotFound: no such session, or another person's (40404).
+        """
+        session = self._own(viewer, session_id, may_close_any)
+        if session.end_reason is not None:
+            return self._closing(session, closed=False)
+        await self._take_figures(session)
+        self._end(session, EndReason.CLOSED)
+        return self._closing(session, closed=True)
+
+    async def stop_stream(self, viewer: Viewer, stream_id: str) -> Closing:
+        """Close the viewer's own sessions on a stream; the newest answers."""
+        own = [s for s in self._sessions.live() if s.stream_id == stream_id and s.viewer.key == viewer.key]
+        if not own:
+            raise NotFound(_NO_SESSION, code=40404)
+        return [await self.stop(viewer, session.session_id) for session in own][-1]
+
+    def session(self, viewer: Viewer, session_id: str, *, may_see_any: bool = False) -> SessionView:
+        """The timeline of a session, live or ended."""
+        session = self._own(viewer, session_id, may_see_any)
+        return session.view(self._clock.now())
+
+    def recent(self, viewer: Viewer, limit: int = 50, *, may_see_any: bool = False) -> list[SessionView]:
+        """The latest sessions, newest first: the viewer's own, or everybody's."""
+        now = self._clock.now()
+        sessions = self._sessions.recent(self._limits.kept_sessions + self._limits.max_sessions)
+        return [s.view(now) for s in sessions if may_see_any or s.viewer.key == viewer.key][:limit]
+
+    def admit(self, stream_id: str, ticket: str, client_host: str) -> Admission:
+        """Take a ticket: the one connection it is good for may now be served.
+
+        Raises:
+            Unauthenticated: no or an unknown ticket. Forbidden: given to another address (40302).
+            NotFound: a ticket of another stream (40404). Gone: used before, expired or ended (41001).
+        """
+        session = self._sessions.by_ticket(ticket)
+        if session is None:
+            raise Unauthenticated("播放凭据无效")
+        if session.viewer.client_host != client_host:
+            log.warning("ticket_from_elsewhere", session_id=session.session_id, client=client_host)
+            raise Forbidden("播放凭据不属于此地址", code=40302)
+        if session.is_taken or session.end_reason is not None or self._clock.at() > session.opens_until:
+            raise Gone("播放凭据已使用或已过期", code=41002)
+        if session.stream_id != stream_id:
+            raise NotFound("视频流不存在", code=40404)
+        session.is_taken = True
+        return Admission(session, stream_id)
+
+    async def serve(self, admission: Admission, container: str, fd: int, head: bytes) -> None:
+        """Hand an admitted viewer's socket to the engine, which owns it from here on."""
+        session = admission.session
+        assert session.lease is not None  # an admitted session is open
+        ingest = session.lease.stream.ingest
+        assert ingest is not None  # and so is its stream
+        session.marks[Step.OPENED] = self._clock.now()
+        try:
+            number = await ingest.attach(container, fd, head, lambda reason: self._left(session, reason))
+        except BaseException:
+            self._end(session, EndReason.FAILED)
+            raise
+        if session.end_reason is None:
+            session.engine_viewer = number
+        else:
+            await ingest.detach(number)
+
+    async def hold(
+        self, viewer: Viewer, key: StreamKey, transport: Transport, on_lost: Lost, purpose: str
+    ) -> Lease:
+        """Hold a stream for a relay to another platform; returns once the device answered.
+
+        Raises:
+            As ``watch``.
+        """
+        await self._guard.admit(viewer, Action.VIEW, key.device_id, purpose)
+        lease = self._pool.take(key, transport)
+        await self._pool.ready(lease, on_lost, until=Step.ANSWERED)
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        """Give a relay's hold back."""
+        self._pool.release(lease)
+
+    def device_lost(self, device_id: DeviceId) -> None:
+        """A device went offline: its streams end now."""
+        self._pool.end_where(lambda s: s.key.device_id == device_id, EndReason.DEVICE_OFFLINE)
+
+    def peer_lost(self, peer_id: str) -> None:
+        """A registered device or lower platform is gone: every stream that came by it ends now."""
+        self._pool.end_where(
+            lambda s: s.route is not None and s.route.peer_id == peer_id, EndReason.DEVICE_OFFLINE
+        )
+
+    def end_where(self, matches: Callable[[Session], bool], reason: EndReason) -> int:
+        """End every live session that matches (revoked grants, signed-out people); how many."""
+        doomed = [session for session in self._sessions.live() if matches(session)]
+        for session in doomed:
+            self._end(session, reason)
+        return len(doomed)
+
+    def _own(self, viewer: Viewer, session_id: str, may_any: bool) -> Session:
+        session = self._sessions.get(session_id)
+        if session is None or not (may_any or session.viewer.key == viewer.key):
+            raise NotFound(_NO_SESSION, code=40404)
+        return session
+
+    def _opened(self, session: Session) -> Opening:
+        wish = session.wish
+        loop = asyncio.get_running_loop()
+        session.timers.append(loop.call_later(wish.expire_s, self._expire_unopened, session))
+        if wish.max_session_s is not None:
+            session.timers.append(loop.call_later(wish.max_session_s, self._end, session, EndReason.EXPIRED))
+        base = f"{self._base_url()}/live/{session.stream_id}"
+        urls = tuple((d, f"{base}.{d.suffix}?ticket={session.ticket}") for d in wish.deliveries)
+        return Opening(session.view(self._clock.now()), urls)
+
+    def _closing(self, session: Session, *, closed: bool) -> Closing:
+        remaining = sum(1 for s in self._sessions.live() if s.stream_id and s.stream_id == session.stream_id)
+        return Closing(closed, remaining, round(session.duration_s(self._clock.now()), 3), session.bytes_sent)
+
+    async def _take_figures(self, session: Session) -> None:
+        number, session.engine_viewer = session.engine_viewer, None
+        if number is not None and session.lease is not None and session.lease.stream.ingest is not None:
+            session.bytes_sent = await session.lease.stream.ingest.detach(number)
+
+    def _expire_unopened(self, session: Session) -> None:
+        if not session.is_taken:
+            self._end(session, EndReason.EXPIRED)
+
+    def _left(self, session: Session, reason: str) -> None:
+        log.info("viewer_left", session_id=session.session_id, reason=reason)
+        session.engine_viewer = None
+        self._end(session, EndReason.VIEWER_LEFT)
+
+    def _lost(self, session: Session, reason: EndReason, error: TongshiError | None) -> None:
+        if error is not None and session.failure is None:
+            session.failure = Failure.of(error, Step.OPENED)
+        session.engine_viewer = None  # closed with its stream
+        self._end(session, reason)
+
+    def _fail(self, session: Session, error: TongshiError) -> None:
+        step = Step.AUTHORISED if session.lease is None else session.lease.stream.step
+        session.failure = Failure.of(error, step)
+        self._end(session, EndReason.FAILED)
+
+    def _end(self, session: Session, reason: EndReason) -> None:
+        if session.end_reason is not None:
+            return
+        session.learn()
+        session.end_reason = reason
+        session.marks[Step.ENDED] = self._clock.now()
+        session.cancel_timers()
+        self._sessions.retire(session)
+        if session.engine_viewer is not None:
+            task: asyncio.Task[object] = asyncio.get_running_loop().create_task(self._take_figures(session))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if session.lease is not None:
+            self._pool.release(session.lease)
+        log.info(
+            "viewing_ended", session_id=session.session_id, reason=reason, device_id=session.wish.device_id
+        )
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._timeouts.sweep_s)
+            try:
+                await self._pool.sweep()
+            except Exception:
+                log.exception("viewing_sweep_failed")

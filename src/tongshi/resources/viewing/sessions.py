@@ -1,0 +1,164 @@
+"""One viewer's session: its ticket, its timeline and its two clocks (time to open, time to watch)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tongshi.ids import DeviceId
+from tongshi.resources.viewing.model import (
+    Codec,
+    Delivery,
+    EndReason,
+    Failure,
+    Mark,
+    SessionView,
+    Step,
+    StreamKey,
+    StreamType,
+    Transport,
+)
+from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.streams import Lease
+
+_STREAM_STEPS = (Step.INVITED, Step.ANSWERED, Step.FIRST_PACKET, Step.FIRST_KEY_FRAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody asks to watch. ``deliveries`` is ordered by preference; ``expire_s`` is the time to open."""
+
+    device_id: DeviceId
+    stream_type: StreamType = StreamType.MAIN
+    deliveries: tuple[Delivery, ...] = (Delivery.HTTP_FLV,)
+    transport: Transport = Transport.AUTO
+    expire_s: int = 300
+    max_session_s: int | None = None
+    purpose: str = ""
+
+
+class Session:
+    """One viewer of one stream, from the request to the end."""
+
+    def __init__(self, viewer: Viewer, wish: Wish, now: float, at: datetime) -> None:
+        self.session_id = secrets.token_hex(16)
+        self.ticket = secrets.token_urlsafe(24)
+        self.viewer = viewer
+        self.wish = wish
+        self.requested_now = now
+        self.requested_at = at
+        self.opens_until = at + timedelta(seconds=wish.expire_s)
+        self.marks: dict[Step, float] = {Step.REQUESTED: now}
+        self.grant = ""
+        self.lease: Lease | None = None
+        self.codec: Codec | None = None
+        self.failure: Failure | None = None
+        self.end_reason: EndReason | None = None
+        self.is_taken = False  # the ticket was used
+        self.engine_viewer: int | None = None
+        self.bytes_sent = 0
+        self.timers: list[asyncio.TimerHandle] = []
+
+    @property
+    def key(self) -> StreamKey:
+        return StreamKey(self.wish.device_id, self.wish.stream_type)
+
+    def learn(self) -> None:
+        """Note the stream's steps and codec; steps before this request were another session's."""
+        if self.lease is None or self.end_reason is not None:
+            return
+        stream = self.lease.stream
+        self.codec = stream.codec
+        for step in _STREAM_STEPS:
+            if stream.reached.get(step, 0.0) >= self.requested_now:
+                self.marks[step] = stream.reached[step]
+
+    @property
+    def stream_id(self) -> str:
+        return "" if self.lease is None else self.lease.stream.stream_id
+
+    def cancel_timers(self) -> None:
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+    def duration_s(self, now: float) -> float:
+        """From the first byte served to the end; 0 when it was never opened."""
+        opened = self.marks.get(Step.OPENED)
+        return 0.0 if opened is None else self.marks.get(Step.ENDED, now) - opened
+
+    def view(self, now: float) -> SessionView:
+        """What may be told of it."""
+        self.learn()
+        marks = tuple(
+            Mark(step, round((t - self.requested_now) * 1000, 1))
+            for step in Step
+            if (t := self.marks.get(step)) is not None
+        )
+        return SessionView(
+            session_id=self.session_id,
+            stream_id=self.stream_id,
+            device_id=self.wish.device_id,
+            stream_type=self.wish.stream_type,
+            subject=self.viewer.name,
+            client_host=self.viewer.client_host,
+            purpose=self.wish.purpose,
+            requested_at=self.requested_at,
+            opens_until=self.opens_until,
+            reused=self.lease is not None and self.lease.reused,
+            marks=marks,
+            codec=self.codec,
+            failure=self.failure,
+            end_reason=self.end_reason,
+            bytes_sent=self.bytes_sent,
+            duration_s=round(self.duration_s(now), 3),
+        )
+
+
+class SessionLog:
+    """Sessions by number: all that live, and the last ended ones up to a bound."""
+
+    def __init__(self, max_live: int, max_ended: int) -> None:
+        self._max_live = max_live
+        self._max_ended = max_ended
+        self._live: dict[str, Session] = {}
+        self._ended: OrderedDict[str, Session] = OrderedDict()
+        self._by_ticket: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._live) >= self._max_live
+
+    def add(self, session: Session) -> None:
+        self._live[session.session_id] = session
+        self._by_ticket[session.ticket] = session
+
+    def by_ticket(self, ticket: str) -> Session | None:
+        """Live and ended ones: a used ticket is told apart from one that never was."""
+        return self._by_ticket.get(ticket)
+
+    def get(self, session_id: str) -> Session | None:
+        return self._live.get(session_id) or self._ended.get(session_id)
+
+    def live(self) -> tuple[Session, ...]:
+        return tuple(self._live.values())
+
+    def recent(self, limit: int) -> list[Session]:
+        """Newest first, live ones before ended ones."""
+        live = sorted(self._live.values(), key=lambda s: -s.requested_now)
+        return (live + list(reversed(self._ended.values())))[:limit]
+
+    def retire(self, session: Session) -> None:
+        """Move to the ended ones; the oldest of these is forgotten past the bound."""
+        if self._live.pop(session.session_id, None) is None:
+            return
+        self._ended[session.session_id] = session
+        while len(self._ended) > self._max_ended:
+            _, gone = self._ended.popitem(last=False)
+            self._by_ticket.pop(gone.ticket, None)

@@ -1,0 +1,301 @@
+"""Shared streams: one source is opened once, held by many, and closed after the last one left.
+
+Implements: GB/T 28181-2022 9.2
+Implements: GB/T 28181-2022 K
+A stream goes through four steps (invited, answered, first packet, first key frame). Each wait has its own limit and
+its own error, so that a silent device (50401), a device that answers without media (50402) and one whose media cannot
+be decoded (50403) are told apart. Whatever goes wrong, call, port and SSRC are given back by one ``_tear_down``.
+
+Holders come and go; when the last one left while the stream opens, opening is abandoned at once; when it plays, it
+stays warm for ``linger_s``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from tongshi.clock import Clock
+from tongshi.errors import LimitExceeded, PeerTimeout, TongshiError, Unavailable
+from tongshi.resources.viewing.model import (
+    REASON_TEXT,
+    Codec,
+    EndReason,
+    Limits,
+    Step,
+    StreamKey,
+    Timeouts,
+    Transport,
+)
+from tongshi.resources.viewing.ports import Ingest, LiveCall, LiveRequest, MediaEngine, Route, Signalling
+
+log = structlog.get_logger(__name__)
+
+Lost = Callable[[EndReason, TongshiError | None], None]
+
+
+class SharedStream:
+    """One source inside the engine, with those who hold it."""
+
+    def __init__(self, key: StreamKey, now: float) -> None:
+        self.key = key
+        self.stream_id = secrets.token_hex(12)
+        self.reached: dict[Step, float] = {Step.REQUESTED: now}
+        self.route: Route | None = None
+        self.ingest: Ingest | None = None
+        self.call: LiveCall | None = None
+        self.codec: Codec | None = None
+        self.error: TongshiError | None = None
+        self.end_reason: EndReason | None = None
+        self.holders: dict[int, Lost | None] = {}  # None while the holder still waits for the opening
+        self.answered = asyncio.Event()
+        self.playing = asyncio.Event()
+        self.over = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self.linger: asyncio.TimerHandle | None = None
+
+    @property
+    def step(self) -> Step:
+        """The step being waited for."""
+        order = (Step.INVITED, Step.ANSWERED, Step.FIRST_PACKET, Step.FIRST_KEY_FRAME)
+        return next((step for step in order if step not in self.reached), Step.FIRST_KEY_FRAME)
+
+
+class Lease:
+    """One holder's right to a stream."""
+
+    def __init__(self, stream: SharedStream, number: int, *, reused: bool) -> None:
+        self.stream = stream
+        self.number = number
+        self.reused = reused
+        self.released = asyncio.Event()
+
+
+class StreamPool:
+    """All streams of this node, by device and stream number."""
+
+    def __init__(
+        self, signalling: Signalling, engine: MediaEngine, clock: Clock, timeouts: Timeouts, limits: Limits
+    ) -> None:
+        self._signalling = signalling
+        self._engine = engine
+        self._clock = clock
+        self._timeouts = timeouts
+        self._limits = limits
+        self._streams: dict[StreamKey, SharedStream] = {}
+        self._numbers = 0
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def streams(self) -> tuple[SharedStream, ...]:
+        """Those open or opening now."""
+        return tuple(self._streams.values())
+
+    def find(self, stream_id: str) -> SharedStream | None:
+        """A running stream by its number in URLs."""
+        return next((s for s in self._streams.values() if s.stream_id == stream_id), None)
+
+    def take(self, key: StreamKey, transport: Transport) -> Lease:
+        """Hold a stream, beginning to open it when nobody has; ``ready`` says when it can be used.
+
+        Raises:
+            LimitExceeded: no room for another stream or holder (42904).
+        """
+        stream = self._streams.get(key)
+        reused = stream is not None
+        if stream is None:
+            if len(self._streams) >= self._limits.max_streams:
+                raise LimitExceeded("视频路数已满", code=42904, retry_after_s=10)
+            stream = self._streams[key] = SharedStream(key, self._clock.now())
+            stream.task = asyncio.get_running_loop().create_task(self._run(stream, transport))
+        if len(stream.holders) >= self._limits.max_holders_of_stream:
+            raise LimitExceeded("该视频的观看人数已满", code=42904, retry_after_s=10)
+        if stream.linger is not None:
+            stream.linger.cancel()
+            stream.linger = None
+        self._numbers += 1
+        stream.holders[self._numbers] = None
+        return Lease(stream, self._numbers, reused=reused)
+
+    async def ready(self, lease: Lease, on_lost: Lost, until: Step = Step.FIRST_KEY_FRAME) -> None:
+        """Wait until a held stream can be used. Whatever is raised, the lease is released.
+
+        Args:
+            on_lost: called once when the stream ends under this holder; not when opening fails (that raises) and
+                not after ``release``.
+            until: ``ANSWERED`` returns as soon as the device answered, ``FIRST_KEY_FRAME`` when there is a picture.
+
+        Raises:
+            TongshiError: what ``Signalling`` and ``MediaEngine`` raise, and the three time-outs.
+            Unavailable: released meanwhile.
+        """
+        stream = lease.stream
+        try:
+            await _either(
+                stream.answered if until is Step.ANSWERED else stream.playing, stream.over, lease.released
+            )
+        except BaseException:
+            self.release(lease)
+            raise
+        if lease.released.is_set():
+            raise Unavailable("视频已被关闭")
+        if stream.end_reason is not None:
+            self.release(lease)
+            raise stream.error or Unavailable(REASON_TEXT[stream.end_reason])
+        stream.holders[lease.number] = on_lost
+
+    def release(self, lease: Lease) -> None:
+        """Let go; idempotent. The last holder of a playing stream leaves it warm for a while."""
+        stream = lease.stream
+        lease.released.set()
+        if stream.holders.pop(lease.number, 0) == 0 or stream.holders or stream.end_reason is not None:
+            return
+        if not stream.playing.is_set():
+            self.end(stream, EndReason.CLOSED)
+            return
+        loop = asyncio.get_running_loop()
+        stream.linger = loop.call_later(self._timeouts.linger_s, self.end, stream, EndReason.CLOSED)
+
+    def end(self, stream: SharedStream, reason: EndReason, error: TongshiError | None = None) -> None:
+        """End a stream now; holders are told, then everything it held is given back in the background."""
+        if stream.end_reason is not None:
+            return
+        stream.end_reason, stream.error = reason, error
+        if stream.linger is not None:
+            stream.linger.cancel()
+        if self._streams.get(stream.key) is stream:
+            del self._streams[stream.key]
+        holders, stream.holders = tuple(stream.holders.values()), {}
+        stream.over.set()
+        for on_lost in holders:
+            if on_lost is not None:
+                on_lost(reason, error)
+        task = asyncio.get_running_loop().create_task(self._tear_down(stream))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def end_where(self, matches: Callable[[SharedStream], bool], reason: EndReason) -> int:
+        """End every stream that matches; how many."""
+        doomed = [stream for stream in self._streams.values() if matches(stream)]
+        for stream in doomed:
+            self.end(stream, reason)
+        return len(doomed)
+
+    async def sweep(self) -> None:
+        """End the streams whose media stopped (GB/T 28181-2022 Annex K)."""
+        for stream in self.streams():
+            if stream.ingest is None or not stream.playing.is_set() or stream.end_reason is not None:
+                continue
+            figures = await stream.ingest.figures()
+            if figures.silent_s is not None and figures.silent_s >= self._timeouts.media_lost_s:
+                self.end(stream, EndReason.MEDIA_LOST)
+
+    async def stop(self) -> None:
+        """End all streams and wait until nothing is left of them."""
+        self.end_where(lambda _: True, EndReason.SHUTDOWN)
+        while self._ending:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+
+    async def _run(self, stream: SharedStream, transport: Transport) -> None:
+        """Open, then stand by until the far side ends it."""
+        try:
+            await self._open(stream, transport)
+        except TongshiError as error:
+            log.info("live_failed", device_id=stream.key.device_id, step=stream.step, code=error.code)
+            self.end(stream, EndReason.FAILED, error)
+            return
+        except Exception:
+            log.exception("live_crashed", device_id=stream.key.device_id, step=stream.step)
+            self.end(stream, EndReason.FAILED, Unavailable("平台内部错误，视频未能打开", code=50302))
+            return
+        assert stream.call is not None  # _open sets both or raises
+        assert stream.ingest is not None
+        await _either(stream.call.ended, stream.ingest.ended)
+        self.end(stream, EndReason.DEVICE_ENDED)
+
+    async def _open(self, stream: SharedStream, transport: Transport) -> None:
+        key = stream.key
+        route = stream.route = await self._signalling.route(key.device_id)
+        chosen = route.transport if transport is Transport.AUTO else transport
+        ingest = stream.ingest = await self._engine.open(stream.stream_id, chosen)
+        self._reach(stream, Step.INVITED)
+        request = LiveRequest(
+            key.device_id, key.stream_type, chosen, ingest.host, ingest.port, stream.stream_id
+        )
+        call = stream.call = await self._signalling.open_live(request, self._timeouts.answer_s)
+        await ingest.expect(call.ssrc)
+        if chosen is Transport.TCP_ACTIVE:
+            await ingest.connect(call.media_host, call.media_port)
+        self._reach(stream, Step.ANSWERED)
+        stream.answered.set()
+        await self._wait_media(stream, ingest.first_packet, self._timeouts.first_packet_s)
+        self._reach(stream, Step.FIRST_PACKET)
+        await self._wait_media(stream, ingest.first_key_frame, self._timeouts.first_key_frame_s)
+        self._reach(stream, Step.FIRST_KEY_FRAME)
+        stream.codec = (await ingest.figures()).codec
+        stream.playing.set()
+
+    async def _wait_media(self, stream: SharedStream, event: asyncio.Event, limit_s: float) -> None:
+        assert stream.call is not None
+        assert stream.ingest is not None
+        try:
+            async with asyncio.timeout(limit_s):
+                await _either(event, stream.call.ended, stream.ingest.ended)
+        except TimeoutError:
+            pass
+        if not event.is_set():
+            raise await self._no_picture(stream, stream.ingest)
+
+    async def _no_picture(self, stream: SharedStream, ingest: Ingest) -> TongshiError:
+        """Which of the two: nothing came, or something that is no picture."""
+        assert stream.call is not None
+        figures = await ingest.figures()
+        details: dict[str, object] = {
+            "packets": figures.packets,
+            "malformedPackets": figures.malformed,
+            "foreignSsrcPackets": figures.foreign_ssrc,
+            "lostPackets": figures.lost,
+            "hungUp": stream.call.ended.is_set(),
+        }
+        if figures.packets or figures.malformed:
+            return PeerTimeout("设备已发送数据，但其中没有可解码的画面", code=50403, details=details)
+        return PeerTimeout("设备已应答，但没有发送视频", code=50402, details=details)
+
+    def _reach(self, stream: SharedStream, step: Step) -> None:
+        stream.reached[step] = self._clock.now()
+
+    async def _tear_down(self, stream: SharedStream) -> None:
+        task = stream.task
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        try:
+            if stream.ingest is not None:
+                await stream.ingest.close()
+            if stream.call is not None:
+                await stream.call.end()
+        except (TongshiError, OSError) as error:
+            log.warning("live_release_failed", device_id=stream.key.device_id, error=str(error))
+        log.info("live_ended", device_id=stream.key.device_id, reason=stream.end_reason)
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    if any(event.is_set() for event in events):
+        return
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _cancelled(waits)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Future[bool]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
