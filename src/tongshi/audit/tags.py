@@ -1,0 +1,50 @@
+"""The closed list of what is audited.
+
+Implements: DB31DSJ/Z 001-2024 7.3
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class AuditTag(StrEnum):
+    """What happened; the value is stored and never changes its meaning."""
+
+    SETUP = "setup"
+    SIGN_IN = "sign_in"
+    SIGN_OUT = "sign_out"
+    SESSION_QUERY = "session_query"
+    USER_CHANGE = "user_change"
+    KEY_CHANGE = "key_change"
+    GRANT_CREATE = "grant_create"
+    GRANT_REVOKE = "grant_revoke"
+    GRANT_QUERY = "grant_query"
+    ACCESS_DECISION = "access_decision"
+    ARCHIVE_QUERY = "archive_query"
+    ARCHIVE_EXPORT = "archive_export"
+    ARCHIVE_CHANGE = "archive_change"
+    ARCHIVE_MISSING = "archive_missing"
+    VIDEO_LIVE = "video_live"
+    VIDEO_CLOSE = "video_close"
+    VIDEO_QUERY = "video_query"
+    PTZ_CONTROL = "ptz_control"
+    EXCHANGE_PUSH = "exchange_push"
+    EXCHANGE_PULL = "exchange_pull"
+    EXCHANGE_DIGEST = "exchange_digest"
+    PLATFORM_CHANGE = "platform_change"
+    PLATFORM_QUERY = "platform_query"
+    PEER_REGISTER = "peer_register"
+    AUDIT_QUERY = "audit_query"
+    AUDIT_PURGE = "audit_purge"
+    SERVICE_QUERY = "service_query"
+    UNBUILT_OPERATION = "unbuilt_operation"
+
+
+class Outcome(StrEnum):
+    """How it ended."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    DONE = "done"
+    FAILED = "failed"

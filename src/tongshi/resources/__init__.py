@@ -1,0 +1,1 @@
+"""The features: each a folder of model, wire, service, store and http."""

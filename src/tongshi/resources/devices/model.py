@@ -1,0 +1,136 @@
+"""The device archive: a catalogue item, the extended attributes, and where they came from.
+
+Implements: GB/T 28181-2022 A.2.1.9
+Implements: DB31DSJ/Z 001-2024 Table A.1
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, StrEnum
+
+import msgspec
+from msgspec.structs import astuple
+
+from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem
+
+
+class Source(StrEnum):
+    """How the archive reached us, weakest first; a weaker source does not overwrite a stronger one.
+
+    ``cascade`` is a lower platform's catalogue by signalling, ``signalling`` a device that registered with
+    us.
+    """
+
+    CASCADE = "cascade"
+    SIGNALLING = "signalling"
+    REST = "rest"
+    MANUAL = "manual"
+
+
+class ExtendedAttributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The nine attributes of Table A.1. A flag that was never told is None, which is not "no"."""
+
+    is_controllable: bool | None = None
+    keyboard_number: str = ""
+    storage_device_ip: str = ""
+    storage_channel: str = ""
+    scene_photo_url: str = ""
+    has_positioning_module: bool | None = None
+    is_networked: bool | None = None
+    police_jurisdiction: str = ""
+    industries: tuple[str, ...] = ()
+
+
+class DeviceArchive(msgspec.Struct, frozen=True, kw_only=True):
+    """One device as its owner describes it, with our local knowledge of it.
+
+    Attributes:
+        item: the catalogue item; its ``status`` is no part of the archive and is not kept (see ``online``).
+        ext: the extended attributes.
+        owner: id of the platform whose record this is; only that platform changes it.
+        revision: the owner's count of changes; 0 lets the store count.
+        updated_at: when the owner's record last changed; None lets the store say.
+        source: how it reached us.
+        missing_since: since when a complete catalogue of its owner has lacked it; None while it is there.
+        online: last known status; None when nobody has told.
+    """
+
+    item: CatalogItem
+    owner: str
+    ext: ExtendedAttributes = ExtendedAttributes()
+    revision: int = 0
+    updated_at: datetime | None = None
+    source: Source = Source.SIGNALLING
+    missing_since: datetime | None = None
+    online: bool | None = None
+
+    @property
+    def device_id(self) -> str:
+        return self.item.device_id
+
+    @property
+    def shard(self) -> str:
+        """Leaf of the digest tree: the first six digits of the civil code, or what there is of it."""
+        return self.item.civil_code[:6]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is narrowed by; an empty filter narrows nothing."""
+
+    keyword: str = ""
+    civil_code: str = ""
+    online: bool | None = None
+    owner: str = ""
+    include_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertResult:
+    """What an upsert did, by device id.
+
+    ``stale`` had a revision older than ours; ``foreign`` belong to another platform and were left alone.
+    """
+
+    inserted: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One leaf of an owner's digest tree."""
+
+    civil_code: str
+    count: int
+    digest: bytes
+
+
+# Position of Status within the item: it is not the owner's archive but the device's state of the moment.
+_STATUS = next(i for i, name in enumerate(CatalogItem.__struct_fields__) if name == "status")
+_encode = msgspec.json.Encoder(
+    enc_hook=lambda value: value.value if isinstance(value, Enum) else str(value)
+).encode
+
+
+def canonical(archive: DeviceArchive) -> bytes:
+    """The bytes that two platforms compare: owner, item without status, extended attributes; nothing local.
+
+    A JSON array in the order of A.2.1.9 and Table A.1, UTF-8, floats in shortest form, so that equal archives
+    give equal bytes on every platform, whatever the source and revision.
+    """
+    item = astuple(archive.item)
+    return _encode((archive.owner, item[:_STATUS], item[_STATUS + 1 :], astuple(archive.ext)))
+
+
+def digest(archive: DeviceArchive) -> bytes:
+    """SM3 of ``canonical``, 32 bytes."""
+    return hashlib.new("sm3", canonical(archive)).digest()
+
+
+assert tuple(f.attribute for f in ITEM_FIELDS) == CatalogItem.__struct_fields__, "one table drives both"

@@ -1,0 +1,416 @@
+"""Device archives in the database: merge by digest, lists by scope, the digest tree, status.
+
+Every write of archives on PostgreSQL holds one advisory lock to the end of its transaction: two batches with
+the same device would otherwise both subtract its old digest from the tree. Batches are bounded, so the wait
+is short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import astuple
+from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, text, true, update
+
+from tongshi.errors import LimitExceeded
+from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus
+from tongshi.resources.devices.model import (
+    DeviceArchive,
+    ExtendedAttributes,
+    Filters,
+    Shard,
+    Source,
+    UpsertResult,
+    digest,
+)
+from tongshi.sharing.model import Scope
+from tongshi.storage import changes
+from tongshi.storage.bulk import bulk_upsert, chunks
+from tongshi.storage.schema import EXT_COLUMNS, ITEM_COLUMNS, device_archive, device_shard, device_status
+from tongshi.storage.times import from_ms, to_ms
+
+# A row of a select; its columns are ours and named in this file.
+Row = Any
+
+KIND = "device"
+KIND_STATUS = "status"
+MAX_DEVICES = 5_000_000
+_LOCK = text("SELECT pg_advisory_xact_lock(7311002)")
+_MODULUS = 1 << 256
+
+_ITEM_NAMES = tuple(name for name, _ in ITEM_COLUMNS)
+_EXT_NAMES = tuple(name for name, _ in EXT_COLUMNS)
+_COLUMNS = (
+    "device_id",
+    *_ITEM_NAMES,
+    *_EXT_NAMES,
+    "owner_platform",
+    "revision",
+    "source",
+    "updated_at",
+    "missing_since",
+    "shard",
+    "digest",
+)
+_STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
+_ITEM_LISTS = tuple(
+    i - (i > _STATUS) for i, f in enumerate(ITEM_FIELDS) if f.kind == "list"
+)  # positions without Status
+_ITEM_END = len(ITEM_FIELDS) - 1
+_EXT_END = _ITEM_END + len(EXT_COLUMNS)
+_a = device_archive.c
+_SELECT = select(*(_a[name] for name in _COLUMNS[:-2]), device_status.c.is_online).select_from(
+    device_archive.outerjoin(device_status, _a.device_id == device_status.c.device_id)
+)
+
+
+def upsert_many(
+    conn: Connection, archives: Iterable[DeviceArchive], origin: str, at: datetime
+) -> UpsertResult:
+    """Store archives; only real differences are written and noted in the change feed.
+
+    The last of two archives of one device counts. A row of another owner is left alone, unless it is missing
+    or was only heard of through a cascade while this one comes from the owner's own record. An owner's older
+    revision is stale.
+
+    Args:
+        conn: connection in a transaction.
+        archives: at most a few thousand; their ``missing_since`` and ``online`` are not read.
+        origin: the platform whose write this is.
+        at: now.
+    """
+    _lock(conn)
+    wanted = {archive.device_id: archive for archive in archives}
+    known = _known(conn, list(wanted))
+    tree = _TreeChanges()
+    rows: list[tuple[Any, ...]] = []
+    noted: list[tuple[str, changes.Op, int]] = []
+    sorted_out: dict[str, list[str]] = {name: [] for name in UpsertResult.__slots__}
+    for device_id, archive in wanted.items():
+        old = known.get(device_id)
+        new_digest = digest(archive)
+        verdict = _verdict(old, archive, new_digest)
+        sorted_out[verdict].append(device_id)
+        if verdict not in ("inserted", "updated"):
+            continue
+        revision = archive.revision or (old.revision if old is not None else 0) + 1
+        rows.append(_to_row(archive, revision, to_ms(archive.updated_at or at), new_digest))
+        noted.append((device_id, "put", revision))
+        if old is not None and old.missing_since is None:
+            tree.remove(old.owner_platform, old.shard, old.digest)
+        tree.add(archive.owner, archive.shard, new_digest)
+    if sorted_out["inserted"]:
+        _check_bound(conn, len(sorted_out["inserted"]))
+    bulk_upsert(conn, device_archive, _COLUMNS, rows)
+    tree.write(conn)
+    changes.record_many(conn, KIND, noted, origin, at)
+    return UpsertResult(**{name: tuple(ids) for name, ids in sorted_out.items()})
+
+
+def get(conn: Connection, device_id: str) -> DeviceArchive | None:
+    """One archive, missing ones too."""
+    row = conn.execute(_SELECT.where(_a.device_id == device_id)).one_or_none()
+    return None if row is None else _from_row(row)
+
+
+def get_many(
+    conn: Connection, device_ids: Sequence[str], scope: Scope | None = None
+) -> dict[str, DeviceArchive]:
+    """Those that exist and lie in the scope, by id; missing ones too."""
+    found: dict[str, DeviceArchive] = {}
+    within = true() if scope is None else scope_clause(scope)
+    for chunk in chunks(device_ids):
+        for row in conn.execute(_SELECT.where(_a.device_id.in_(chunk), within)):
+            found[row.device_id] = _from_row(row)
+    return found
+
+
+def page(
+    conn: Connection, scope: Scope, filters: Filters, page_no: int, page_size: int
+) -> tuple[list[DeviceArchive], int]:
+    """One page in order of id, and how many the caller may see in all. The scope narrows before the count."""
+    wanted = and_(scope_clause(scope), *_filter_clauses(filters))
+    total = conn.execute(
+        select(func.count())
+        .select_from(device_archive.outerjoin(device_status, _a.device_id == device_status.c.device_id))
+        .where(wanted)
+    ).scalar_one()
+    rows = conn.execute(
+        _SELECT.where(wanted).order_by(_a.device_id).limit(page_size).offset((page_no - 1) * page_size)
+    )
+    return [_from_row(row) for row in rows], total
+
+
+def iter_owned(
+    conn: Connection, owner: str | None, after_key: str, limit: int, owners: Collection[str] | None = None
+) -> list[DeviceArchive]:
+    """The next present archives in order of id, of one owner, of several, or (both None) of all."""
+    statement = _SELECT.where(_a.device_id > after_key, _a.missing_since.is_(None))
+    if owner is not None:
+        statement = statement.where(_a.owner_platform == owner)
+    if owners is not None:
+        statement = statement.where(_a.owner_platform.in_(owners))
+    return [_from_row(row) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
+
+
+def owned_keys(conn: Connection, owner: str, after_key: str, limit: int) -> list[str]:
+    """Ids only, in order: what a complete snapshot is compared with."""
+    statement = select(_a.device_id).where(
+        _a.owner_platform == owner, _a.device_id > after_key, _a.missing_since.is_(None)
+    )
+    return list(conn.execute(statement.order_by(_a.device_id).limit(limit)).scalars())
+
+
+def owners(conn: Connection) -> dict[str, int]:
+    """Owners of present devices with their counts, from the digest tree."""
+    s = device_shard.c
+    rows = conn.execute(select(s.owner_platform, func.sum(s.row_count)).group_by(s.owner_platform))
+    return {owner: int(count) for owner, count in rows if count}
+
+
+def mark_missing(
+    conn: Connection, owner: str, device_ids: Sequence[str], at: datetime, origin: str = ""
+) -> int:
+    """Note that a proven complete catalogue of ``owner`` lacks these; none is deleted. Returns how many."""
+    _lock(conn)
+    tree = _TreeChanges()
+    noted: list[tuple[str, changes.Op, int]] = []
+    for chunk in chunks(device_ids):
+        gone = [
+            row
+            for row in _known(conn, chunk).values()
+            if row.owner_platform == owner and row.missing_since is None
+        ]
+        for row in gone:
+            tree.remove(owner, row.shard, row.digest)
+            noted.append((row.device_id, "missing", row.revision))
+        conn.execute(
+            update(device_archive)
+            .where(_a.device_id.in_([row.device_id for row in gone]))
+            .values(missing_since=to_ms(at))
+        )
+    tree.write(conn)
+    changes.record_many(conn, KIND, noted, origin or owner, at)
+    return len(noted)
+
+
+def set_status(
+    conn: Connection,
+    device_id: str,
+    online: bool,
+    source: str,
+    at: datetime,
+    reason: str = "",
+    origin: str = "",
+) -> bool:
+    """Note a device's status. Returns whether it turned; only then the change feed hears of it."""
+    return bool(set_statuses(conn, {device_id: online}, source, at, reason, origin))
+
+
+def set_statuses(
+    conn: Connection, online: dict[str, bool], source: str, at: datetime, reason: str = "", origin: str = ""
+) -> list[str]:
+    """Note the status of many. Returns the ids whose status turned or was unknown."""
+    at_ms = to_ms(at)
+    s = device_status.c
+    known: dict[str, tuple[bool, int]] = {}
+    for chunk in chunks(list(online)):
+        for row in conn.execute(select(s.device_id, s.is_online, s.since_at).where(s.device_id.in_(chunk))):
+            known[row.device_id] = (row.is_online, row.since_at)
+    turned = [key for key, value in online.items() if key not in known or known[key][0] != value]
+    turned_set = set(turned)
+    rows = [
+        (key, value, at_ms if key in turned_set else known[key][1], at_ms, source, reason)
+        for key, value in sorted(online.items())
+    ]
+    columns = ("device_id", "is_online", "since_at", "last_seen_at", "source", "reason")
+    bulk_upsert(conn, device_status, columns, rows)
+    changes.record_many(conn, KIND_STATUS, [(key, "put", 0) for key in turned], origin, at)
+    return turned
+
+
+def root_digest(conn: Connection, owner: str) -> tuple[int, bytes]:
+    """Count and digest of an owner's present devices: SM3 over its shards in order."""
+    root = hashlib.new("sm3")
+    count = 0
+    for shard in shard_digests(conn, owner):
+        root.update(f"{shard.civil_code}\0{shard.count}\0".encode() + shard.digest)
+        count += shard.count
+    return count, root.digest()
+
+
+def shard_digests(conn: Connection, owner: str) -> list[Shard]:
+    """Leaves of an owner's digest tree in order of civil code (6 digits; "" for devices without one)."""
+    s = device_shard.c
+    rows = conn.execute(
+        select(s.shard, s.row_count, s.digest)
+        .where(s.owner_platform == owner, s.row_count > 0)
+        .order_by(s.shard)
+    )
+    return [Shard(*row) for row in rows]
+
+
+def shard_rows(
+    conn: Connection, owner: str, shard: str, after_key: str, limit: int
+) -> list[tuple[str, bytes]]:
+    """``(device id, digest)`` below one leaf, to find which rows differ."""
+    statement = select(_a.device_id, _a.digest).where(
+        _a.owner_platform == owner, _a.shard == shard, _a.device_id > after_key, _a.missing_since.is_(None)
+    )
+    return [(row[0], row[1]) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
+
+
+def combine(digests: Iterable[bytes]) -> bytes:
+    """Digest of a shard from its rows' digests, for one who holds the rows and not the tree."""
+    return (sum(int.from_bytes(value, "big") for value in digests) % _MODULUS).to_bytes(32, "big")
+
+
+def scope_clause(scope: Scope) -> ColumnElement[bool]:
+    """The caller's scope as a condition on device_archive."""
+    if scope.is_everything:
+        return true()
+    clauses: list[ColumnElement[bool]] = [
+        and_(_a.civil_code >= prefix, _a.civil_code < prefix + chr(0x10FFFF))
+        for prefix in sorted(scope.civil_codes)
+    ]
+    if scope.owners:
+        clauses.append(_a.owner_platform.in_(sorted(scope.owners)))
+    if scope.device_ids:
+        clauses.append(_a.device_id.in_(sorted(scope.device_ids)))
+    return or_(*clauses) if clauses else false()
+
+
+def _filter_clauses(filters: Filters) -> list[ColumnElement[bool]]:
+    clauses: list[ColumnElement[bool]] = []
+    if not filters.include_missing:
+        clauses.append(_a.missing_since.is_(None))
+    if filters.keyword:
+        columns = (_a["name"], _a.device_id, _a.address)
+        clauses.append(or_(*(c.contains(filters.keyword, autoescape=True) for c in columns)))
+    if filters.civil_code:
+        clauses.append(scope_clause(Scope(civil_codes=frozenset({filters.civil_code}))))
+    if filters.online is not None:
+        # Who never told a status counts as offline in a list.
+        clauses.append(func.coalesce(device_status.c.is_online, false()).is_(filters.online))
+    if filters.owner:
+        clauses.append(_a.owner_platform == filters.owner)
+    return clauses
+
+
+class _TreeChanges:
+    """What a batch does to the leaves.
+
+    A sum is no defence against an owner who forges colliding rows; he may write what he likes anyway.
+    """
+
+    def __init__(self) -> None:
+        self._deltas: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def add(self, owner: str, shard: str, row_digest: bytes) -> None:
+        self._change(owner, shard, 1, int.from_bytes(row_digest, "big"))
+
+    def remove(self, owner: str, shard: str, row_digest: bytes) -> None:
+        self._change(owner, shard, -1, -int.from_bytes(row_digest, "big"))
+
+    def write(self, conn: Connection) -> None:
+        s = device_shard.c
+        rows = []
+        for (owner, shard), (count, total) in sorted(self._deltas.items()):
+            old = conn.execute(
+                select(s.row_count, s.digest).where(s.owner_platform == owner, s.shard == shard)
+            ).one_or_none()
+            if old is not None:
+                count, total = count + old.row_count, total + int.from_bytes(old.digest, "big")
+            rows.append((owner, shard, count, (total % _MODULUS).to_bytes(32, "big")))
+        bulk_upsert(conn, device_shard, ("owner_platform", "shard", "row_count", "digest"), rows)
+
+    def _change(self, owner: str, shard: str, count: int, value: int) -> None:
+        old_count, old_value = self._deltas.get((owner, shard), (0, 0))
+        self._deltas[owner, shard] = (old_count + count, old_value + value)
+
+
+def _verdict(old: Row | None, new: DeviceArchive, new_digest: bytes) -> str:
+    """Which field of UpsertResult a device belongs to."""
+    if old is None:
+        return "inserted"
+    if old.missing_since is None and old.owner_platform != new.owner:
+        is_hearsay = old.source == Source.CASCADE and new.source is not Source.CASCADE
+        return "updated" if is_hearsay else "foreign"
+    if old.owner_platform == new.owner and old.source == Source.REST and 0 < new.revision < old.revision:
+        return "stale"
+    is_same = old.digest == new_digest and old.missing_since is None
+    # The owner's own word replaces hearsay even when both say the same; its revision counts from now on.
+    is_firmer = new.source is Source.REST and (old.source != Source.REST or new.revision > old.revision)
+    return "unchanged" if is_same and not is_firmer else "updated"
+
+
+def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:
+    statement = select(
+        _a.device_id, _a.digest, _a.owner_platform, _a.revision, _a.source, _a.missing_since, _a.shard
+    )
+    found: dict[str, Row] = {}
+    for chunk in chunks(device_ids):
+        found.update((row.device_id, row) for row in conn.execute(statement.where(_a.device_id.in_(chunk))))
+    return found
+
+
+def _check_bound(conn: Connection, new: int) -> None:
+    s = device_shard.c
+    total = conn.execute(select(func.coalesce(func.sum(s.row_count), 0))).scalar_one()
+    if int(total) > MAX_DEVICES:
+        raise LimitExceeded(f"设备档案超过上限 {MAX_DEVICES}，新增 {new} 条未写入", code=42903)
+
+
+def _lock(conn: Connection) -> None:
+    if conn.dialect.name == "postgresql":
+        conn.execute(_LOCK)
+
+
+def _to_row(archive: DeviceArchive, revision: int, updated_at_ms: int, row_digest: bytes) -> tuple[Any, ...]:
+    item = list(astuple(archive.item))
+    del item[_STATUS]
+    for index in _ITEM_LISTS:
+        item[index] = "/".join(item[index])
+    ext = astuple(archive.ext)
+    return (
+        *item,
+        *ext[:-1],
+        "/".join(ext[-1]),
+        archive.owner,
+        revision,
+        archive.source.value,
+        updated_at_ms,
+        None,
+        archive.shard,
+        row_digest,
+    )
+
+
+def _from_row(row: Row) -> DeviceArchive:
+    values = list(row)
+    for index in _ITEM_LISTS:
+        values[index] = _split(values[index])
+    online = values[-1]
+    status = None if online is None else DeviceStatus.ON if online else DeviceStatus.OFF
+    item = CatalogItem(
+        **dict(zip(("device_id", *_ITEM_NAMES), values[:_ITEM_END], strict=True)), status=status
+    )
+    ext = dict(zip(_EXT_NAMES, values[_ITEM_END:_EXT_END], strict=True))
+    ext["industries"] = _split(ext["industries"])
+    return DeviceArchive(
+        item=item,
+        ext=ExtendedAttributes(**ext),
+        owner=row.owner_platform,
+        revision=row.revision,
+        updated_at=from_ms(row.updated_at),
+        source=Source(row.source),
+        missing_since=from_ms(row.missing_since),
+        online=online,
+    )
+
+
+def _split(text_: str) -> tuple[str, ...]:
+    return tuple(text_.split("/")) if text_ else ()

@@ -1,0 +1,79 @@
+"""Many rows at once, by the fastest honest way of each engine.
+
+SQLite: one prepared statement over tuples. PostgreSQL: COPY, for an upsert into a staging table and then one
+merge; few rows go by a prepared statement there too, since a staging table costs more than it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+from zlib import crc32
+
+from sqlalchemy import Connection, Table
+
+_FEW = 64
+Row = tuple[Any, ...]
+
+
+def bulk_insert(conn: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Insert ``rows`` (tuples in the order of ``columns``); a row that exists is an error."""
+    if conn.dialect.name == "postgresql" and len(rows) > _FEW:
+        _copy(conn, table.name, columns, rows)
+    elif rows:
+        conn.exec_driver_sql(_insert(table.name, columns, _values(conn, columns), ()), list(rows))
+
+
+def bulk_upsert(conn: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Insert ``rows``, or overwrite ``columns`` where the primary key exists; no key twice in ``rows``."""
+    keys = [column.name for column in table.primary_key]
+    if conn.dialect.name == "postgresql" and len(rows) > _FEW:
+        _merge(conn, table, columns, rows, keys)
+    elif rows:
+        conn.exec_driver_sql(_insert(table.name, columns, _values(conn, columns), keys), list(rows))
+
+
+def chunks(keys: Sequence[str], size: int = 5_000) -> Iterator[list[str]]:
+    """Keys in lists that fit the parameters of one statement on both engines."""
+    iterator = iter(keys)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _merge(
+    conn: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], keys: Sequence[str]
+) -> None:
+    names = ", ".join(columns)
+    # The name tells the columns apart, so that a pooled connection never meets a staging table of another
+    # shape.
+    staging = f"staging_{table.name}_{crc32(names.encode()):08x}"
+    conn.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS "  # noqa: S608
+        f"AS SELECT {names} FROM {table.name} WITH NO DATA"
+    )
+    conn.exec_driver_sql(f"TRUNCATE {staging}")
+    _copy(conn, staging, columns, rows)
+    conn.exec_driver_sql(_insert(table.name, columns, f"SELECT {names} FROM {staging}", keys))  # noqa: S608
+
+
+def _values(conn: Connection, columns: Sequence[str]) -> str:
+    if conn.dialect.name == "sqlite":
+        return f"VALUES ({', '.join('?' * len(columns))})"
+    return f"VALUES ({', '.join(f'${number}' for number in range(1, len(columns) + 1))})"
+
+
+def _insert(table: str, columns: Sequence[str], source: str, keys: Sequence[str]) -> str:
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) {source}"
+    if not keys:
+        return statement
+    values = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in keys)
+    action = f"UPDATE SET {values}" if values else "NOTHING"
+    return f"{statement} ON CONFLICT ({', '.join(keys)}) DO {action}"
+
+
+def _copy(conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    # A statement first: the driver's transaction begins with it, and COPY must be inside.
+    conn.exec_driver_sql("SELECT 1")
+    adapted: Any = conn.connection.dbapi_connection
+    adapted.run_async(lambda driver: driver.copy_records_to_table(table, records=rows, columns=list(columns)))

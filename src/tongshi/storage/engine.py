@@ -1,0 +1,85 @@
+"""The database as the rest of the program sees it: units of plain synchronous code over a connection.
+
+A unit of work is an ordinary function ``work(conn, *args)``. ``write`` runs it in one transaction and answers
+only after the commit; an exception rolls back this unit and no other. ``read`` runs it on a consistent
+snapshot that cannot write. On SQLite one writer thread and several reader threads do the work
+(``sqlite.py``), on PostgreSQL asyncpg under ``run_sync`` (``postgresql.py``). One hop a unit, not one a
+statement.
+
+A unit may run twice on PostgreSQL (deadlock, serialisation failure), so it must do nothing but database work.
+All times in the database are milliseconds since 1970-01-01 UTC in BIGINT columns, on both engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, Literal, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+
+from tongshi.errors import LocalViolation
+from tongshi.storage import migrate as migration
+from tongshi.storage.postgresql import PostgresqlRunner
+from tongshi.storage.runner import Limits, Runner
+from tongshi.storage.sqlite import SqliteRunner
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Dialect = Literal["sqlite", "postgresql"]
+
+
+class Database:
+    """An open database. Made by ``open``; ended by ``close``."""
+
+    def __init__(self, url: str, dialect: Dialect, runner: Runner) -> None:
+        self.url = url
+        self.dialect: Dialect = dialect
+        self._runner = runner
+
+    @classmethod
+    async def open(cls, url: str, *, migrate: bool = True, limits: Limits | None = None) -> Database:
+        """Connect, and bring the schema to this program's version.
+
+        Args:
+            url: ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or
+            ``postgresql://user@host:port/name``.
+            migrate: run outstanding migrations; when false they must have been run.
+            limits: bounds of queues and waiting.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+            LocalViolation: the URL names another kind of database, or the schema is newer than this program.
+        """
+        limits = limits or Limits()
+        backend = make_url(url).get_backend_name()
+        runner: Runner
+        if backend == "sqlite":
+            runner, dialect = SqliteRunner(url, limits), "sqlite"
+        elif backend == "postgresql":
+            runner, dialect = PostgresqlRunner(url, limits), "postgresql"
+        else:
+            raise LocalViolation(f"unsupported database: {backend}")
+        database = cls(url, "sqlite" if dialect == "sqlite" else "postgresql", runner)
+        try:
+            await database.write(migration.upgrade if migrate else migration.check)
+        except BaseException:
+            await runner.close()
+            raise
+        return database
+
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``work`` on one consistent snapshot, read-only. Raises Unavailable when too many wait."""
+        return await self._runner.read(lambda conn: work(conn, *args, **kwargs))
+
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``work`` in one transaction; return after its commit. Raises Unavailable when too many wait."""
+        return await self._runner.write(lambda conn: work(conn, *args, **kwargs))
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of every connection and thread."""
+        await self._runner.close()

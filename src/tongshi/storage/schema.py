@@ -1,0 +1,414 @@
+"""Every table, once, for both engines.
+
+Columns carry the model's English names; the standards' names live in wire.py.
+
+Times (``*_at``, ``*_since``) are BIGINT milliseconds since 1970-01-01 UTC (``times.py``). Lists of codes are
+text joined by "/", as GB/T 28181 writes them. JSON is text. Each table that grows names what bounds it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    true,
+)
+
+# Names that do not depend on the engine, so that a migration can name a constraint on both.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+# Codes are compared byte by byte on both engines: keyset order and prefix ranges must not depend on a locale.
+_Code = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def _text(name: str, default: str = "") -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=default)
+
+
+def _code(name: str, *, primary_key: bool = False) -> Column[str]:
+    return Column(name, _Code, primary_key=primary_key, nullable=False)
+
+
+def _integer(name: str, default: int = 0) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default=str(default))
+
+
+def _flag(name: str, default: bool) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, server_default=true() if default else false())
+
+
+def _time(name: str, *, nullable: bool = True) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+# --- Platforms and registration -------------------------------------------------------------------
+
+platform = Table(  # bounded by what an administrator enters
+    "platform",
+    metadata,
+    _code("id", primary_key=True),
+    _text("name"),
+    _text("relation"),
+    _text("sip_host"),
+    _integer("sip_port"),
+    _text("sip_transport", "udp"),
+    _text("realm"),
+    _text("username"),
+    _text("secret"),
+    _text("rest_url"),
+    _text("rest_key"),
+    _text("rest_secret"),
+    _text("profile", "{}"),
+    _flag("is_enabled", True),
+    _flag("is_online", False),
+    _time("registered_at"),
+    _time("last_seen_at"),
+    _time("expires_at"),
+    _text("last_error"),
+    _time("updated_at", nullable=False),
+)
+
+sip_account = Table(  # bounded by what an administrator enters
+    "sip_account",
+    metadata,
+    Column("scope", Text, nullable=False),  # device | domain
+    _code("code"),  # 20 digits, or the leading digits that a domain shares
+    _text("username"),
+    _text("secret"),
+    _flag("is_enabled", True),
+    _time("updated_at", nullable=False),
+    PrimaryKeyConstraint("scope", "code"),
+)
+
+registration = Table(  # one row a peer that has an account
+    "registration",
+    metadata,
+    _code("id", primary_key=True),
+    _text("host"),
+    _integer("port"),
+    _text("transport", "udp"),
+    _text("contact"),
+    _text("call_id"),
+    _text("user_agent"),
+    _text("edition"),
+    _time("registered_at", nullable=False),
+    _time("expires_at", nullable=False),
+    _time("last_seen_at", nullable=False),
+    Index(None, "expires_at"),
+)
+
+# --- Devices --------------------------------------------------------------------------------------
+
+# GB/T 28181-2022 A.2.1.9 in the order of the table, without Status (device_status) and without Password
+# (never kept). A test compares these with the codec's own table of fields.
+ITEM_COLUMNS: tuple[tuple[str, type[Text] | type[BigInteger] | type[Float[float]]], ...] = (
+    ("name", Text),
+    ("manufacturer", Text),
+    ("model", Text),
+    ("civil_code", Text),
+    ("block", Text),
+    ("address", Text),
+    ("parental", BigInteger),
+    ("parent_ids", Text),
+    ("register_way", BigInteger),
+    ("security_level_code", Text),
+    ("secrecy", BigInteger),
+    ("ip_address", Text),
+    ("port", BigInteger),
+    ("longitude", Float),
+    ("latitude", Float),
+    ("business_group_id", Text),
+    ("ptz_type", BigInteger),
+    ("photoelectric_imaging_types", Text),
+    ("capture_position_type", Text),
+    ("room_type", BigInteger),
+    ("supply_light_type", BigInteger),
+    ("direction_type", BigInteger),
+    ("resolutions", Text),
+    ("stream_numbers", Text),
+    ("download_speeds", Text),
+    ("svc_space_support_mode", BigInteger),
+    ("svc_time_support_mode", BigInteger),
+    ("ssvc_ratios", Text),
+    ("mobile_device_type", BigInteger),
+    ("horizontal_field_angle", Float),
+    ("vertical_field_angle", Float),
+    ("max_view_distance", Float),
+    ("grassroots_code", Text),
+    ("point_type", BigInteger),
+    ("point_common_name", Text),
+    ("mac", Text),
+    ("function_types", Text),
+    ("encode_type", Text),
+    ("install_time", Text),
+    ("management_unit", Text),
+    ("contact_info", Text),
+    ("record_save_days", BigInteger),
+    ("industrial_classification", Text),
+)
+
+# DB31DSJ/Z 001-2024 Table A.1 in its order. A flag that was never told is NULL, which is not "no".
+EXT_COLUMNS: tuple[tuple[str, type[Text] | type[Boolean]], ...] = (
+    ("is_controllable", Boolean),
+    ("keyboard_number", Text),
+    ("storage_device_ip", Text),
+    ("storage_channel", Text),
+    ("scene_photo_url", Text),
+    ("has_positioning_module", Boolean),
+    ("is_networked", Boolean),
+    ("police_jurisdiction", Text),
+    ("industries", Text),
+)
+
+device_archive = Table(  # bounded by devices.store.MAX_DEVICES
+    "device_archive",
+    metadata,
+    _code("device_id", primary_key=True),
+    *(Column(name, _Code if name == "civil_code" else kind) for name, kind in ITEM_COLUMNS),
+    *(Column(name, kind) for name, kind in EXT_COLUMNS),
+    _code("owner_platform"),
+    Column("revision", BigInteger, nullable=False),
+    _text("source"),
+    _time("updated_at", nullable=False),
+    _time("missing_since"),
+    _code("shard"),  # first six digits of the civil code, the leaf of the digest tree
+    Column("digest", LargeBinary, nullable=False),  # SM3 of the canonical row, 32 bytes
+    Index(None, "owner_platform", "device_id"),
+    Index(None, "civil_code", "device_id"),
+)
+
+device_status = Table(  # one row a device
+    "device_status",
+    metadata,
+    _code("device_id", primary_key=True),
+    Column("is_online", Boolean, nullable=False),
+    _time("since_at", nullable=False),
+    _time("last_seen_at", nullable=False),
+    _text("source"),
+    _text("reason"),
+)
+
+device_shard = Table(  # owners x administrative divisions
+    "device_shard",
+    metadata,
+    _code("owner_platform"),
+    _code("shard"),
+    Column("row_count", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # sum modulo 2**256 of the rows' digests
+    PrimaryKeyConstraint("owner_platform", "shard"),
+)
+
+# --- People, keys, grants -------------------------------------------------------------------------
+
+user_account = Table(  # bounded by what an administrator enters
+    "user_account",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    _text("display_name"),
+    _text("organisation"),
+    _text("password_hash"),
+    _flag("is_enabled", True),
+    _integer("failures"),
+    _time("locked_until_at"),
+    _time("password_changed_at"),
+    _time("created_at", nullable=False),
+    UniqueConstraint("name"),
+)
+
+role = Table(  # a handful
+    "role",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("display_name"),
+    _text("permissions"),  # joined by "/"
+)
+
+user_role = Table(
+    "user_role",
+    metadata,
+    Column("user_id", Integer, nullable=False),
+    Column("role", Text, nullable=False),
+    PrimaryKeyConstraint("user_id", "role"),
+)
+
+session = Table(  # bounded by expiry and sharing.sessions.MAX_SESSIONS_OF_A_USER
+    "session",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("user_id", Integer, nullable=False),
+    _text("csrf_token"),
+    _text("address"),
+    _time("created_at", nullable=False),
+    _time("last_used_at", nullable=False),
+    _time("expires_at", nullable=False),
+    Index(None, "user_id"),
+    Index(None, "expires_at"),
+)
+
+api_key = Table(  # bounded by what an administrator enters
+    "api_key",
+    metadata,
+    _code("id", primary_key=True),
+    _text("name"),
+    _text("secret"),
+    _text("platform_id"),  # the neighbour it speaks for, or empty
+    _text("permissions"),  # joined by "/"
+    _text("addresses"),  # networks it may come from, joined by ","; empty for any
+    _flag("is_enabled", True),
+    _time("created_at", nullable=False),
+    _time("expires_at"),
+)
+
+api_nonce = Table(  # bounded by expiry: a nonce is kept 660 s
+    "api_nonce",
+    metadata,
+    _code("key_id"),
+    Column("nonce", Text, nullable=False),
+    _time("expires_at", nullable=False),
+    PrimaryKeyConstraint("key_id", "nonce"),
+    Index(None, "expires_at"),
+)
+
+grant_record = Table(  # bounded by what an administrator enters
+    "grant_record",
+    metadata,
+    _code("number", primary_key=True),
+    _text("subject_kind"),
+    _text("subject_id"),
+    _text("actions"),  # joined by "/"
+    _text("scope_kind"),
+    _text("scope_values"),  # joined by "/"
+    _time("valid_from_at"),
+    _time("valid_to_at"),
+    _text("hours"),
+    _flag("is_sensitive", False),
+    _text("reason"),
+    _text("created_by"),
+    _time("created_at", nullable=False),
+    _time("revoked_at"),
+    Index(None, "subject_kind", "subject_id"),
+)
+
+setting = Table(  # names are constants of the program
+    "setting",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("value"),
+)
+
+# --- Change feed and audit ------------------------------------------------------------------------
+
+change = Table(  # compacted after changes.KEEP
+    "change",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    _text("kind"),
+    _text("key"),
+    _text("op"),
+    _text("origin"),
+    Column("revision", BigInteger, nullable=False),
+    _time("at", nullable=False),
+)
+
+audit = Table(  # purged after audit.store.RETENTION, never before
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    _time("at", nullable=False),
+    _text("event"),
+    _text("outcome"),
+    _text("subject_kind"),
+    _text("subject_id"),
+    _text("subject_name"),
+    _text("object_kind"),
+    _text("object_id"),
+    _text("address"),
+    _text("request_id"),
+    _text("grant_number"),
+    _text("reason"),
+    _text("details", "{}"),
+    Column("hash", LargeBinary, nullable=False),
+    Index(None, "at"),
+    Index(None, "object_id", "seq"),
+    Index(None, "subject_id", "seq"),
+)
+
+audit_head = Table(  # one row: where the chain begins after the last purge, and where it ends
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("first_hash", LargeBinary, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("last_hash", LargeBinary, nullable=False),
+)
+
+# --- Exchange -------------------------------------------------------------------------------------
+
+exchange_peer = Table(  # one row a neighbour and direction
+    "exchange_peer",
+    metadata,
+    _code("platform_id"),
+    Column("direction", Text, nullable=False),  # out | in
+    Column("position", BigInteger, nullable=False, server_default="0"),
+    _text("cursor"),  # where a full exchange stands
+    _text("state"),
+    _text("digest_state", "unknown"),  # equal | different | unknown
+    Column("lag", BigInteger, nullable=False, server_default="0"),
+    _integer("failures"),
+    _text("last_error"),
+    _time("last_success_at"),
+    _time("next_try_at"),
+    _time("updated_at", nullable=False),
+    PrimaryKeyConstraint("platform_id", "direction"),
+)
+
+exchange_snapshot = Table(  # bounded by expiry
+    "exchange_snapshot",
+    metadata,
+    _code("id", primary_key=True),
+    _text("peer"),
+    _text("direction"),  # out: we made it, in: we are receiving it
+    _text("owner"),
+    _text("state"),
+    Column("position", BigInteger, nullable=False, server_default="0"),
+    Column("row_count", BigInteger, nullable=False, server_default="0"),
+    Column("digest", LargeBinary),
+    _text("last_key"),
+    _time("created_at", nullable=False),
+    _time("expires_at", nullable=False),
+    Index(None, "expires_at"),
+)
+
+exchange_snapshot_part = Table(  # goes with its snapshot
+    "exchange_snapshot_part",
+    metadata,
+    _code("snapshot_id"),
+    Column("number", Integer, nullable=False),
+    _text("first_key"),
+    _text("last_key"),
+    _integer("row_count"),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("snapshot_id", "number"),
+)
