@@ -20,7 +20,14 @@ from lxml import etree
 from tongshi.errors import RemoteViolation
 from tongshi.protocols.gb28181 import xml
 from tongshi.protocols.gb28181.codes import ItemKind, kind_of
-from tongshi.protocols.gb28181.types import ITEM_FIELDS, MAX_ID_CHARS, CatalogItem, DeviceStatus, ItemField
+from tongshi.protocols.gb28181.types import (
+    ITEM_FIELDS,
+    MAX_ID_CHARS,
+    MAX_TEXT_CHARS,
+    CatalogItem,
+    DeviceStatus,
+    ItemField,
+)
 from tongshi.protocols.gb28181.version import Edition
 
 
@@ -165,20 +172,22 @@ def _wire_value(value: Any) -> str | int | float:
 
 
 def _collect(element: etree._Element, values: dict[str, Any], descend: bool) -> None:
-    by_tag = _BY_TAG
+    look_up = _BY_TAG.get
     for child in element:
-        tag = child.tag
-        entry = by_tag.get(tag) or by_tag.get(xml.local_name(child).lower())
+        entry = look_up(child.tag) or look_up(xml.local_name(child).lower())
         if entry is None:
             if descend and xml.local_name(child).lower() == "info":
                 _collect(child, values, False)
             continue
-        text = xml.clean(child.text)
-        if text:
-            attribute, reader = entry
-            value = reader(text) if reader is not None else text
-            if value is not None:
-                values[attribute] = value
+        text = child.text
+        if text is None or not (text := text.strip()):
+            continue
+        if len(text) > MAX_TEXT_CHARS:
+            text = text[:MAX_TEXT_CHARS].rstrip()
+        attribute, reader = entry
+        value = text if reader is None else reader(text)
+        if value is not None:
+            values[attribute] = value
 
 
 def _settle_position(values: dict[str, Any]) -> None:

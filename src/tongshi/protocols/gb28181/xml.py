@@ -26,7 +26,7 @@ MAX_TAGS: Final = 500_000  # 5,000 full catalogue items; bounds the tree to abou
 
 Charset = Literal["gb18030", "gb2312", "utf-8"]
 
-_DECLARATION = re.compile(r"\s*<\?xml\b[^>]{0,200}>", re.IGNORECASE)
+_DECLARATION = re.compile(r"<\?xml\b[^>]{0,200}>", re.IGNORECASE)
 _DECLARED_UTF8 = re.compile(rb"""encoding\s{0,8}=\s{0,8}["']utf-?8["']""", re.IGNORECASE)
 _DANGEROUS = re.compile(r"<!\s{0,64}(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -63,12 +63,12 @@ def decode_text(body: bytes, charset: str | None = None) -> str:
             return body[len(mark) :].decode(codec, "replace")
     if body.isascii():
         return body.decode("ascii")
-    if _DECLARED_UTF8.search(body, 0, 200) or _WIDE_UTF8.search(body):
-        try:
-            return body.decode("utf-8")
-        except UnicodeDecodeError:
-            pass
-    return body.decode("gb18030", "replace")
+    try:
+        text = body.decode("utf-8")  # GB 18030 fails here within a few bytes
+    except UnicodeDecodeError:
+        return body.decode("gb18030", "replace")
+    is_utf8 = _DECLARED_UTF8.search(body, 0, 200) or _WIDE_UTF8.search(body)
+    return text if is_utf8 else body.decode("gb18030", "replace")
 
 
 def codec_name(charset: str) -> str:
@@ -88,7 +88,10 @@ def parse(body: bytes, *, charset: str | None = None, limit_bytes: int = MAX_TCP
     if len(body) > limit_bytes:
         raise RemoteViolation(f"XML body of {len(body)} bytes exceeds {limit_bytes}")
     text = decode_text(body, charset)
-    text = _DECLARATION.sub("", text.strip("\ufeff\x00 \t\r\n"), count=1)
+    text = text.strip("\ufeff\x00 \t\r\n")
+    declaration = _DECLARATION.match(text)
+    if declaration:
+        text = text[declaration.end() :]
     if _DANGEROUS.search(text):
         raise RemoteViolation("document type or entity declaration in an XML body")
     if text.count("<") > MAX_TAGS:
@@ -185,9 +188,10 @@ def to_float(text: str) -> float | None:
 
 def to_list(text: str) -> tuple[str, ...]:
     """The non-empty parts between slashes, at most MAX_LIST_ENTRIES."""
-    return tuple(part for part in (p.strip() for p in text.split("/", MAX_LIST_ENTRIES)) if part)[
-        :MAX_LIST_ENTRIES
-    ]
+    if "/" not in text:
+        return (text,) if text else ()
+    parts = [part.strip() for part in text.split("/", MAX_LIST_ENTRIES)]
+    return tuple([part for part in parts[:MAX_LIST_ENTRIES] if part])
 
 
 def element(name: str, value: str | int | float) -> str:
