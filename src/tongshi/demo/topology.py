@@ -247,7 +247,9 @@ def write_toml(value: msgspec.Struct, path: Path) -> None:
 def _lines(table: dict[str, object], prefix: str) -> Iterator[str]:
     later: list[tuple[str, object]] = []
     for name, value in table.items():
-        if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+        if isinstance(value, dict) or (
+            isinstance(value, list | tuple) and value and isinstance(value[0], dict)
+        ):
             later.append((name, value))
         else:
             yield f"{name} = {msgspec.json.encode(value).decode()}"
@@ -255,7 +257,7 @@ def _lines(table: dict[str, object], prefix: str) -> Iterator[str]:
         if isinstance(value, dict):
             yield f"\n[{prefix}{name}]"
             yield from _lines(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             for item in value:
                 yield f"\n[[{prefix}{name}]]"
                 yield from _lines(item, f"{prefix}{name}.")
