@@ -77,7 +77,8 @@ def verify(conn: Connection, batch: int = 2_000) -> int | None:
     if head is None:
         unexpected: int | None = conn.execute(select(func.min(audit.c.seq))).scalar()
         return unexpected
-    seq, previous = head.first_seq, head.first_hash
+    seq: int = head.first_seq
+    previous: bytes = head.first_hash
     while True:
         rows = conn.execute(select(audit).where(audit.c.seq > seq).order_by(audit.c.seq).limit(batch)).all()
         for row in rows:
@@ -86,10 +87,11 @@ def verify(conn: Connection, batch: int = 2_000) -> int | None:
                 return seq
         if not rows:
             break
-    first = conn.execute(select(func.min(audit.c.seq))).scalar()
+    first: int | None = conn.execute(select(func.min(audit.c.seq))).scalar()
     if first is not None and first <= head.first_seq:
-        return int(first)
-    return None if (seq, previous) == (head.last_seq, head.last_hash) else seq + 1
+        return first
+    is_whole = seq == head.last_seq and previous == head.last_hash
+    return None if is_whole else seq + 1
 
 
 def page(
