@@ -1,8 +1,8 @@
 """A stale build of the engine is refused: its digest must be that of the sources beside it.
 
-The rule is the one of ``native/build.rs``: SHA-256 over Cargo.toml and ``src/**/*.rs``, sorted by path relative
-to ``native``; of each the path, a zero byte, the decimal length, a zero byte and the content. An installed wheel
-has no sources beside it, and then there is nothing to compare.
+The rule is the one of ``native/build.rs``: SHA-256 over Cargo.toml and ``src/**/*.rs``, sorted by path
+relative to ``native``; of each the path, a zero byte, the decimal length, a zero byte and the content. An
+installed wheel has no sources beside it, and then there is nothing to compare.
 """
 
 from __future__ import annotations

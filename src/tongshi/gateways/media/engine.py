@@ -1,8 +1,8 @@
 """The native engine behind the port that viewing names: commands off the loop, events on it.
 
-A command to the engine takes up to a tick of its threads. Commands therefore run on one worker thread, in order, so
-that a close that follows a cancelled open always finds what the open left. Events come over an eventfd that the loop
-reads; no thread of the engine ever calls Python.
+A command to the engine takes up to a tick of its threads. Commands therefore run on one worker thread, in
+order, so that a close that follows a cancelled open always finds what the open left. Events come over an
+eventfd that the loop reads; no thread of the engine ever calls Python.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ T = TypeVar("T")
 Closed = Callable[[str], None]
 
 MAX_EVENTS_A_READ = 1024
-_RELAY_REFUSED = "无法转发视频"
 
 
 class NativeEngine(Protocol):
@@ -175,13 +174,18 @@ class AsyncEngine:
         try:
             ingest.port = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.shield(self.close_stream(stream))
+            await asyncio.shield(asyncio.ensure_future(self._abandon(opening, stream)))
             raise
         except BaseException:
             self._ingests.pop(stream, None)
             raise
         return ingest
+
+    async def _abandon(self, opening: asyncio.Future[int], stream: str) -> None:
+        await asyncio.wait((opening,))
+        if opening.exception() is None:
+            await self.close_stream(stream)
+        self._ingests.pop(stream, None)
 
     async def _bind(self, stream: str, transport: Transport) -> int:
         if not self._ports:
@@ -211,9 +215,8 @@ class AsyncEngine:
         if stream not in self._ingests:
             os.close(fd)
             raise NotFound("视频流不存在", code=40404)
-        return await self._watched(
-            "viewer", self.run(self.native.attach, stream, container, fd, head), on_closed
-        )
+        opening = self.run(self.native.attach, stream, container, fd, head)
+        return await asyncio.shield(asyncio.ensure_future(self._watched("viewer", opening, on_closed)))
 
     async def detach(self, viewer: int) -> int:
         """End a viewer; how many bytes it got."""

@@ -1,15 +1,16 @@
-"""What viewing needs of others: signalling that reaches a camera, an engine that moves its media, the archive."""
+"""What viewing needs of others: signalling that reaches a camera, an engine, the archive, one decision."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from tongshi.ids import DeviceId
 from tongshi.resources.viewing.model import Codec, StreamType, Transport
+from tongshi.sharing.model import Subject
+from tongshi.sharing.permissions import Permission
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,31 +159,24 @@ class DeviceFacts(Protocol):
     async def control_target(self, device_id: DeviceId) -> ControlTarget: ...
 
 
-class Action(StrEnum):
-    """What a subject wants of a device here."""
-
-    VIEW = "view"
-    PTZ = "ptz"
-
-
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who asks: the subject as ``sharing`` knows it, its stable key, and where it sits.
+    """Who asks and from where; ``client_host`` is the numeric address the picture's URL is bound to."""
 
-    ``client_host`` is the numeric address the picture's URL is bound to.
-    """
-
-    subject: object
-    key: str
-    name: str
+    subject: Subject
     client_host: str
     request_id: str = ""
+
+    @property
+    def key(self) -> str:
+        """The same person has the same key on every call."""
+        return f"{self.subject.kind}:{self.subject.id}"
 
 
 class Guard(Protocol):
     """The one access decision, written to the audit chain before it is returned."""
 
-    async def admit(self, viewer: Viewer, action: Action, device_id: DeviceId, purpose: str) -> str:
+    async def admit(self, viewer: Viewer, action: Permission, device_id: DeviceId, purpose: str) -> str:
         """Decide and record. Returns the number of the grant that allowed it, "" when the role did.
 
         Raises:

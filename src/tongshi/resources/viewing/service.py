@@ -2,8 +2,9 @@
 
 Implements: DB31DSJ/Z 001-2024 Table E.2
 Implements: GB/T 28181-2022 9.2
-The access decision is taken and recorded before any port is opened. A ticket opens one connection, from the address it
-was given to, until it expires. Every failure stays in the session's timeline with its number, its words and the step.
+The access decision is taken and recorded before any port is opened. A ticket opens one connection, from the
+address it was given to, until it expires. Every failure stays in the session's timeline with its number, its
+words and the step.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from tongshi.resources.viewing.model import (
     Timeouts,
     Transport,
 )
-from tongshi.resources.viewing.ports import Action, Guard, MediaEngine, Signalling, Viewer
+from tongshi.resources.viewing.ports import Guard, MediaEngine, Signalling, Viewer
 from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
 from tongshi.resources.viewing.streams import Lease, Lost, StreamPool
+from tongshi.sharing.permissions import Permission
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +52,8 @@ class Viewing:
     """Sessions of viewers and relays on shared streams.
 
     Args:
-        base_url: how viewers reach the media listener, without a final slash; read at each use, because its port
+        base_url: how viewers reach the media listener, without a final slash; read at each use, because its
+        port
             may be chosen by the system at start.
     """
 
@@ -106,7 +109,7 @@ class Viewing:
         if self._sessions.is_full:
             raise LimitExceeded("观看会话已满", code=42904, retry_after_s=10)
         session = Session(viewer, wish, self._clock.now(), self._clock.at())
-        session.grant = await self._guard.admit(viewer, Action.VIEW, wish.device_id, wish.purpose)
+        session.grant = await self._guard.admit(viewer, Permission.VIDEO_LIVE, wish.device_id, wish.purpose)
         session.marks[Step.AUTHORISED] = self._clock.now()
         self._sessions.add(session)
         try:
@@ -196,7 +199,7 @@ class Viewing:
         Raises:
             As ``watch``.
         """
-        await self._guard.admit(viewer, Action.VIEW, key.device_id, purpose)
+        await self._guard.admit(viewer, Permission.VIDEO_LIVE, key.device_id, purpose)
         lease = self._pool.take(key, transport)
         await self._pool.ready(lease, on_lost, until=Step.ANSWERED)
         return lease

@@ -29,7 +29,8 @@ _STREAM_STEPS = (Step.INVITED, Step.ANSWERED, Step.FIRST_PACKET, Step.FIRST_KEY_
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody asks to watch. ``deliveries`` is ordered by preference; ``expire_s`` is the time to open."""
+    """What somebody asks to watch; ``deliveries`` is ordered by preference, ``expire_s`` is the time to
+    open."""
 
     device_id: DeviceId
     stream_type: StreamType = StreamType.MAIN
@@ -103,7 +104,7 @@ class Session:
             stream_id=self.stream_id,
             device_id=self.wish.device_id,
             stream_type=self.wish.stream_type,
-            subject=self.viewer.name,
+            subject=self.viewer.subject.name,
             client_host=self.viewer.client_host,
             purpose=self.wish.purpose,
             requested_at=self.requested_at,

@@ -2,19 +2,20 @@
 
 Implements: GB/T 28181-2022 9.2
 Implements: GB/T 28181-2022 K
-A stream goes through four steps (invited, answered, first packet, first key frame). Each wait has its own limit and
-its own error, so that a silent device (50401), a device that answers without media (50402) and one whose media cannot
-be decoded (50403) are told apart. Whatever goes wrong, call, port and SSRC are given back by one ``_tear_down``.
+A stream goes through four steps (invited, answered, first packet, first key frame). Each wait has its own
+limit and its own error, so that a silent device (50401), a device that answers without media (50402) and one
+whose media cannot be decoded (50403) are told apart. Whatever goes wrong, call, port and SSRC are given back
+by one ``_tear_down``.
 
-Holders come and go; when the last one left while the stream opens, opening is abandoned at once; when it plays, it
-stays warm for ``linger_s``.
+Holders come and go; when the last one left while the stream opens, opening is abandoned at once; when it
+plays, it stays warm for ``linger_s``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
@@ -126,9 +127,11 @@ class StreamPool:
         """Wait until a held stream can be used. Whatever is raised, the lease is released.
 
         Args:
-            on_lost: called once when the stream ends under this holder; not when opening fails (that raises) and
+            on_lost: called once when the stream ends under this holder; not when opening fails (that raises)
+            and
                 not after ``release``.
-            until: ``ANSWERED`` returns as soon as the device answered, ``FIRST_KEY_FRAME`` when there is a picture.
+            until: ``ANSWERED`` returns as soon as the device answered, ``FIRST_KEY_FRAME`` when there is a
+            picture.
 
         Raises:
             TongshiError: what ``Signalling`` and ``MediaEngine`` raise, and the three time-outs.
@@ -292,10 +295,6 @@ async def _either(*events: asyncio.Event) -> None:
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await _cancelled(waits)
-
-
-async def _cancelled(tasks: Iterable[asyncio.Future[bool]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)

@@ -1,0 +1,230 @@
+"""The viewers' listener: reads one request head, takes its ticket, and hands the socket to the engine.
+
+Python never sees the picture: once the ticket is good the connected socket goes to the engine together with
+the response head. Everything before that is bounded: the head's size, the time to send it, and how many may
+be sending one at once. Refusals use the JSON envelope of the REST face.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import structlog
+
+from tongshi.clock import Clock
+from tongshi.errors import InvalidRequest, NotFound, TongshiError
+from tongshi.resources.viewing.service import Viewing
+
+log = structlog.get_logger(__name__)
+
+MAX_HEAD_BYTES = 8 * 1024
+HEAD_TIMEOUT_S = 5.0
+MAX_HEADS = 1_000  # connections whose head is still being read: a flood of silent ones is refused beyond
+BACKLOG = 1_024
+
+_PATH = re.compile(r"/live/([0-9A-Za-z]{1,64})\.(flv|mp4)\Z", re.ASCII)
+_TYPES = {"flv": "video/x-flv", "mp4": "video/mp4"}
+_CONTAINERS = {"flv": "flv", "mp4": "fmp4"}
+_REASONS = {
+    200: "OK",
+    204: "No Content",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    410: "Gone",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request head as far as a viewer needs it."""
+
+    method: str
+    target: str
+    origin: str
+
+
+class _Refused(Exception):
+    """A head that gets an HTTP status of its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def parse_head(data: bytes) -> Head:
+    """Read a request line and the Origin.
+
+    Raises:
+        InvalidRequest: not HTTP/1.x.
+    """
+    lines = data.decode("latin-1").split("\r\n")
+    parts = lines[0].split(" ")
+    if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or not parts[1].startswith("/"):
+        raise InvalidRequest("不是 HTTP 请求")
+    origins = [line.partition(":")[2].strip() for line in lines[1:] if line[:7].lower() == "origin:"]
+    return Head(parts[0], parts[1], origins[0] if len(origins) == 1 else "")
+
+
+class ViewerServer:
+    """Listens for viewers of ``/live/{streamId}.flv`` and ``.mp4``.
+
+    Args:
+        host, port: where to listen; port 0 lets the system choose, see ``port`` after ``start``.
+        origins: origins a browser page may play from; ``*`` allows any, because the ticket is the credential
+            and no cookie is read here.
+    """
+
+    def __init__(
+        self, viewing: Viewing, host: str, port: int, clock: Clock, origins: tuple[str, ...] = ("*",)
+    ) -> None:
+        self._viewing = viewing
+        self._host = host
+        self.port = port
+        self._clock = clock
+        self._origins = origins
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._heads: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is taken."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self._host, self.port))
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+        except OSError:
+            listener.close()
+            raise
+        self._listener = listener
+        self.port = listener.getsockname()[1]
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(listener))
+
+    async def stop(self) -> None:
+        """Stop listening and end what is still reading a head."""
+        tasks = [*self._heads, *([self._accepting] if self._accepting is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(listener)
+            except OSError as error:
+                # No descriptors left: those who wait in the backlog are served when one comes free.
+                log.warning("viewer_accept_failed", error=str(error))
+                await asyncio.sleep(0.1)
+                continue
+            if len(self._heads) >= MAX_HEADS:
+                connection.close()
+                continue
+            connection.setblocking(False)
+            task = loop.create_task(self._serve(connection, str(address[0])))
+            self._heads.add(task)
+            task.add_done_callback(self._heads.discard)
+
+    async def _serve(self, connection: socket.socket, client_host: str) -> None:
+        """One connection; it is closed here unless the engine took it."""
+        origin = ""
+        try:
+            head = parse_head(await self._read_head(connection))
+            origin = head.origin
+            await self._answer(connection, head, client_host)
+        except TongshiError as error:
+            await self._refuse(connection, error.http_status, error.code, error.message, origin)
+        except _Refused as refusal:
+            await self._refuse(connection, refusal.status, 40001, str(refusal), origin)
+        except (OSError, TimeoutError):
+            pass
+        except Exception:
+            log.exception("viewer_request_failed")
+            await self._refuse(connection, 500, 50000, "平台内部错误", origin)
+        finally:
+            connection.close()
+
+    async def _read_head(self, connection: socket.socket) -> bytes:
+        loop = asyncio.get_running_loop()
+        data = b""
+        async with asyncio.timeout(HEAD_TIMEOUT_S):
+            while b"\r\n\r\n" not in data:
+                part = await loop.sock_recv(connection, MAX_HEAD_BYTES + 1 - len(data))
+                data += part
+                if not part:
+                    raise ConnectionResetError
+                if len(data) > MAX_HEAD_BYTES:
+                    raise _Refused(431, "请求头过大")
+        return data.partition(b"\r\n\r\n")[0]
+
+    async def _answer(self, connection: socket.socket, head: Head, client_host: str) -> None:
+        if head.method == "OPTIONS":
+            await self._send(connection, self._head(204, head.origin, _PREFLIGHT))
+            return
+        if head.method != "GET":
+            raise _Refused(405, "只支持 GET")
+        url = urlsplit(head.target)
+        match = _PATH.match(url.path)
+        if match is None:
+            raise NotFound("没有这个地址", code=40404)
+        stream_id, suffix = match.groups()
+        ticket = parse_qs(url.query, max_num_fields=10).get("ticket", [""])[0]
+        admission = self._viewing.admit(stream_id, ticket, client_host)
+        fields = {"Content-Type": _TYPES[suffix], "Connection": "close"}
+        response = self._head(200, head.origin, fields)
+        await self._viewing.serve(admission, _CONTAINERS[suffix], connection.detach(), response)
+
+    async def _refuse(
+        self, connection: socket.socket, status: int, code: int, message: str, origin: str
+    ) -> None:
+        if connection.fileno() < 0:
+            return  # already the engine's
+        time = self._clock.at().isoformat(timespec="milliseconds")
+        envelope = {"code": code, "msg": message, "data": None, "requestId": "", "serverTime": time}
+        body = msgspec.json.encode(envelope)
+        fields = {
+            "Content-Type": "application/json; charset=utf-8",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+        try:
+            await self._send(connection, self._head(status, origin, fields) + body)
+        except (OSError, TimeoutError):
+            pass
+
+    async def _send(self, connection: socket.socket, data: bytes) -> None:
+        async with asyncio.timeout(HEAD_TIMEOUT_S):
+            await asyncio.get_running_loop().sock_sendall(connection, data)
+
+    def _head(self, status: int, origin: str, fields: dict[str, str]) -> bytes:
+        allowed = "*" if "*" in self._origins else origin if origin in self._origins else ""
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}", "Cache-Control: no-store"]
+        if allowed:
+            lines += [f"Access-Control-Allow-Origin: {allowed}", "Vary: Origin"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET",
+    "Access-Control-Allow-Headers": "Range",
+    "Access-Control-Max-Age": "600",
+    "Content-Length": "0",
+    "Connection": "close",
+}

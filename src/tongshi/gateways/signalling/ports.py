@@ -1,0 +1,88 @@
+"""What signalling needs of the record: accounts, registrations, archives; and of viewing: to be told of
+losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tongshi.protocols.gb28181.types import CatalogItem
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a peer signs in with; a lower platform's account makes it a platform."""
+
+    username: str
+    secret: str
+    is_platform: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRegistration:
+    """A registration as it survives a restart."""
+
+    peer_id: str
+    host: str
+    port: int
+    transport: str
+    contact: str
+    call_id: str
+    user_agent: str
+    edition: str
+    registered_at: datetime
+    expires_at: datetime
+    last_seen_at: datetime
+    is_platform: bool = False
+
+
+class Registrations(Protocol):
+    """Accounts and registrations in the record."""
+
+    async def account(self, peer_id: str, username: str) -> Account | None:
+        """The secret for this identity and user name; None when nobody may register so."""
+        ...
+
+    async def put(self, registration: StoredRegistration) -> None:
+        """Record a registration or its refresh, and that the peer is online."""
+        ...
+
+    async def remove(self, peer_id: str, at: datetime, reason: str) -> None:
+        """Record that a peer is gone: it and what came through it are offline."""
+        ...
+
+    async def heard(self, seen: Mapping[str, datetime]) -> None:
+        """Record signs of life, many at once."""
+        ...
+
+    async def stored(self, at: datetime) -> Sequence[StoredRegistration]:
+        """Those that have not expired."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSummary:
+    """A device as answers upward need it; ``via`` are the peers it can be reached by, best first."""
+
+    device_id: str
+    name: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    online: bool | None = None
+    via: tuple[str, ...] = ()
+
+
+class Archive(Protocol):
+    """Archives in the record."""
+
+    async def merge_catalogue(self, peer_id: str, items: Sequence[CatalogItem], at: datetime) -> None:
+        """Take what a peer told of itself and below. Nothing is deleted."""
+        ...
+
+    async def find(self, device_id: str) -> DeviceSummary | None: ...
+
+    async def shared_with(self, upper_id: str) -> Sequence[CatalogItem]:
+        """What an upper platform may see, with status."""
+        ...

@@ -1,0 +1,91 @@
+"""Sending MANSCDP messages to a peer, and asking it something that it answers with a message of its own.
+
+Implements: GB/T 28181-2022 9.5
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from tongshi.errors import PeerFailed
+from tongshi.gateways.signalling.answers import Answers
+from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
+from tongshi.gateways.signalling.peers import Peer
+from tongshi.protocols.gb28181.message import BaseMessage
+from tongshi.protocols.gb28181.profile import Profile
+from tongshi.protocols.gb28181.query import DeviceInfoQuery, DeviceStatusQuery
+from tongshi.protocols.gb28181.response import DeviceInfoResponse, DeviceStatusResponse
+
+CONTENT_TYPE = "Application/MANSCDP+xml"
+ANSWER_TIMEOUT_S = 10.0
+SIP_TIMEOUT_S = 8.0  # of one MESSAGE: two retransmissions of T2 beyond the first second
+
+A = TypeVar("A", bound=BaseMessage)
+
+
+class Correspondent(Protocol):
+    """Whoever MANSCDP goes to: a registered peer, or the platform we registered with."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def remote(self) -> Remote: ...
+    @property
+    def profile(self) -> Profile: ...
+
+
+class Post:
+    """Sends messages to peers in their charset and edition."""
+
+    def __init__(self, endpoint: SipEndpoint, answers: Answers) -> None:
+        self._endpoint = endpoint
+        self._answers = answers
+
+    async def send(
+        self, to: Correspondent, message: BaseMessage, *, to_id: str = "", timeout_s: float = SIP_TIMEOUT_S
+    ) -> int:
+        """Send one message; the final SIP status, whatever it is.
+
+        Raises:
+            PeerTimeout: no SIP answer. Unavailable: it could not be sent.
+        """
+        response = await self._endpoint.request(
+            "MESSAGE",
+            to_id=to_id or to.id,
+            remote=to.remote,
+            body=message.render(to.profile.charset, to.profile.edition),
+            content_type=CONTENT_TYPE,
+            timeout_s=timeout_s,
+        )
+        return response.status
+
+    async def ask(self, peer: Peer, query: BaseMessage, kind: type[A], timeout_s: float) -> A:
+        """Send a query and wait for its answer.
+
+        Raises:
+            PeerTimeout: silence. PeerFailed: refused by SIP, or answered with something else.
+        """
+        key = self._answers.expect(peer.id, query.cmd_type, query.sn)
+        try:
+            status = await self.send(peer, query)
+            if not 200 <= status < 300:
+                raise PeerFailed("设备拒绝了查询", details={"sipStatus": status})
+            answer = await self._answers.wait(key, timeout_s)
+        finally:
+            self._answers.forget(key)
+        if not isinstance(answer, kind):
+            raise PeerFailed("设备的应答与查询不符")
+        return answer
+
+    async def device_info(
+        self, peer: Peer, device_id: str, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> DeviceInfoResponse:
+        """Ask who made a device (A.2.4.4)."""
+        return await self.ask(peer, DeviceInfoQuery(peer.next_sn(), device_id), DeviceInfoResponse, timeout_s)
+
+    async def device_status(
+        self, peer: Peer, device_id: str, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> DeviceStatusResponse:
+        """Ask whether a device works (A.2.4.2)."""
+        query = DeviceStatusQuery(peer.next_sn(), device_id)
+        return await self.ask(peer, query, DeviceStatusResponse, timeout_s)

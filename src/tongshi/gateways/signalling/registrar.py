@@ -1,0 +1,207 @@
+"""Registration of devices and lower platforms: challenge, check, record, answer.
+
+Implements: GB/T 28181-2022 9.1
+Implements: GB/T 28181-2022 9.10
+Implements: GB/T 28181-2022 8.1
+A first REGISTER is always challenged, known or not, so that the answer does not tell which codes exist. MD5
+is offered to everybody without qop (quirk 16), SHA-256 besides it to peers of the 2022 edition. Nothing is
+answered 200 before the record holds it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import structlog
+
+from tongshi.clock import Clock
+from tongshi.errors import RemoteViolation, TongshiError
+from tongshi.gateways.signalling.endpoint import IncomingRequest
+from tongshi.gateways.signalling.failures import Failures
+from tongshi.gateways.signalling.peers import Peer, Peers
+from tongshi.gateways.signalling.ports import Account, Registrations, StoredRegistration
+from tongshi.protocols.gb28181.dates import render_date
+from tongshi.protocols.gb28181.profile import for_edition
+from tongshi.protocols.gb28181.types import MAX_ID_CHARS
+from tongshi.protocols.gb28181.version import OWN_EDITION, Edition, parse_version
+from tongshi.protocols.sip.digest import (
+    Authorization,
+    Challenge,
+    NonceState,
+    NonceStore,
+    secret_hash,
+    verify,
+)
+from tongshi.protocols.sip.message import Request
+
+log = structlog.get_logger(__name__)
+
+MIN_EXPIRES_S = 3_600  # 9.1.1 d
+DEFAULT_EXPIRES_S = 86_400
+MAX_EXPIRES_S = 7 * 86_400
+NONCE_LIFETIME_S = 300
+
+_VERSION = ("X-GB-Ver", OWN_EDITION.wire)
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Who we are as a registrar; the realm is the first ten digits of our code."""
+
+    server_id: str
+    realm: str
+    min_expires_s: int = MIN_EXPIRES_S
+
+
+class Registrar:
+    """Answers REGISTER.
+
+    Args:
+        on_online: told of a peer that was not registered before; the flag says it is new since our start.
+        on_offline: told of a peer that deregistered.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        peers: Peers,
+        record: Registrations,
+        clock: Clock,
+        *,
+        on_online: Callable[[Peer], None],
+        on_offline: Callable[[Peer, str], None],
+    ) -> None:
+        self._domain = domain
+        self._peers = peers
+        self._record = record
+        self._clock = clock
+        self._on_online = on_online
+        self._on_offline = on_offline
+        self._nonces = NonceStore(secrets.token_bytes(32), lifetime_s=NONCE_LIFETIME_S)
+        self.failures = Failures()
+
+    async def handle(self, incoming: IncomingRequest) -> None:
+        """One REGISTER, answered exactly once."""
+        try:
+            await self._handle(incoming)
+        except RemoteViolation as violation:
+            incoming.respond(
+                400, headers=(_VERSION, ("Warning", f'399 tongshi "{_ascii(violation.message)}"'))
+            )
+        except TongshiError as error:
+            retry = str(int(error.retry_after_s or 30))
+            incoming.respond(503, headers=(_VERSION, ("Retry-After", retry)))
+
+    async def _handle(self, incoming: IncomingRequest) -> None:
+        request, now = incoming.request, self._clock.now()
+        peer_id = request.from_.uri.user
+        if not 0 < len(peer_id) <= MAX_ID_CHARS:
+            raise RemoteViolation("no user in From")
+        if self.failures.is_blocked(incoming.remote.host, now):
+            incoming.respond(403, headers=(_VERSION,))
+            return
+        edition = parse_version(request.headers.get("X-GB-Ver") or None)
+        authorization = request.headers.get("Authorization")
+        if not authorization:
+            self._challenge(incoming, edition, is_stale=False)
+            return
+        credentials = Authorization.parse(authorization)
+        account = await self._record.account(peer_id, credentials.username)
+        if account is None or not self._is_right(credentials, account):
+            self.failures.count(incoming.remote.host, now)
+            log.warning(
+                "registration_refused",
+                peer_id=peer_id,
+                source=str(incoming.remote),
+                reason="unknown" if account is None else "digest",
+            )
+            incoming.respond(403, headers=(_VERSION,))
+        elif self._nonces.accept(credentials, self._nonce_time()) is not NonceState.FRESH:
+            self._challenge(incoming, edition, is_stale=True)
+        elif _expires_of(request) == 0:
+            await self._deregister(incoming, peer_id)
+        else:
+            await self._register(incoming, peer_id, account, edition)
+
+    def _is_right(self, credentials: Authorization, account: Account) -> bool:
+        try:
+            ha1 = secret_hash(credentials.algorithm, credentials.username, self._domain.realm, account.secret)
+        except TongshiError:
+            return False
+        return verify(credentials, method="REGISTER", ha1=ha1)
+
+    def _challenge(self, incoming: IncomingRequest, edition: Edition, *, is_stale: bool) -> None:
+        nonce = self._nonces.issue(self._nonce_time(), secrets.token_bytes(4))
+        basic = Challenge(self._domain.realm, nonce, is_stale=is_stale)
+        challenges = [basic]
+        if edition >= Edition.GB2022:
+            challenges.append(replace(basic, algorithm="SHA-256", qop="auth"))
+        headers = [("WWW-Authenticate", challenge.render()) for challenge in challenges]
+        incoming.respond(401, headers=(*headers, _VERSION))
+
+    async def _register(
+        self, incoming: IncomingRequest, peer_id: str, account: Account, edition: Edition
+    ) -> None:
+        request, now, at = incoming.request, self._clock.now(), self._clock.at()
+        known = self._peers.get(peer_id)
+        if known is None and self._peers.is_full:
+            incoming.respond(503, headers=(_VERSION, ("Retry-After", "300")))
+            return
+        asked = _expires_of(request)
+        expires_s = min(max(asked, self._domain.min_expires_s), MAX_EXPIRES_S)
+        remote = incoming.remote
+        contact = request.contact
+        await self._record.put(
+            StoredRegistration(
+                peer_id=peer_id,
+                host=remote.host,
+                port=remote.port,
+                transport=remote.transport,
+                contact=str(contact.uri) if contact is not None else "",
+                call_id=request.call_id,
+                user_agent=request.headers.get("User-Agent")[:128],
+                edition=edition.wire,
+                registered_at=at,
+                expires_at=at + timedelta(seconds=expires_s),
+                last_seen_at=at,
+                is_platform=account.is_platform,
+            )
+        )
+        profile = for_edition(edition, remote.transport)
+        sn = known.sn if known is not None else 0
+        peer = Peer(peer_id, remote, profile, now + expires_s, now, account.is_platform, sn)
+        self._peers.put(peer)
+        bound = f"<{contact.uri}>" if contact is not None else f"<sip:{peer_id}@{remote.host}:{remote.port}>"
+        incoming.respond(
+            200,
+            headers=(
+                ("Contact", f"{bound};expires={expires_s}"),
+                ("Expires", str(expires_s)),
+                ("Date", render_date(at)),
+                _VERSION,
+            ),
+        )
+        if known is None:
+            self._on_online(peer)
+
+    async def _deregister(self, incoming: IncomingRequest, peer_id: str) -> None:
+        peer = self._peers.remove(peer_id)
+        await self._record.remove(peer_id, self._clock.at(), "deregistered")
+        incoming.respond(200, headers=(("Expires", "0"), ("Date", render_date(self._clock.at())), _VERSION))
+        if peer is not None:
+            self._on_offline(peer, "deregistered")
+
+    def _nonce_time(self) -> float:
+        return self._clock.now()
+
+
+def _expires_of(request: Request) -> int:
+    """The lifetime asked for, or the default (9.1.1 d)."""
+    return DEFAULT_EXPIRES_S if request.expires is None else min(request.expires, MAX_EXPIRES_S)
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode("ascii").replace('"', "'")[:120]

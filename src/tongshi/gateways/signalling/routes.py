@@ -1,0 +1,56 @@
+"""By which peer a channel is reached.
+
+Implements: GB/T 28181-2022 9.2
+A device that is registered itself is its own route. Else the peer whose catalogue told of it last, else what
+the archive says (its parents, then its owning platform). The learned part is a cache: losing it costs one
+lookup.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from tongshi.errors import NotFound, Unavailable
+from tongshi.gateways.signalling.peers import Peer, Peers
+from tongshi.gateways.signalling.ports import Archive
+
+MAX_LEARNED = 1_000_000
+
+
+class Routes:
+    """Channel to peer."""
+
+    def __init__(self, own_id: str, peers: Peers, archive: Archive, limit: int = MAX_LEARNED) -> None:
+        self.own_id = own_id
+        self._peers = peers
+        self._archive = archive
+        self._limit = limit
+        self._learned: OrderedDict[str, str] = OrderedDict()
+
+    def learn(self, peer_id: str, channel_ids: Iterable[str]) -> None:
+        """These channels were in that peer's catalogue."""
+        for channel_id in channel_ids:
+            self._learned[channel_id] = peer_id
+            self._learned.move_to_end(channel_id)
+        while len(self._learned) > self._limit:
+            self._learned.popitem(last=False)
+
+    async def peer_of(self, device_id: str) -> Peer:
+        """The registered peer to ask.
+
+        Raises:
+            NotFound: nobody ever told of this device (40401).
+            Unavailable: known, and whoever leads to it is offline (50301).
+        """
+        direct = self._peers.get(device_id) or self._peers.get(self._learned.get(device_id, ""))
+        if direct is not None:
+            return direct
+        found = await self._archive.find(device_id)
+        if found is None:
+            raise NotFound("设备不存在", code=40401)
+        for peer_id in found.via:
+            peer = self._peers.get(peer_id)
+            if peer is not None:
+                return peer
+        raise Unavailable("设备不在线", code=50301)
