@@ -1,8 +1,9 @@
 """Where SIP messages go and whom they name: URIs, name-addresses, Via entries, remote sockets.
 
 Implements: GB/T 28181-2022 6.1.2
-Text is what the wire carries, one character a byte (latin-1), so that GB 18030 display names survive untouched. Every
-regular expression is ASCII-only: Unicode's idea of blanks and digits includes bytes of Chinese characters.
+Text is what the wire carries, one character a byte (latin-1), so that GB 18030 display names survive
+untouched. Every regular expression is ASCII-only: Unicode's idea of blanks and digits includes bytes of
+Chinese characters.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Digest authentication, both sides: challenge, answer, verification, nonces that cost no memory.
 
 Implements: GB/T 28181-2022 8.1
-RFC 3261 22, RFC 2617, RFC 7616 (SHA-256) and, with the same formula, SM3. A nonce is issue time, random bytes and
-a truncated HMAC of both, so that a flood of unauthenticated requests fills no table; only a nonce that was used with
-the right password is remembered, until it expires. Forgetting one early raises the floor below which all are stale.
+RFC 3261 22, RFC 2617, RFC 7616 (SHA-256) and, with the same formula, SM3. A nonce is issue time, random
+bytes and a truncated HMAC of both, so that a flood of unauthenticated requests fills no table; only a nonce
+that was used with the right password is remembered, until it expires. Forgetting one early raises the floor
+below which all are stale.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ class Authorization:
         """The header value."""
         text = (
             f"Digest username={_quote(self.username)}, realm={_quote(self.realm)}, "
-            f"nonce={_quote(self.nonce)}, uri={_quote(self.uri)}, response={_quote(self.response)}, algorithm={self.algorithm}"
+            f"nonce={_quote(self.nonce)}, uri={_quote(self.uri)}, response={_quote(self.response)}, "
+            f"algorithm={self.algorithm}"
         )
         if self.qop:
             text += f", qop={self.qop}, nc={self.nc}, cnonce={_quote(self.cnonce)}"

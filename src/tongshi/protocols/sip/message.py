@@ -4,8 +4,9 @@ Implements: GB/T 28181-2022 4.3.2
 Implements: GB/T 28181-2022 6.10
 A message keeps the text of the wire one character a byte (latin-1): what came in goes out unchanged, whatever
 charset the peer meant. Text beyond latin-1 that we put in ourselves leaves as GB 18030.
-Content-Length is framing, not content: ``parse`` consumes it and ``encode`` writes the true one. A datagram's body
-is what the datagram holds, because devices count characters of another charset than they send (quirk 32).
+Content-Length is framing, not content: ``parse`` consumes it and ``encode`` writes the true one. A
+datagram's body is what the datagram holds, because devices count characters of another charset than they
+send (quirk 32).
 """
 
 from __future__ import annotations

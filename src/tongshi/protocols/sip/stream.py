@@ -2,9 +2,9 @@
 
 Implements: GB/T 28181-2022 4.3.2
 Content-Length delimits. Without it a body is assumed only where Content-Type promises one; it ends with the
-closing tag of its XML root, before the next start line, or where the peer pauses (quirk 31). Once the framing is
-lost nothing behind it can be trusted: ``violation`` is set and the connection has to go; the frames found before are
-still good.
+closing tag of its XML root, before the next start line, or where the peer pauses (quirk 31). Once the
+framing is lost nothing behind it can be trusted: ``violation`` is set and the connection has to go; the
+frames found before are still good.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _NEXT_START = re.compile(rb"\n(?=SIP/2\.0 [1-6]|[A-Z]{3,16} sips?:[^\r\n]{1,1000
 _PREFIX_BYTES = 24
 # A body without a length is searched for its end, so it gets a smaller bound than one that declares itself.
 _MAX_UNDECLARED_BYTES = 256 * 1024
-# The longest text the two patterns above can match, so that a rescan misses nothing that straddles two segments.
+# The longest text the two patterns above can match, so that a rescan misses nothing that straddles two
+# segments.
 _OVERLAP_BYTES = 1_100
 
 

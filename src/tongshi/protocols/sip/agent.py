@@ -1,0 +1,453 @@
+"""The user agent: parser, transactions and calls joined behind five verbs, without I/O.
+
+Implements: GB/T 28181-2022 4.3.2
+Implements: GB/T 28181-2022 6.1.2
+Implements: GB/T 28181-2022 9.2.3
+It answers by itself what needs no decision: OPTIONS, unknown methods (405), unknown dialogs (481), unknown
+extensions (420), foreign URI schemes (416), re-INVITE (488: the session goes on as it was), malformed
+requests whose sender can be told (400). Noise gets silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tongshi.errors import InvalidRequest, LocalViolation, RemoteViolation
+from tongshi.ids import sip_domain
+from tongshi.protocols.sip.address import bracketed
+from tongshi.protocols.sip.building import MIRRORED, reply
+from tongshi.protocols.sip.calls import CallEvent, Calls, Pairs
+from tongshi.protocols.sip.message import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    Headers,
+    Remote,
+    Request,
+    Response,
+    looks_like_sip,
+    parse,
+)
+from tongshi.protocols.sip.timers import TimerValues
+from tongshi.protocols.sip.transaction import (
+    MAGIC,
+    AckReceived,
+    Key,
+    Output,
+    RequestReceived,
+    ResponseReceived,
+    Terminated,
+    TransactionFailed,
+    Transactions,
+)
+
+ALLOW = "INVITE, ACK, INFO, CANCEL, BYE, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE, NOTIFY"
+_KNOWN = frozenset(ALLOW.split(", "))
+# RFC 3261 8.1.1.8 and RFC 6665: these methods make the peer call us back.
+_WITH_CONTACT = frozenset(("INVITE", "REGISTER", "SUBSCRIBE", "NOTIFY"))
+_ID = re.compile(r"[A-Za-z0-9._~!$&'*+-]{1,64}\Z", re.ASCII)
+_METHOD_LINE = re.compile(r"([A-Z]{3,16}) ", re.ASCII)
+_SALVAGED = {name.lower(): name for name in ("Via", *MIRRORED)} | {
+    "v": "Via", "f": "From", "t": "To", "i": "Call-ID",
+}  # fmt: skip
+_NEEDS_DIALOG = frozenset(("BYE", "INFO"))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How we appear on the wire.
+
+    Attributes:
+        local_id: 20-digit code. host, port: where the peer reaches us; Via and Contact.
+        headers: added to every message that does not carry them already.
+    """
+
+    local_id: str
+    host: str
+    port: int
+    user_agent: str = ""
+    headers: Pairs = ()
+
+    @property
+    def contact(self) -> str:
+        """Value of our Contact header."""
+        return f"<sip:{self.local_id}@{bracketed(self.host)}:{self.port}>"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """A request to be answered with ``respond``; ``call`` is the call it belongs to."""
+
+    key: Key
+    request: Request
+    source: Remote
+    call: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseArrived:
+    """The final response to a request of ours."""
+
+    key: Key
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """A request of ours will get no answer: silence, or a broken transport."""
+
+    key: Key
+    is_timeout: bool
+
+
+AgentEvent = RequestArrived | ResponseArrived | RequestFailed | CallEvent
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was refused without a word to anybody else."""
+
+    noise: int = 0
+    malformed: int = 0
+    unmatched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request outside calls, before it has an address and a branch.
+
+    REGISTER names ourselves in From and To and the peer's domain in the Request-URI; every other method names
+    ``to_id`` in To and the peer's socket in the Request-URI. Empty fields are filled in.
+    """
+
+    method: str
+    to_id: str
+    headers: Pairs = ()
+    body: bytes = b""
+    content_type: str = ""
+    from_id: str = ""
+    request_uri: str = ""
+    call_id: str = ""
+    cseq: int = 1
+    from_tag: str = ""
+    to_tag: str = ""
+
+
+class UserAgent:
+    """A SIP user agent, both sides.
+
+    Args:
+        identity: how we appear.
+        random_bytes: source of tags, branches and Call-IDs.
+        values: T1, T2, T4.
+        max_pending: bound of transactions each way and of calls.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        random_bytes: Callable[[int], bytes],
+        values: TimerValues | None = None,
+        max_pending: int = 10_000,
+    ) -> None:
+        self.identity = identity
+        self.counts = Counts()
+        self._random_bytes = random_bytes
+        self._transactions = Transactions(values, max_pending=max_pending)
+        self._calls = Calls(self._transactions, self._finish, self._token, identity.contact, max_pending)
+        self._inside: dict[Key, int] = {}
+        self._events: deque[AgentEvent] = deque()
+
+    # The five verbs.
+
+    def receive(self, data: bytes, source: Remote, now: float) -> None:
+        """Take one datagram or one frame of a stream; anything may be in it."""
+        if not looks_like_sip(data):
+            self.counts.noise += bool(data.strip(b"\r\n\0"))
+            return
+        try:
+            message = parse(data)
+        except RemoteViolation:
+            self.counts.malformed += 1
+            self._answer_malformed(_salvage(data), source)
+            return
+        try:
+            message.check()
+            if isinstance(message, Request) and message.cseq.method != message.method:
+                raise RemoteViolation("CSeq names another method")
+            self._transactions.receive(message, source, now)
+        except RemoteViolation:
+            self.counts.malformed += 1
+            self._answer_malformed(message if isinstance(message, Request) else None, source)
+            return
+        self._drain(now)
+
+    def take_output(self) -> list[Output]:
+        """What has to be sent now."""
+        return self._transactions.take_output()
+
+    def next_timer(self) -> float | None:
+        """When ``handle_timer`` wants to be called."""
+        times = [at for at in (self._transactions.next_timer(), self._calls.next_timer()) if at is not None]
+        return min(times, default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Run every timer that is due."""
+        self._transactions.handle_timer(now)
+        self._calls.handle_timer(now)
+        self._drain(now)
+
+    def next_event(self) -> AgentEvent | None:
+        """The next event, None when there is none."""
+        if self._events:
+            return self._events.popleft()
+        return self._calls.next_event()
+
+    # Requests outside calls.
+
+    def request(self, draft: Draft, remote: Remote, now: float, timeout_s: float | None = None) -> Key:
+        """Send a request outside calls; ends in ResponseArrived or RequestFailed.
+
+        Raises:
+            LimitExceeded: too much pending. InvalidRequest: an id that no URI can carry.
+        """
+        return self._transactions.request(self._compose(draft, remote), remote, now, timeout_s)
+
+    def forget(self, key: Key) -> None:
+        """Nobody waits for this answer any more."""
+        self._inside.pop(key, None)
+        self._transactions.abandon(key)
+
+    def respond(
+        self,
+        arrived: RequestArrived,
+        status: int,
+        reason: str,
+        headers: Pairs,
+        body: bytes,
+        content_type: str,
+        now: float,
+    ) -> None:
+        """Answer a request."""
+        if arrived.request.method == "SUBSCRIBE" and 200 <= status < 300:
+            headers = (*headers, ("Contact", self.identity.contact))
+        response = reply(
+            arrived.request,
+            arrived.source,
+            status,
+            reason,
+            to_tag=self._token() if status > 100 else "",
+            headers=self._with_ours(headers),
+            body=body,
+            content_type=content_type,
+        )
+        self._transactions.respond(arrived.key, response, now)
+
+    def fail(self, remote: Remote, now: float) -> None:
+        """The connection to ``remote`` broke."""
+        self._transactions.fail(remote)
+        self._drain(now)
+
+    # Calls.
+
+    def invite(self, draft: Draft, remote: Remote, now: float) -> int:
+        """Call with a draft of INVITE; ends in CallAnswered, CallRefused, CallFailed. Raises like request."""
+        return self._calls.invite(self._compose(draft, remote), remote, now)
+
+    def give_up(self, call: int, now: float) -> None:
+        """Stop waiting for the answer of our call."""
+        self._calls.give_up(call, now)
+
+    def progress(self, call: int, status: int, now: float) -> None:
+        """Send a provisional response to a call."""
+        self._calls.progress(call, status, now)
+
+    def accept(self, call: int, sdp: bytes, headers: Pairs, now: float) -> None:
+        """Answer a call; ends in CallConfirmed or CallFailed. Raises Unavailable when it is gone."""
+        self._calls.accept(call, sdp, self._with_ours(headers), now)
+
+    def reject(self, call: int, status: int, reason: str, headers: Pairs, now: float) -> bool:
+        """Refuse a call. False when it is gone."""
+        return self._calls.reject(call, status, reason, self._with_ours(headers), now)
+
+    def request_inside(
+        self, call: int, method: str, body: bytes, content_type: str, timeout_s: float, now: float
+    ) -> Key:
+        """Send a request inside a call. Raises Unavailable when the call is over, LimitExceeded."""
+        key = self._calls.request(
+            call, method, now, body=body, content_type=content_type, timeout_s=timeout_s
+        )
+        self._inside[key] = call
+        return key
+
+    def hang_up(self, call: int, now: float) -> Key | None:
+        """Send BYE; None when there is nothing to end."""
+        return self._calls.hang_up(call, now)
+
+    def destination(self, call: int) -> Remote:
+        """Where requests of this call go."""
+        return self._calls.destination(call)
+
+    @property
+    def pending(self) -> int:
+        """Live transactions and calls."""
+        return self._transactions.pending + len(self._calls)
+
+    # What arrives.
+
+    def _drain(self, now: float) -> None:
+        """Turn the transactions' events into calls' and ours until none is left."""
+        while (event := self._transactions.next_event()) is not None:
+            match event:
+                case RequestReceived(key, request, source):
+                    self._arrived(key, request, source, now)
+                case AckReceived(request):
+                    self._calls.handle_ack(request)
+                case ResponseReceived(key, response, source):
+                    if not self._calls.handle_response(key, response, source, now):
+                        self._answered(key, response)
+                case TransactionFailed(key, is_timeout):
+                    if not self._calls.handle_failure(key, is_timeout=is_timeout):
+                        self._unanswered(key, is_timeout)
+                case Terminated(key):
+                    self._calls.handle_terminated(key)
+
+    def _arrived(self, key: Key, request: Request, source: Remote, now: float) -> None:
+        status, headers = self._own_answer(request)
+        if status:
+            self._reply(key, request, source, status, headers, now)
+        elif request.method == "CANCEL":
+            self._calls.handle_cancel(key, request, source, now)
+        elif request.method == "INVITE" and not request.to.tag:
+            self._calls.offer(key, request, source, now)
+        elif request.method == "INVITE" or request.method in _NEEDS_DIALOG:
+            self._arrived_inside(key, request, source, now)
+        else:
+            self._events.append(RequestArrived(key, request, source, None))
+
+    def _arrived_inside(self, key: Key, request: Request, source: Remote, now: float) -> None:
+        call = self._calls.find(request)
+        if call is None:
+            self._reply(key, request, source, 481, (), now)
+        elif not self._calls.is_in_order(call, request):
+            self._reply(key, request, source, 500, (("Retry-After", "1"),), now)
+        elif request.method == "INVITE":
+            self._reply(key, request, source, 488, (), now)
+        elif request.method == "BYE":
+            self._reply(key, request, source, 200, (), now)
+            self._calls.end(call)
+        else:
+            self._events.append(RequestArrived(key, request, source, call))
+
+    def _own_answer(self, request: Request) -> tuple[int, Pairs]:
+        """Status and headers of what we answer without asking anybody; 0 when somebody must decide."""
+        if request.method not in _KNOWN:
+            return 405, (("Allow", ALLOW),)
+        try:
+            if request.uri.scheme not in ("sip", "sips"):
+                return 416, ()
+        except RemoteViolation:
+            return 400, ()
+        required = ", ".join(request.headers.get_all("Require"))
+        if required and request.method != "CANCEL":
+            return 420, (("Unsupported", required),)
+        if request.method == "OPTIONS":
+            return 200, (("Allow", ALLOW), ("Accept", "Application/SDP, Application/MANSCDP+xml"))
+        return 0, ()
+
+    def _answered(self, key: Key, response: Response) -> None:
+        call = self._inside.pop(key, None)
+        self._events.append(ResponseArrived(key, response))
+        if call is not None and response.status in (408, 481):
+            self._calls.end(call)
+
+    def _unanswered(self, key: Key, is_timeout: bool) -> None:
+        call = self._inside.pop(key, None)
+        self._events.append(RequestFailed(key, is_timeout))
+        if call is not None and is_timeout:
+            self._calls.end(call)
+
+    def _reply(
+        self, key: Key, request: Request, source: Remote, status: int, headers: Pairs, now: float
+    ) -> None:
+        response = reply(request, source, status, to_tag=self._token(), headers=self._with_ours(headers))
+        self._transactions.respond(key, response, now)
+
+    def _answer_malformed(self, request: Request | None, source: Remote) -> None:
+        """400 when the sender gave enough to match it by; an ACK is never answered."""
+        if request is None or request.method == "ACK":
+            return
+        if all(request.headers.get(name) for name in ("Via", *MIRRORED)):
+            self._transactions.reply_stateless(reply(request, source, 400, to_tag=self._token()), source)
+
+    # What leaves.
+
+    def _compose(self, draft: Draft, remote: Remote) -> Request:
+        identity = self.identity
+        from_id = _user(draft.from_id or identity.local_id)
+        to_id = _user(draft.to_id)
+        is_register = draft.method == "REGISTER"
+        at = sip_domain(to_id) if is_register else f"{bracketed(remote.host)}:{remote.port}"
+        to_user = from_id if is_register else to_id
+        to_tag = f";tag={draft.to_tag}" if draft.to_tag else ""
+        table = Headers()
+        table.add("From", f"<sip:{from_id}@{sip_domain(from_id)}>;tag={draft.from_tag or self._token()}")
+        table.add("To", f"<sip:{to_user}@{sip_domain(to_user)}>{to_tag}")
+        table.add("Call-ID", draft.call_id or f"{self._token()}@{bracketed(identity.host)}")
+        table.add("CSeq", f"{draft.cseq} {draft.method}")
+        if draft.method in _WITH_CONTACT and not any(name.lower() == "contact" for name, _ in draft.headers):
+            table.add("Contact", f"<sip:{from_id}@{bracketed(identity.host)}:{identity.port}>")
+        for name, value in draft.headers:
+            table.add(name, value)
+        if draft.content_type:
+            table.add("Content-Type", draft.content_type)
+        request_uri = draft.request_uri or f"sip:{to_id}@{at}"
+        return self._finish(Request(draft.method, request_uri, table, draft.body), remote)
+
+    def _finish(self, request: Request, remote: Remote) -> Request:
+        """Via first, then what the request says, then what we say in every message."""
+        at = f"{bracketed(self.identity.host)}:{self.identity.port}"
+        table = Headers()
+        table.add("Via", f"SIP/2.0/{remote.transport.upper()} {at};rport;branch={MAGIC}{self._token()}")
+        for name, value in self._with_ours((*request.headers, ("Max-Forwards", "70"))):
+            table.add(name, value)
+        request.headers = table
+        return request
+
+    def _with_ours(self, headers: Pairs) -> Pairs:
+        """The headers, then those of the identity that are not among them."""
+        given = {name.lower() for name, _ in headers}
+        ours = (("User-Agent", self.identity.user_agent), *self.identity.headers)
+        return (*headers, *((name, value) for name, value in ours if value and name.lower() not in given))
+
+    def _token(self) -> str:
+        return self._random_bytes(8).hex()
+
+
+def _user(text: str) -> str:
+    """An id that may stand in a URI; catalogues of careless peers hold others."""
+    if not _ID.match(text):
+        raise InvalidRequest("编码含有不能用于 SIP 地址的字符", field="deviceId")
+    return text
+
+
+def _salvage(data: bytes) -> Request | None:
+    """What can be read of a malformed request: enough to tell its sender, or None."""
+    lines = data[:MAX_HEAD_BYTES].partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+    match = _METHOD_LINE.match(lines[0])
+    if match is None:
+        return None
+    request = Request(match[1], "sip:unknown")
+    for line in lines[1:MAX_HEADERS]:
+        name, _, value = line.partition(":")
+        try:
+            if (name := _SALVAGED.get(name.strip(" \t").lower(), "")) and (
+                name == "Via" or name not in request.headers
+            ):
+                request.headers.add(name, value)
+        except LocalViolation:
+            return None
+    return request

@@ -1,0 +1,448 @@
+"""Calls: what INVITE, ACK, CANCEL and BYE make together, seen from both sides, without I/O.
+
+Implements: GB/T 28181-2022 9.2.3
+
+    we call       Calling --1xx--> Proceeding --2xx: ACK--> Established --BYE--> gone
+                  given up in Calling: wait; in Proceeding: CANCEL; a late 2xx gets ACK and BYE
+    they call     Offered --accept: 200 (G, H)--> Answered --ACK--> Established --BYE--> gone
+                  CANCEL in Offered: 487; no ACK within Timer H: BYE
+
+A 2xx is repeated here, over TCP too, because it travels end to end (RFC 3261 13.3.1.4); each repeated 2xx
+that we receive is acknowledged again, also after the call has ended, and one with a foreign tag is
+acknowledged and ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from tongshi.errors import LimitExceeded, RemoteViolation, Unavailable
+from tongshi.protocols.sip.building import cancel_of, reply
+from tongshi.protocols.sip.dialog import Dialog
+from tongshi.protocols.sip.message import Remote, Request, Response
+from tongshi.protocols.sip.timers import TimerHeap
+from tongshi.protocols.sip.transaction import Key, Transactions, server_key
+
+MAX_FORKS = 8
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class CallState(Enum):
+    """See the table above."""
+
+    CALLING = "Calling"
+    PROCEEDING = "Proceeding"
+    GIVEN_UP = "GivenUp"
+    OFFERED = "Offered"
+    ANSWERED = "Answered"
+    ESTABLISHED = "Established"
+
+
+@dataclass(frozen=True, slots=True)
+class InviteArrived:
+    """Somebody calls; answer with ``accept`` or ``reject``."""
+
+    call: int
+    request: Request
+    source: Remote
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswered:
+    """Our call was answered; the ACK is on its way."""
+
+    call: int
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """Our call was refused with 300-699."""
+
+    call: int
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """A call never came to be: silence (``is_timeout``), broken transport; incoming: no ACK."""
+
+    call: int
+    is_timeout: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfirmed:
+    """The ACK for our 200 came."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class InviteCancelled:
+    """The caller cancelled; 487 is sent."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The peer ended the call, or does not know it any more."""
+
+    call: int
+
+
+CallEvent = (
+    InviteArrived | CallAnswered | CallRefused | CallFailed | CallConfirmed | InviteCancelled | CallEnded
+)
+
+
+@dataclass(slots=True)
+class _Call:
+    number: int
+    state: CallState
+    invite: Request
+    key: Key
+    remote: Remote
+    local_tag: str
+    dialog: Dialog | None = None
+    answer: bytes = b""
+    interval_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Acknowledged:
+    """An answered INVITE of ours, kept until Timer M, with the ACK of each tag that answered."""
+
+    invite: Request
+    acks: dict[str, tuple[Request, Remote]]
+
+
+class Calls:
+    """All calls of one endpoint.
+
+    Args:
+        transactions: shared with the agent, which routes events here.
+        finish: adds Via, Max-Forwards and our own headers to a request.
+        token: source of tags. contact: value of our Contact header.
+        max_calls: bound of calls in any state.
+    """
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        finish: Callable[[Request, Remote], Request],
+        token: Callable[[], str],
+        contact: str,
+        max_calls: int,
+    ) -> None:
+        self._transactions = transactions
+        self._finish = finish
+        self._token = token
+        self._contact = contact
+        self._max_calls = max_calls
+        self._calls: dict[int, _Call] = {}
+        self._by_key: dict[Key, int] = {}
+        self._by_dialog: dict[tuple[str, str], int] = {}
+        self._acknowledged: dict[Key, _Acknowledged] = {}
+        self._timers: TimerHeap[int] = TimerHeap()
+        self._events: deque[CallEvent] = deque()
+        self._last_number = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def next_timer(self) -> float | None:
+        """When ``handle_timer`` wants to be called."""
+        return self._timers.next()
+
+    def next_event(self) -> CallEvent | None:
+        """The next event, None when there is none."""
+        return self._events.popleft() if self._events else None
+
+    # Our calls.
+
+    def invite(self, request: Request, remote: Remote, now: float) -> int:
+        """Call. ``request`` is finished. Raises LimitExceeded."""
+        if len(self._calls) >= self._max_calls:
+            raise LimitExceeded("呼叫过多", retry_after_s=1.0)
+        key = self._transactions.request(request, remote, now)
+        return self._add(CallState.CALLING, request, key, remote, request.from_.tag).number
+
+    def give_up(self, number: int, now: float) -> None:
+        """Nobody waits for our call any more. CANCEL goes out as soon as it may (RFC 3261 9.1)."""
+        call = self._calls.get(number)
+        if call is None or call.state not in (CallState.CALLING, CallState.PROCEEDING):
+            return
+        if call.state is CallState.PROCEEDING:
+            self._cancel(call, now)
+        else:
+            self._transactions.stop_sending(call.key)
+        call.state = CallState.GIVEN_UP
+
+    def handle_response(self, key: Key, response: Response, source: Remote, now: float) -> bool:
+        """Take a response to an INVITE of ours. False when it is none."""
+        number = self._by_key.get(key)
+        call = self._calls.get(number) if number is not None else None
+        if call is None or call.state is CallState.ESTABLISHED:
+            return self._acknowledge_again(key, response, source, now)
+        if response.is_success:
+            self._answered(call, response, source, now)
+        elif response.is_final:
+            self._drop(call)
+            if call.state is not CallState.GIVEN_UP:
+                self._events.append(CallRefused(call.number, response))
+        elif call.state is CallState.CALLING:
+            call.state = CallState.PROCEEDING
+        elif call.state is CallState.GIVEN_UP:
+            self._cancel(call, now)
+        return True
+
+    def handle_failure(self, key: Key, *, is_timeout: bool) -> bool:
+        """An INVITE transaction of either side failed. False when the key is none of ours."""
+        number = self._by_key.get(key)
+        call = self._calls.get(number) if number is not None else None
+        if call is None:
+            return False
+        self._drop(call)
+        if call.state is not CallState.GIVEN_UP:
+            self._events.append(CallFailed(call.number, is_timeout=is_timeout))
+        return True
+
+    def handle_terminated(self, key: Key) -> None:
+        """An INVITE transaction is over: nothing of it will be repeated any more."""
+        self._acknowledged.pop(key, None)
+        self._by_key.pop(key, None)
+
+    # Their calls.
+
+    def offer(self, key: Key, request: Request, source: Remote, now: float) -> None:
+        """An INVITE outside any dialog arrived."""
+        if len(self._calls) >= self._max_calls:
+            refusal = reply(request, source, 503, to_tag=self._token(), headers=(("Retry-After", "5"),))
+            self._transactions.respond(key, refusal, now)
+            return
+        call = self._add(CallState.OFFERED, request, key, source, self._token())
+        self._events.append(InviteArrived(call.number, request, source))
+
+    def progress(self, number: int, status: int, now: float) -> None:
+        """Send a provisional response."""
+        call = self._calls.get(number)
+        if call is not None and call.state is CallState.OFFERED:
+            tag = "" if status == 100 else call.local_tag
+            self._transactions.respond(call.key, reply(call.invite, call.remote, status, to_tag=tag), now)
+
+    def accept(self, number: int, body: bytes, headers: Pairs, now: float) -> None:
+        """Answer 200 and repeat it until the ACK. Raises Unavailable when the caller is gone."""
+        call = self._calls.get(number)
+        if call is None or call.state is not CallState.OFFERED:
+            raise Unavailable("呼叫已取消")
+        call.dialog = Dialog.from_request(call.invite, call.local_tag, call.remote)
+        routes = tuple(("Record-Route", line) for line in call.invite.headers.get_all("Record-Route"))
+        response = reply(
+            call.invite,
+            call.remote,
+            200,
+            to_tag=call.local_tag,
+            headers=(*routes, ("Contact", self._contact), *headers),
+            body=body,
+            content_type="Application/SDP" if body else "",
+        )
+        call.state, call.answer, call.interval_s = CallState.ANSWERED, response.encode(), self._t1_s
+        self._transactions.respond(call.key, response, now)
+        self._timers.set(number, "G", now + call.interval_s)
+        self._timers.set(number, "H", now + self._transactions.values.timeout_s)
+
+    def reject(self, number: int, status: int, reason: str, headers: Pairs, now: float) -> bool:
+        """Refuse. False when the call is gone or already answered."""
+        call = self._calls.get(number)
+        if call is None or call.state is not CallState.OFFERED:
+            return False
+        self._refuse(call, status, reason, headers, now)
+        return True
+
+    def handle_cancel(self, key: Key, cancel: Request, source: Remote, now: float) -> None:
+        """Answer CANCEL, and the INVITE when it still waits."""
+        invite_key = server_key(cancel, "INVITE")
+        number = self._by_key.get(invite_key)
+        call = self._calls.get(number) if number is not None else None
+        is_known = call is not None or self._transactions.has_server(invite_key)
+        tag = call.local_tag if call is not None else self._token()
+        answer = reply(cancel, source, 200 if is_known else 481, to_tag=tag)
+        self._transactions.respond(key, answer, now)
+        if call is not None and call.state is CallState.OFFERED:
+            self._refuse(call, 487, "", (), now)
+            self._events.append(InviteCancelled(call.number))
+
+    def handle_ack(self, ack: Request) -> None:
+        """An ACK for a 2xx; anything else is ignored."""
+        call = self.find(ack)
+        if call is None or self._calls[call].state is not CallState.ANSWERED:
+            return
+        self._timers.cancel(call, "G", "H")
+        self._calls[call].state = CallState.ESTABLISHED
+        self._events.append(CallConfirmed(call))
+
+    def handle_timer(self, now: float) -> None:
+        """Repeat unacknowledged answers, give up on those too old."""
+        while (due := self._timers.pop_due(now)) is not None:
+            number, name = due
+            call = self._calls[number]
+            if name == "G":
+                call.interval_s = min(2 * call.interval_s, self._transactions.values.t2_s)
+                self._timers.set(number, "G", now + call.interval_s)
+                self._transactions.repeat(call.answer, call.remote)
+            else:
+                self.hang_up(number, now)
+                self._events.append(CallFailed(number, is_timeout=True))
+
+    # Inside a call.
+
+    def find(self, request: Request) -> int | None:
+        """The call that a request inside a dialog belongs to."""
+        number = self._by_dialog.get((request.call_id, request.to.tag))
+        call = self._calls.get(number) if number is not None else None
+        if call is None or call.dialog is None or not call.dialog.belongs(request):
+            return None
+        return call.number
+
+    def is_in_order(self, number: int, request: Request) -> bool:
+        """Is this request's CSeq newer than what the dialog saw?"""
+        dialog = self._calls[number].dialog
+        return dialog is not None and dialog.take_order(request)
+
+    def request(
+        self,
+        number: int,
+        method: str,
+        now: float,
+        *,
+        body: bytes = b"",
+        content_type: str = "",
+        headers: Pairs = (),
+        timeout_s: float | None = None,
+    ) -> Key:
+        """Send a request inside the call. Raises Unavailable when the call is over, LimitExceeded."""
+        call = self._calls.get(number)
+        if call is None or call.dialog is None:
+            raise Unavailable("呼叫已结束")
+        request = self._inside(call.dialog, method, headers, body, content_type)
+        return self._transactions.request(request, call.dialog.destination, now, timeout_s)
+
+    def hang_up(self, number: int, now: float) -> Key | None:
+        """Send BYE and forget the call; None when there was none."""
+        call = self._calls.get(number)
+        if call is None or call.dialog is None:
+            return None
+        self._drop(call)
+        return self._bye(call.dialog, now)
+
+    def end(self, number: int) -> None:
+        """The peer ended the call or lost it."""
+        call = self._calls.get(number)
+        if call is None:
+            return
+        self._drop(call)
+        if call.state is CallState.ANSWERED:
+            self._events.append(CallFailed(number, is_timeout=False))
+        else:
+            self._events.append(CallEnded(number))
+
+    def destination(self, number: int) -> Remote:
+        """Where requests of an established call go."""
+        call = self._calls[number]
+        return call.dialog.destination if call.dialog is not None else call.remote
+
+    # Private.
+
+    @property
+    def _t1_s(self) -> float:
+        return self._transactions.values.t1_s
+
+    def _add(self, state: CallState, invite: Request, key: Key, remote: Remote, tag: str) -> _Call:
+        self._last_number += 1
+        call = _Call(self._last_number, state, invite, key, remote, tag)
+        self._calls[call.number] = call
+        self._by_key[key] = call.number
+        self._by_dialog[invite.call_id, tag] = call.number
+        # Some devices send BYE without our tag (quirk 28); then the Call-ID alone must find the call.
+        self._by_dialog[invite.call_id, ""] = call.number
+        return call
+
+    def _drop(self, call: _Call) -> None:
+        self._calls.pop(call.number, None)
+        self._timers.cancel(call.number, "G", "H")
+        for tag in (call.local_tag, ""):
+            if self._by_dialog.get((call.invite.call_id, tag)) == call.number:
+                del self._by_dialog[call.invite.call_id, tag]
+        if self._by_key.get(call.key) == call.number:
+            del self._by_key[call.key]
+
+    def _answered(self, call: _Call, response: Response, source: Remote, now: float) -> None:
+        try:
+            dialog = Dialog.from_answer(call.invite, response, source)
+        except RemoteViolation:
+            self._drop(call)
+            self._events.append(CallFailed(call.number, is_timeout=False))
+            return
+        call.dialog = dialog
+        self._acknowledged[call.key] = _Acknowledged(call.invite, {})
+        self._acknowledge(self._acknowledged[call.key], dialog)
+        if call.state is CallState.GIVEN_UP:
+            self.hang_up(call.number, now)
+            return
+        call.state = CallState.ESTABLISHED
+        self._events.append(CallAnswered(call.number, response))
+
+    def _acknowledge_again(self, key: Key, response: Response, source: Remote, now: float) -> bool:
+        known = self._acknowledged.get(key)
+        if known is None or not response.is_success:
+            return known is not None
+        if (again := known.acks.get(response.to.tag)) is not None:
+            self._transactions.send(*again)
+        elif len(known.acks) < MAX_FORKS:
+            dialog = Dialog.from_answer(known.invite, response, source)
+            self._acknowledge(known, dialog)
+            self._bye(dialog, now)
+        return True
+
+    def _acknowledge(self, known: _Acknowledged, dialog: Dialog) -> None:
+        ack = self._inside(dialog, "ACK", (), b"", "")
+        known.acks[dialog.remote.tag] = ack, dialog.destination
+        self._transactions.send(ack, dialog.destination)
+
+    def _bye(self, dialog: Dialog, now: float) -> Key | None:
+        request = self._inside(dialog, "BYE", (), b"", "")
+        try:
+            return self._transactions.request(request, dialog.destination, now)
+        except LimitExceeded:
+            # Without a place for the transaction one unrepeated BYE is still better than a stream without
+            # end.
+            self._transactions.send(request, dialog.destination)
+            return None
+
+    def _cancel(self, call: _Call, now: float) -> None:
+        """CANCEL, and a last limit on waiting for the INVITE's own answer."""
+        cancel = cancel_of(call.invite)
+        try:
+            self._transactions.request(cancel, call.remote, now)
+        except LimitExceeded:
+            self._transactions.send(cancel, call.remote)
+        self._transactions.limit(call.key, now + self._transactions.values.timeout_s)
+
+    def _refuse(self, call: _Call, status: int, reason: str, headers: Pairs, now: float) -> None:
+        response = reply(call.invite, call.remote, status, reason, to_tag=call.local_tag, headers=headers)
+        self._drop(call)
+        self._transactions.respond(call.key, response, now)
+
+    def _inside(self, dialog: Dialog, method: str, headers: Pairs, body: bytes, content_type: str) -> Request:
+        table = dialog.headers_of_next(method)
+        for name, value in headers:
+            table.add(name, value)
+        if content_type:
+            table.add("Content-Type", content_type)
+        return self._finish(Request(method, dialog.target, table, body), dialog.destination)
