@@ -140,12 +140,21 @@ class _Server:
         except Exception:
             log.exception("request_crashed", operation=operation.name, request_id=progress.head.request_id)
             response = self._failure(TongshiError(message), progress.head)
-        finally:
-            duration_s = self.clock.now() - started_now
-            attempt = Attempt(
-                operation, progress.head, progress.identity, status, code, message, progress.rows, duration_s
-            )
+        attempt = Attempt(
+            operation=operation,
+            head=progress.head,
+            identity=progress.identity,
+            status=status,
+            code=code,
+            message=message,
+            rows=progress.rows,
+            duration_s=self.clock.now() - started_now,
+        )
+        try:
             await self.recorder.record(attempt)
+        except TongshiError as error:
+            # What cannot be recorded is not answered.
+            response = self._failure(error, progress.head)
         if progress.allowance is not None:
             response.headers.update(progress.allowance.headers())
         return response

@@ -55,7 +55,7 @@ def document(operations: Sequence[AnyOperation]) -> dict[str, Any]:
             "responses": {code: _refusal(text, trouble) for code, text in _REFUSALS.items()},
             "securitySchemes": {
                 "session": {"type": "apiKey", "in": "cookie", "name": "tongshi_session"},
-                "csrf": {"type": "apiKey", "in": "header", "name": "X-Tongshi-Csrf"},
+                "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
                 "signature": {
                     "type": "apiKey",
                     "in": "header",

@@ -1,0 +1,1 @@
+"""Exchange of archives with neighbouring platforms: batches, full synchronisation, proof of equality."""
