@@ -1,0 +1,273 @@
+"""Device archives: what a catalogue or a neighbour tells is merged by provenance; nothing is deleted here.
+
+Implements: DB31DSJ/Z 001-2024 6.2.2
+Implements: DB31DSJ/Z 001-2024 6.3.2
+
+Provenance in one table; a row is what we hold, a column what arrives. "Cascade" is a lower platform's
+catalogue, "signalling" a device registered here:
+
+| held | cascade | signalling | rest, manual |
+|---|---|---|---|
+| nothing | taken | taken | taken |
+| cascade | item replaced | taken | taken, owner too |
+| signalling | status only | item replaced | taken if the owner is the same |
+| rest | status only | status only | taken if the owner is the same and the revision not older |
+| manual | empty fields filled | empty fields filled | taken if the owner is the same |
+
+"Item" is the catalogue item: the attributes of Table A.1 are not part of a catalogue and stay. Status counts
+from whoever stands nearest to the device; another platform's word does not change that of a device of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
+from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
+from sqlalchemy import Connection
+
+from tongshi.audit import store as audit
+from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.clock import Clock
+from tongshi.errors import InvalidRequest, NotFound
+from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
+from tongshi.resources.devices.model import DeviceArchive, Filters, Source, UpsertResult
+from tongshi.sharing.model import Scope
+from tongshi.storage.engine import Database
+
+BATCH = 5_000
+_WIDEST_INT = 2**53
+
+
+class ArchiveStore(Protocol):
+    """The rows this service works on; ``store`` is one."""
+
+    def upsert_many(
+        self, conn: Connection, archives: Iterable[DeviceArchive], origin: str, at: datetime, /
+    ) -> UpsertResult: ...
+
+    def get(self, conn: Connection, device_id: str, /) -> DeviceArchive | None: ...
+
+    def get_many(
+        self, conn: Connection, device_ids: Sequence[str], scope: Scope | None = None, /
+    ) -> dict[str, DeviceArchive]: ...
+
+    def page(
+        self, conn: Connection, scope: Scope, filters: Filters, page_no: int, page_size: int, /
+    ) -> tuple[list[DeviceArchive], int]: ...
+
+    def mark_missing(
+        self, conn: Connection, owner: str, device_ids: Sequence[str], at: datetime, origin: str = "", /
+    ) -> int: ...
+
+    def set_statuses(
+        self,
+        conn: Connection,
+        online: dict[str, bool],
+        source: str,
+        at: datetime,
+        reason: str = "",
+        origin: str = "",
+        /,
+    ) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """What a catalogue changed. ``rejected`` are items that cannot be kept, with the reason."""
+
+    stored: UpsertResult
+    turned: tuple[str, ...]
+    rejected: tuple[tuple[str, str], ...]
+
+
+class DeviceArchives:
+    """Archives of all platforms. ``self_id`` is this platform: it owns what registers here."""
+
+    def __init__(self, db: Database, store: ArchiveStore, clock: Clock, self_id: str) -> None:
+        self._db = db
+        self._store = store
+        self._clock = clock
+        self._self_id = self_id
+
+    async def merge_catalogue(
+        self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool
+    ) -> MergeResult:
+        """Take in a catalogue that a peer answered, whole or in part: absence proves nothing.
+
+        Args:
+            peer_id: who answered.
+            items: any number; merged in bounded transactions.
+            is_platform: the peer is a lower platform and owns what it tells, else a device of ours.
+        """
+        owner = peer_id if is_platform else self._self_id
+        source = Source.CASCADE if is_platform else Source.SIGNALLING
+        kept, rejected = _sort_out(items)
+        results: list[tuple[UpsertResult, list[str]]] = []
+        for start in range(0, len(kept), BATCH):
+            batch = kept[start : start + BATCH]
+            results.append(await self._db.write(self._merge, peer_id, owner, source, batch, self._clock.at()))
+        stored = UpsertResult(
+            **{
+                name: tuple(key for result, _ in results for key in getattr(result, name))
+                for name in UpsertResult.__slots__
+            }
+        )
+        return MergeResult(stored, tuple(key for _, turned in results for key in turned), rejected)
+
+    async def put(self, archives: Sequence[DeviceArchive], origin: str) -> UpsertResult:
+        """Store archives as their owner wrote them (exchange, import), at most ``BATCH``, in one transaction.
+
+        The caller has checked that ``origin`` may speak for the owners.
+        """
+        if len(archives) > BATCH:
+            raise InvalidRequest(f"一批最多 {BATCH} 条", field="items")
+        return await self._db.write(self._store.upsert_many, archives, origin, self._clock.at())
+
+    async def get(self, device_id: str) -> DeviceArchive:
+        """One archive, missing ones too. Raises NotFound 40401."""
+        found = await self._db.read(self._store.get, device_id)
+        if found is None:
+            raise NotFound("设备不存在")
+        return found
+
+    async def find(self, device_id: str) -> DeviceArchive | None:
+        """One archive or None."""
+        return await self._db.read(self._store.get, device_id)
+
+    async def get_many(self, device_ids: Sequence[str], scope: Scope) -> dict[str, DeviceArchive]:
+        """Those that exist within the caller's scope, by id."""
+        return await self._db.read(self._store.get_many, device_ids, scope)
+
+    async def page(
+        self, scope: Scope, filters: Filters, page_no: int, page_size: int
+    ) -> tuple[list[DeviceArchive], int]:
+        """One page of what the caller may see, and how many that is in all."""
+        return await self._db.read(self._store.page, scope, filters, page_no, page_size)
+
+    async def note_status(self, online: dict[str, bool], source: str, reason: str = "") -> list[str]:
+        """Note the status of devices. Returns those that turned."""
+        return await self._db.write(
+            self._store.set_statuses, online, source, self._clock.at(), reason, self._self_id
+        )
+
+    async def mark_missing(self, owner: str, device_ids: Sequence[str], origin: str, proof: str) -> int:
+        """Mark devices that a proven complete snapshot of their owner lacks; ``proof`` goes into the audit.
+
+        Only for a caller that holds that proof: a full snapshot ended by ``complete`` with equal count and
+        digest.
+        """
+        return await self._db.write(self._mark_missing, owner, device_ids, origin, proof, self._clock.at())
+
+    def _merge(
+        self,
+        conn: Connection,
+        peer_id: str,
+        owner: str,
+        source: Source,
+        items: Sequence[CatalogItem],
+        at: datetime,
+    ) -> tuple[UpsertResult, list[str]]:
+        known = self._store.get_many(conn, [item.device_id for item in items])
+        archives: list[DeviceArchive] = []
+        online: dict[str, bool] = {}
+        for item in items:
+            held = known.get(item.device_id)
+            merged = merge(held, item, owner, source)
+            if merged is not None:
+                archives.append(merged)
+            is_nearest = (
+                held is None or merged is not None or held.owner == owner or held.source is Source.REST
+            )
+            if item.status is not None and is_nearest:
+                online[item.device_id] = item.status is DeviceStatus.ON
+        stored = self._store.upsert_many(conn, archives, peer_id, at)
+        turned = self._store.set_statuses(conn, online, peer_id, at, "catalogue", peer_id)
+        return stored, turned
+
+    def _mark_missing(
+        self,
+        conn: Connection,
+        owner: str,
+        device_ids: Sequence[str],
+        origin: str,
+        proof: str,
+        at: datetime,
+    ) -> int:
+        marked = self._store.mark_missing(conn, owner, device_ids, at, origin)
+        if marked:
+            audit.append(
+                conn,
+                audit.AuditEntry(
+                    at,
+                    AuditTag.ARCHIVE_MISSING,
+                    Outcome.DONE,
+                    subject_kind="platform",
+                    subject_id=origin,
+                    object_kind="platform",
+                    object_id=owner,
+                    details={"count": marked, "proof": proof},
+                ),
+            )
+        return marked
+
+
+def merge(held: DeviceArchive | None, item: CatalogItem, owner: str, source: Source) -> DeviceArchive | None:
+    """What to store when a catalogue item arrives, by the table above; None when only its status counts."""
+    if held is None or (held.missing_since is not None and held.source is not Source.MANUAL):
+        ext = held.ext if held is not None else DeviceArchive(item=item, owner=owner).ext
+        return DeviceArchive(item=item, ext=ext, owner=owner, source=source)
+    if held.source is Source.MANUAL and held.owner == owner:
+        return replace(held, item=_filled(held.item, item), revision=0, updated_at=None)
+    if held.source is Source.CASCADE and (source is Source.SIGNALLING or held.owner == owner):
+        return replace(held, item=item, owner=owner, source=source, revision=0, updated_at=None)
+    if held.source is Source.SIGNALLING and source is Source.SIGNALLING:
+        return replace(held, item=item, revision=0, updated_at=None)
+    return None
+
+
+def _filled(held: CatalogItem, told: CatalogItem) -> CatalogItem:
+    """``held`` with what it leaves empty taken from ``told``."""
+    empty = {
+        name: getattr(told, name)
+        for name in CatalogItem.__struct_fields__
+        if getattr(held, name) in ("", None, ())
+    }
+    return replace(held, **empty)
+
+
+def _sort_out(items: Iterable[CatalogItem]) -> tuple[list[CatalogItem], tuple[tuple[str, str], ...]]:
+    """Items that the database can keep, the last of each id; and those it cannot, with the reason."""
+    kept: dict[str, CatalogItem] = {}
+    rejected: list[tuple[str, str]] = []
+    for item in items:
+        reason = _fault(item)
+        if reason:
+            rejected.append((item.device_id[:64], reason))
+        else:
+            kept[item.device_id] = item
+    return list(kept.values()), tuple(rejected)
+
+
+def _fault(item: CatalogItem) -> str:
+    if not item.device_id:
+        return "DeviceID is empty"
+    for name, value in msgspec.structs.asdict(item).items():
+        if isinstance(value, float) and not isfinite(value):
+            return f"{name} is no number"
+        if isinstance(value, int) and abs(value) > _WIDEST_INT:
+            return f"{name} is too large"
+        text = "".join(value) if isinstance(value, tuple) else value
+        if isinstance(text, str) and ("\0" in text or (not text.isprintable() and _has_surrogate(text))):
+            return f"{name} holds characters that are no text"
+        if isinstance(value, tuple) and any(not part or "/" in part for part in value):
+            return f"{name} holds an empty entry"
+    return ""
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

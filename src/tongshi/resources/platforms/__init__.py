@@ -1,0 +1,1 @@
+"""Platforms: this one and its neighbours above, below and beside."""

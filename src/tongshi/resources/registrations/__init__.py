@@ -1,0 +1,1 @@
+"""Registrations: who may register by SIP, and who is registered where."""

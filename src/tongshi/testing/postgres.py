@@ -1,0 +1,190 @@
+"""A private PostgreSQL for tests: found on the machine, started on loopback, ended by its pid.
+
+Nothing needs preparing: Debian's package brings the programs. As root the server runs as an unprivileged
+user, because PostgreSQL refuses root. Data lives in a temporary folder and does not survive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+
+_INSTALLED = Path("/usr/lib/postgresql")
+_OLDEST = 15
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 10.0
+# Durability of a test database is worth nothing; its speed is.
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "autovacuum": "off",
+    "log_min_messages": "fatal",
+    "unix_socket_directories": "",
+    "listen_addresses": "127.0.0.1",
+}
+
+
+class PostgresMissing(Exception):
+    """No usable PostgreSQL on this machine; the text says what to install."""
+
+
+class PostgresFailed(Exception):
+    """PostgreSQL is there and does not work."""
+
+
+def find_programs() -> Path:
+    """Folder of initdb and postgres, the newest installed. Raises PostgresMissing."""
+    found = sorted(
+        (path for path in _INSTALLED.glob("*/bin") if path.parent.name.isdigit()),
+        key=lambda path: int(path.parent.name),
+    )
+    if found and int(found[-1].parent.name) >= _OLDEST and (found[-1] / "initdb").exists():
+        return found[-1]
+    on_path = shutil.which("initdb")
+    if on_path:
+        return Path(on_path).resolve().parent
+    raise PostgresMissing(f"PostgreSQL {_OLDEST} or later is missing: apt-get install postgresql")
+
+
+@contextlib.contextmanager
+def private_postgres() -> Iterator[str]:
+    """Run a server for the time of the context; yields ``postgresql://tongshi@127.0.0.1:port``."""
+    programs = find_programs()
+    user = _unprivileged_user()
+    folder = Path(tempfile.mkdtemp(prefix="tongshi-pg-"))
+    try:
+        if user is not None:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        data = folder / "data"
+        _initialise(programs, data, user)
+        port = _free_port()
+        settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        server = subprocess.Popen(  # noqa: S603 - the program was found, not given
+            [str(programs / "postgres"), "-D", str(data), "-p", str(port), *settings],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            user=None if user is None else user.pw_uid,
+            group=None if user is None else user.pw_gid,
+            extra_groups=None if user is None else [],
+        )
+        try:
+            _wait_until_ready(server, port)
+            yield f"postgresql://tongshi@127.0.0.1:{port}"
+        finally:
+            _stop(server)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def create_database(server_url: str, name: str, template: str = "template0") -> str:
+    """Make a database from a template and return its URL."""
+    await _administer(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    return f"{server_url}/{name}"
+
+
+async def drop_database(server_url: str, name: str) -> None:
+    """Remove a database, with whoever is still connected."""
+    await _administer(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def _administer(server_url: str, statement: str) -> None:
+    connection = await _connect(f"{server_url}/postgres")
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    ends_at = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            return await asyncpg.connect(url)
+        except asyncpg.CannotConnectNowError:
+            # It listens before it serves.
+            if time.monotonic() > ends_at:
+                raise
+            await asyncio.sleep(0.02)
+
+
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise PostgresMissing("PostgreSQL does not run as root and there is no user postgres or nobody")
+
+
+def _initialise(programs: Path, data: Path, user: pwd.struct_passwd | None) -> None:
+    done = subprocess.run(  # noqa: S603 - the program was found, not given
+        [
+            str(programs / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "tongshi",
+            "-A",
+            "trust",
+            "-N",
+            "-E",
+            "UTF8",
+            "--locale",
+            "C.UTF-8",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+        check=False,
+        user=None if user is None else user.pw_uid,
+        group=None if user is None else user.pw_gid,
+        extra_groups=None if user is None else [],
+    )
+    if done.returncode != 0:
+        raise PostgresFailed(f"initdb failed: {done.stderr.strip()[-300:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
+    ends_at = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < ends_at:
+        if server.poll() is not None:
+            raise PostgresFailed(f"postgres ended with {server.returncode} while starting")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
+            return
+        time.sleep(0.02)
+    raise PostgresFailed("postgres did not start in time")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    # SIGINT is PostgreSQL's fast shutdown: it ends its own children.
+    with contextlib.suppress(ProcessLookupError):
+        server.send_signal(2)
+    try:
+        server.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
