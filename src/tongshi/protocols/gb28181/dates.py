@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from tongshi.clock import BEIJING
 from tongshi.errors import RemoteViolation
-
-BEIJING: Final = timezone(timedelta(hours=8), "Asia/Shanghai")
 
 _LOCAL = re.compile(
     r"([0-9]{4})[-/]([0-9]{1,2})[-/]([0-9]{1,2})"

@@ -102,11 +102,14 @@ def read_list(
     items: list[CatalogItem] = []
     bad: list[BadItem] = []
     index = 0
-    for index, child in enumerate(list_element if list_element is not None else (), 1):
+    for child in list_element if list_element is not None else ():
+        if xml.local_name(child).lower() != "item":
+            continue
         try:
             items.append(read_item(child))
         except RemoteViolation as violation:
-            bad.append(BadItem(index - 1, "", violation.message))
+            bad.append(BadItem(index, "", violation.message))
+        index += 1
     for offset, raw in enumerate(document.broken_items):
         seen = _SEEN_ID.search(raw)
         bad.append(BadItem(index + offset, seen.group(1) if seen else "", "not well-formed XML"))
@@ -168,7 +171,17 @@ def _shown_anyway(field: ItemField, kind: ItemKind) -> bool:
 def _wire_value(value: Any) -> str | int | float:
     if isinstance(value, tuple):
         return "/".join(value)
+    if isinstance(value, float):
+        return _decimal(value)
     return value.value if isinstance(value, DeviceStatus) else value
+
+
+def _decimal(value: float) -> str:
+    """A double without exponent, which devices do not read, and without a needless ".0"."""
+    text = repr(value)
+    if "e" in text:
+        text = f"{value:.10f}".rstrip("0")
+    return text.removesuffix(".0").rstrip(".")
 
 
 def _collect(element: etree._Element, values: dict[str, Any], descend: bool) -> None:

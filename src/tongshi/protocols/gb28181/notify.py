@@ -109,7 +109,7 @@ class CatalogNotify(BaseMessage, frozen=True):
         device_list = reader.child("devicelist")
         changes: list[CatalogChange] = []
         bad: list[BadItem] = [BadItem(-1, "", "not well-formed XML") for _ in document.broken_items]
-        for index, element in enumerate(device_list.element if device_list else ()):
+        for index, element in enumerate(device_list.each("item") if device_list else ()):
             event_text = xml.Reader(element).text("event").upper()
             try:
                 changes.append(CatalogChange(CatalogEvent(event_text), read_item(element)))

@@ -18,12 +18,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from tongshi.errors import RemoteViolation, Unprocessable
+from tongshi.errors import RemoteViolation
 from tongshi.protocols.gb28181.media_format import MediaFormat, parse_format
-from tongshi.protocols.gb28181.profile import Profile, Quirk
 from tongshi.protocols.gb28181.ssrc import text10
-from tongshi.protocols.gb28181.version import Feature, supports
-from tongshi.protocols.media.codecs import LIVE_PAYLOAD_TYPES, PS, RTP_MAPS, RtpMap
+from tongshi.protocols.media.codecs import RtpMap
 
 MAX_BYTES: Final = 16 * 1024
 MAX_LINES: Final = 200
@@ -36,7 +34,6 @@ Transport = Literal["RTP/AVP", "TCP/RTP/AVP"]
 Direction = Literal["recvonly", "sendonly", "sendrecv", "inactive"]
 Setup = Literal["active", "passive"]
 Connection = Literal["new", "existing"]
-MediaTransport = Literal["udp", "tcp-passive", "tcp-active"]
 
 
 class SessionName(Enum):
@@ -124,89 +121,6 @@ class Sdp(msgspec.Struct, frozen=True, kw_only=True):
         yield from self.extra
 
 
-def offer_live(
-    *,
-    owner_id: str,
-    address: str,
-    port: int,
-    ssrc: int | None,
-    transport: MediaTransport = "udp",
-    stream_number: int | None = None,
-    f: MediaFormat | None = None,
-    profile: Profile = Profile(),  # noqa: B008  # frozen
-) -> Sdp:
-    """What a receiver offers for live media.
-
-    Args:
-        owner_id: 20-digit code of the platform that sends the offer.
-        address, port: where the media is to arrive, or, for tcp-active, whence we connect.
-        ssrc: None when the called domain is to choose it.
-        transport: ``tcp-passive`` listens, ``tcp-active`` connects.
-        stream_number: 0 main, 1 first sub stream; None leaves it to the device.
-        profile: decides how the stream number is said and whether vendor payload types are added.
-    """
-    vendor_maps = _VENDOR_MAPS if profile.has(Quirk.VENDOR_RTPMAPS) else ()
-    numbers = [pt for pt in LIVE_PAYLOAD_TYPES if all(pt != rtpmap.payload_type for rtpmap in vendor_maps)]
-    maps = (*(RTP_MAPS[pt] for pt in numbers), *vendor_maps)
-    says_number = stream_number is not None and supports(profile.edition, Feature.STREAM_NUMBER)
-    return Sdp(
-        owner_id=owner_id,
-        address=address,
-        port=port,
-        protocol="RTP/AVP" if transport == "udp" else "TCP/RTP/AVP",
-        payload_types=tuple(rtpmap.payload_type for rtpmap in maps),
-        rtpmap=maps,
-        direction="recvonly",
-        setup=_SETUP[transport],
-        connection=None if transport == "udp" else "new",
-        stream_number=stream_number if says_number else None,
-        ssrc=ssrc,
-        f=f,
-        extra=_stream_attributes(stream_number, profile),
-    )
-
-
-def answer_live(
-    offer: Sdp,
-    *,
-    owner_id: str,
-    address: str,
-    port: int,
-    ssrc: int | None = None,
-    payload_type: int = PS.payload_type,
-    f: MediaFormat | None = None,
-) -> Sdp:
-    """What a sender answers: one payload type, the other half of the TCP roles, the offer's SSRC or its own.
-
-    Serves playback and download as well, as session name and times are those of the offer.
-
-    Raises:
-        Unprocessable: the payload type was not offered (488).
-    """
-    if payload_type not in offer.payload_types:
-        raise Unprocessable(f"对方未提供负载类型 {payload_type}", field="m")
-    offered = (rtpmap for rtpmap in offer.rtpmap if rtpmap.payload_type == payload_type)
-    rtpmap = next(offered, None) or RTP_MAPS.get(payload_type)
-    return Sdp(
-        session_name=offer.session_name,
-        owner_id=owner_id,
-        address=address,
-        start_s=offer.start_s,
-        end_s=offer.end_s,
-        media=offer.media,
-        port=port,
-        protocol=offer.protocol,
-        payload_types=(payload_type,),
-        rtpmap=(rtpmap,) if rtpmap else (),
-        direction="sendonly",
-        setup=("passive" if offer.setup == "active" else "active") if offer.is_tcp else None,
-        connection="new" if offer.is_tcp else None,
-        download_speed=offer.download_speed,
-        ssrc=offer.ssrc if ssrc is None else ssrc,
-        f=f,
-    )
-
-
 def parse_sdp(data: bytes) -> Sdp:
     """Read a session description.
 
@@ -245,11 +159,6 @@ _MEDIA = re.compile(
 )
 _RTPMAP = re.compile(r"([0-9]{1,3})\s+([A-Za-z0-9._-]{1,32})/([0-9]{1,9})(?:/([0-9]{1,2}))?\s*\Z", re.ASCII)
 _ADDRESS = re.compile(r"[0-9A-Za-z.:_-]{1,64}\Z", re.ASCII)
-_SETUP: Final[dict[MediaTransport, Setup | None]] = {
-    "udp": None,
-    "tcp-passive": "passive",
-    "tcp-active": "active",
-}
 _PROTOCOLS: Final[dict[str, Transport]] = {
     "RTP/AVP": "RTP/AVP",
     "UDP/RTP/AVP": "RTP/AVP",
@@ -257,12 +166,6 @@ _PROTOCOLS: Final[dict[str, Transport]] = {
     "TCP/RTP/AVP": "TCP/RTP/AVP",
     "RTP/AVP/TCP": "TCP/RTP/AVP",
 }
-_VENDOR_MAPS: Final = (  # quirk 37
-    RtpMap(126, "H264", 90_000),
-    RtpMap(125, "H264S", 90_000),
-    RtpMap(99, "MP4V-ES", 90_000),
-    RtpMap(34, "H263", 90_000),
-)
 _STREAM_MODES: Final = {"main": 0, "sub": 1}
 
 
@@ -399,15 +302,3 @@ def _rtpmap(text: str) -> RtpMap | None:
     return RtpMap(
         int(match.group(1)), match.group(2), int(match.group(3)), int(channels) if channels else None
     )
-
-
-def _stream_attributes(stream_number: int | None, profile: Profile) -> tuple[str, ...]:
-    """The vendor's way to select a sub stream, where its profile names one (quirk 67)."""
-    if stream_number is None:
-        return ()
-    ways = (
-        (Quirk.STREAM_PROFILE_ATTRIBUTE, f"streamprofile:{stream_number}"),
-        (Quirk.STREAM_ATTRIBUTE, f"stream:{stream_number}"),
-        (Quirk.STREAM_MODE_ATTRIBUTE, f"streamMode:{'sub' if stream_number else 'main'}"),
-    )
-    return tuple(text for quirk, text in ways if profile.has(quirk))
