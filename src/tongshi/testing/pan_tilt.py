@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tongshi.protocols.gb28181.front_end import Action, Instruction
+
 PAN_RATE_DPS = 120.0  # at speed 255
 TILT_RATE_DPS = 60.0
 ZOOM_OCTAVES_PER_S = 1.5  # at speed 15: 2.8 times as large after one second
@@ -95,6 +97,30 @@ class Head:
     def delete_preset(self, number: int) -> None:
         """Forget a preset."""
         self.presets.pop(number, None)
+
+
+def obey(head: Head, instruction: Instruction, now: float, preset_name: str = "") -> None:
+    """Do what an instruction says; lens, cruise, scan and auxiliary functions have no effect here."""
+    action = instruction.action
+    if action is Action.MOVE:
+        # A cleared bit stops its axis; the speed bytes may hold anything then.
+        code = instruction.code
+        head.move(
+            _sign(code, 0x01, 0x02) * instruction.data1,
+            _sign(code, 0x08, 0x04) * instruction.data2,
+            _sign(code, 0x10, 0x20) * instruction.data3,
+            now,
+        )
+    elif action is Action.SET_PRESET:
+        head.set_preset(instruction.data2, now, preset_name)
+    elif action is Action.CALL_PRESET:
+        head.call_preset(instruction.data2, now)
+    elif action is Action.DELETE_PRESET:
+        head.delete_preset(instruction.data2)
+
+
+def _sign(code: int, plus: int, minus: int) -> int:
+    return (1 if code & plus else 0) - (1 if code & minus else 0)
 
 
 def _between(start: View, target: View, share: float) -> View:

@@ -1,0 +1,219 @@
+"""One simulated device: registers, stays alive, answers, turns, and is called for its picture.
+
+Implements: GB/T 28181-2022 9.6
+Not here: what it answers (``answers``), its calls (``calls``), many of them (``fleet``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Sequence
+
+import structlog
+
+from tongshi.clock import Clock, SystemClock
+from tongshi.errors import PeerTimeout, RemoteViolation, Unavailable
+from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
+from tongshi.gateways.signalling.registrant import Registrant
+from tongshi.protocols.gb28181.codec import decode
+from tongshi.protocols.gb28181.control import DeviceControl
+from tongshi.protocols.gb28181.message import BaseMessage, next_sn
+from tongshi.protocols.gb28181.notify import Keepalive
+from tongshi.testing.answers import Device
+from tongshi.testing.calls import Calls
+from tongshi.testing.plan import CameraConfig
+from tongshi.testing.studio import Studio
+
+log = structlog.get_logger(__name__)
+
+MANSCDP = "Application/MANSCDP+xml"
+VERSION = (("X-GB-Ver", "3.0"),)
+_MAX_ANSWERS = 16  # queries being answered at once; further ones are not answered
+_ANSWER_TIMEOUT_S = 8.0
+
+
+class Camera:
+    """A device on its own SIP address.
+
+    Args:
+        config: who it is. studio: pictures, shared by all cameras of the process.
+        clock: its time. rng: jitter and noise.
+
+    Attributes:
+        faults: what it does wrong; may be replaced while it runs.
+        device: channels, heads, presets and the instructions that came.
+        port: its SIP port once started.
+    """
+
+    def __init__(
+        self,
+        config: CameraConfig,
+        studio: Studio,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config, self.faults = config, config.faults
+        self.device = Device.of(config.item, config.channels)
+        self._clock, self._rng = clock or SystemClock(), rng or random.Random(config.id)
+        self._remote = Remote(config.server.host, config.server.port, config.transport)
+        self._endpoint = SipEndpoint(
+            local_id=config.id,
+            host=config.host,
+            port=config.port,
+            user_agent="Tongshi-Sim/1.0",
+            on_request=self._on_request,
+            on_invite=self._on_invite,
+            clock=self._clock,
+            allow_udp=config.transport == "udp",
+            allow_tcp=config.transport == "tcp",
+        )
+        self._registrant = Registrant(
+            self._endpoint,
+            server_id=config.server.id,
+            remote=self._remote,
+            username=config.username or config.id,
+            password=config.server.secret,
+            expires_s=config.expires_s,
+            retry_s=config.retry_s,
+            on_state=self._on_state,
+            rng=self._rng,
+        )
+        self.calls = Calls(
+            config,
+            self.device,
+            studio,
+            self._clock,
+            self._rng,
+            faults=lambda: self.faults,
+            on_drop=self._drop,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sn = self._rng.randrange(1, 1_000_000)
+        self._is_running = False
+
+    @property
+    def port(self) -> int:
+        """Its SIP port."""
+        return self._endpoint.port
+
+    @property
+    def registered(self) -> asyncio.Event:
+        """Set while the server holds its registration."""
+        return self._registrant.registered
+
+    async def start(self) -> None:
+        """Bind, begin to register and to stay alive. Raises OSError: the port is taken."""
+        await self._endpoint.start()
+        self._is_running = True
+        await self._registrant.start()
+        self._spawn(self._stay_alive())
+
+    async def stop(self) -> None:
+        """End calls with BYE, deregister, release everything. Idempotent."""
+        if self._is_running:
+            self._is_running = False
+            await self.calls.stop()
+            await self._cancel_tasks()
+            await self._registrant.stop()
+            await self._endpoint.stop()
+
+    async def vanish(self) -> None:
+        """Die without a word: no BYE, no deregistration, as when the power fails. Idempotent."""
+        if self._is_running:
+            self._is_running = False
+            await self._endpoint.stop()
+            await self.calls.stop(politely=False)
+            await self._cancel_tasks()
+            await self._registrant.stop()
+
+    async def _on_invite(self, invite: IncomingInvite) -> None:
+        if self._is_from_server(invite.request.from_.uri.user):
+            await self.calls.handle(invite)
+        else:
+            invite.reject(403)
+
+    async def _on_request(self, incoming: IncomingRequest) -> None:
+        request = incoming.request
+        if not self._is_from_server(request.from_.uri.user):
+            incoming.respond(403)
+            return
+        if request.method != "MESSAGE":
+            incoming.respond(200 if incoming.call is not None else 405)
+            return
+        try:
+            message = decode(request.body)
+        except RemoteViolation:
+            incoming.respond(400)
+            return
+        if not self.device.knows(message.device_id):
+            incoming.respond(404)
+            return
+        incoming.respond(200)
+        if isinstance(message, DeviceControl):
+            self._control(message)
+        answers = self.device.answer(message, self._clock.at(), is_tcp=self.config.transport == "tcp")
+        if answers and len(self._tasks) <= _MAX_ANSWERS:
+            self._spawn(self._send_all(answers))
+
+    def _control(self, message: DeviceControl) -> None:
+        self.device.control(message, self._clock.now())
+        if message.iframe:
+            self.calls.ask_key_frame(message.device_id)
+        if message.tele_boot:
+            self._registrant.renew()
+
+    def _is_from_server(self, user: str) -> bool:
+        return user == self.config.server.id
+
+    async def _send_all(self, messages: Sequence[BaseMessage]) -> None:
+        """One after another, each after the answer to the one before (Annex M)."""
+        for message in messages:
+            if await self._send(message) != 200:
+                log.info("camera_answer_failed", device_id=self.config.id, cmd_type=message.cmd_type)
+                return
+
+    async def _send(self, message: BaseMessage) -> int:
+        """Send a MESSAGE; the status of its answer, 0 when there is none."""
+        try:
+            response = await self._endpoint.request(
+                "MESSAGE",
+                to_id=self.config.server.id,
+                remote=self._remote,
+                body=message.render(),
+                content_type=MANSCDP,
+                timeout_s=_ANSWER_TIMEOUT_S,
+            )
+        except (PeerTimeout, Unavailable):
+            return 0
+        return response.status
+
+    async def _stay_alive(self) -> None:
+        """Keepalive at each interval while registered; too many unanswered ones make it register again."""
+        missed = 0
+        while True:
+            await self.registered.wait()
+            self._sn = next_sn(self._sn)
+            status = await self._send(Keepalive(self._sn, self.config.id))
+            missed = 0 if status == 200 else missed + 1
+            if status in (401, 403, 404) or missed >= self.config.keepalive_misses:
+                missed = 0
+                self._registrant.renew()
+            await asyncio.sleep(self.config.keepalive_s)
+
+    def _on_state(self, is_registered: bool, reason: str) -> None:
+        log.debug("camera_state", device_id=self.config.id, registered=is_registered, reason=reason)
+
+    def _drop(self) -> None:
+        self._dying = asyncio.ensure_future(self.vanish())  # kept, or it might be collected
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _cancel_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

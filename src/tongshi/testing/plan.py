@@ -1,0 +1,232 @@
+"""What a simulated camera and a fleet of them are: the keys of the fleet file, and cameras made from them.
+
+Every key is explained in docs/simulators.md.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from tongshi.errors import InvalidRequest
+from tongshi.ids import device_id, platform_id
+from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.testing.picture import Codec
+from tongshi.testing.scenery import WORLDS
+from tongshi.testing.shanghai import make_item
+
+MAX_CAMERAS = 10_000
+MAX_CHANNELS = 10_000
+NVR_TYPE, CAMERA_TYPE = "118", "132"
+
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=86_400.0)]
+SipTransport = Literal["udp", "tcp"]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+
+
+class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a camera does wrong. Each is off by default and may be changed while the camera runs.
+
+    ``refuse_invite`` is the SIP status of the refusal; ``drop_after_s`` counts from the start of a stream to
+    the camera's death without a word; ``loss`` is the share of media datagrams lost (UDP only).
+    """
+
+    never_answer_invite: bool = False
+    refuse_invite: Annotated[int, msgspec.Meta(ge=0, le=699)] = 0
+    no_media: bool = False
+    garbage_media: bool = False
+    wrong_ssrc: bool = False
+    drop_after_s: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    loss: Share = 0.0
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The platform a camera registers with."""
+
+    id: str
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+    secret: str
+
+    def __post_init__(self) -> None:
+        platform_id(self.id, "server.id")
+
+
+class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One simulated device.
+
+    Args:
+        server: where it registers. item: its own entry in the catalogue; its code is the SIP identity.
+        channels: entries below it when it is NVR-like; empty: it is its own and only channel.
+        scene: stem of a clip. codec, audio, rate_kbps: of the picture.
+        transport: of signalling; the offer decides that of media. host, port: own address, 0 chooses.
+        username: of the digest; its own code when empty.
+        keepalive_s, keepalive_misses: after so many unanswered ones it registers again.
+        max_calls: pictures at once; one more is refused with 486.
+    """
+
+    server: Server
+    item: CatalogItem
+    channels: tuple[CatalogItem, ...] = ()
+    scene: str = "crossing-day"
+    codec: Codec = "h264"
+    audio: bool = False
+    rate_kbps: int = 512
+    transport: SipTransport = "udp"
+    host: str = "127.0.0.1"
+    port: int = 0
+    username: str = ""
+    keepalive_s: float = 60.0
+    keepalive_misses: int = 3
+    expires_s: int = 3600
+    retry_s: float = 60.0
+    max_calls: int = 4
+    faults: Faults = Faults()
+
+    @property
+    def id(self) -> str:
+        """The device's code."""
+        return self.item.device_id
+
+
+class CameraPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One ``[[camera]]`` of a fleet file; what is left out is made up believably."""
+
+    id: str
+    server: str = ""
+    name: str = ""
+    name_prefix: str = ""  # of a generated name
+    civil_code: str = ""
+    address: str = ""
+    longitude: Annotated[float, msgspec.Meta(ge=-180.0, le=180.0)] | None = None
+    latitude: Annotated[float, msgspec.Meta(ge=-90.0, le=90.0)] | None = None
+    ptz: bool = True
+    channels: Annotated[int, msgspec.Meta(ge=0, le=MAX_CHANNELS)] = 0
+    scene: str | int = -1
+    codec: Codec = "h264"
+    audio: bool = False
+    rate_kbps: Annotated[int, msgspec.Meta(ge=64, le=20_000)] = 512
+    transport: SipTransport = "udp"
+    port: Port = 0
+    username: str = ""
+    max_calls: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    faults: Faults = Faults()
+
+
+class FleetPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fleet file: servers, cameras and what they share."""
+
+    server: Annotated[tuple[Server, ...], msgspec.Meta(min_length=1, max_length=100)]
+    camera: Annotated[tuple[CameraPlan, ...], msgspec.Meta(max_length=MAX_CAMERAS)] = ()
+    clips: str = "var/clips"
+    host: str = "127.0.0.1"
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    starts_per_s: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] = 100.0
+    seed: int = 1
+    keepalive_s: Seconds = 60.0
+    expires_s: Annotated[int, msgspec.Meta(ge=1, le=604_800)] = 3600
+    retry_s: Seconds = 60.0
+
+
+def read_plan(path: Path) -> FleetPlan:
+    """Read a fleet file. Raises InvalidRequest naming the key; OSError."""
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=FleetPlan)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise InvalidRequest(f"{path}：{error}", field="plan") from error
+
+
+def configs(plan: FleetPlan) -> list[CameraConfig]:
+    """The cameras of a plan, complete. Raises InvalidRequest: a wrong or doubled code, an unknown server."""
+    servers = {server.id: server for server in plan.server}
+    rng = random.Random(plan.seed)
+    seen: set[str] = set()
+    made = []
+    for number, row in enumerate(plan.camera):
+        server = servers.get(row.server or plan.server[0].id)
+        if server is None:
+            raise InvalidRequest(f"相机 {row.id} 指向未知的平台 {row.server}", field="camera.server")
+        if device_id(row.id, "camera.id") in seen:
+            raise InvalidRequest(f"相机编码 {row.id} 重复", field="camera.id")
+        seen.add(row.id)
+        made.append(_config(plan, row, server, number, rng))
+    return made
+
+
+def _config(
+    plan: FleetPlan, row: CameraPlan, server: Server, number: int, rng: random.Random
+) -> CameraConfig:
+    civil_code = row.civil_code or row.id[:6]
+    made = make_item(
+        row.id,
+        number,
+        civil_code=civil_code,
+        parent_id=server.id,
+        rng=rng,
+        codec=row.codec,
+        is_ptz=row.ptz,
+        name_prefix=row.name_prefix,
+    )
+    item = msgspec.structs.replace(
+        made,
+        name=row.name or made.name,
+        address=row.address or made.address,
+        longitude=made.longitude if row.longitude is None else row.longitude,
+        latitude=made.latitude if row.latitude is None else row.latitude,
+        ip_address=plan.host,
+        port=row.port or None,
+        parental=1 if row.channels else 0,
+    )
+    return CameraConfig(
+        server=server,
+        item=item,
+        channels=tuple(
+            make_item(
+                channel_id(row.id, index),
+                index,
+                civil_code=civil_code,
+                parent_id=row.id,
+                rng=rng,
+                codec=row.codec,
+            )
+            for index in range(row.channels)
+        ),
+        scene=_scene(row.scene, number),
+        codec=row.codec,
+        audio=row.audio,
+        rate_kbps=row.rate_kbps,
+        transport=row.transport,
+        host=plan.host,
+        port=row.port,
+        username=row.username,
+        keepalive_s=plan.keepalive_s,
+        expires_s=plan.expires_s,
+        retry_s=plan.retry_s,
+        max_calls=row.max_calls,
+        faults=row.faults,
+    )
+
+
+def _channel(row: CameraPlan, index: int, civil_code: str, rng: random.Random) -> CatalogItem:
+    code = channel_id(row.id, index)
+    return make_item(code, index, civil_code=civil_code, parent_id=row.id, rng=rng, codec=row.codec)
+
+
+def channel_id(nvr_id: str, index: int) -> str:
+    """The code of channel ``index`` (from 0) of an NVR: its own with type 132 and a serial of its block.
+
+    The NVR's serial shifts up by four digits, so that NVRs 1 to 99 of one centre have 9,999 channels each.
+    """
+    serial = (int(nvr_id[14:]) * 10_000 + index + 1) % 1_000_000
+    return f"{nvr_id[:10]}{CAMERA_TYPE}{nvr_id[13]}{serial:06d}"
+
+
+def _scene(scene: str | int, number: int) -> str:
+    names = list(WORLDS)
+    if isinstance(scene, str):
+        return scene
+    return names[(number if scene < 0 else scene) % len(names)]
