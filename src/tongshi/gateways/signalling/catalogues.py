@@ -119,7 +119,7 @@ class Catalogues:
             del self._running[peer.id]
         items = tuple(item for item in collector.items if item.device_id != self._routes.own_id)
         if items:
-            await self._archive.merge_catalogue(peer.id, items, self._clock.at())
+            await self._archive.merge_catalogue(peer.id, items, is_platform=peer.is_platform)
             self._routes.learn(peer.id, (item.device_id for item in items))
         state: Literal["complete", "incomplete"] = (
             "complete" if collector.state == "complete" else "incomplete"

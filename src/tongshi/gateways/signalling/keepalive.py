@@ -8,7 +8,7 @@ independent: a registration that has not expired does not keep a peer online whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,6 +42,7 @@ class Keepalives:
     """Takes heartbeats and watches for their absence.
 
     Args:
+        channels_of: channels that are reached by a peer; they go offline with it.
         on_offline: told once of each peer that fell silent or whose registration ran out.
         on_faulty: told of children that a peer reports as not working.
     """
@@ -53,6 +54,7 @@ class Keepalives:
         record: Registrations,
         clock: Clock,
         *,
+        channels_of: Callable[[str], Sequence[str]],
         on_offline: Callable[[Peer, str], None],
         on_faulty: Callable[[Peer, Iterable[str]], None],
     ) -> None:
@@ -60,6 +62,7 @@ class Keepalives:
         self._peers = peers
         self._record = record
         self._clock = clock
+        self._channels_of = channels_of
         self._on_offline = on_offline
         self._on_faulty = on_faulty
         self._unwritten: dict[str, datetime] = {}
@@ -98,7 +101,7 @@ class Keepalives:
         self._peers.remove(peer.id)
         log.warning("peer_offline", peer_id=peer.id, reason=reason)
         self._on_offline(peer, reason)
-        await self._record.remove(peer.id, self._clock.at(), reason)
+        await self._record.remove(peer.id, self._channels_of(peer.id), self._clock.at(), reason)
 
     async def _flush(self) -> None:
         seen, self._unwritten = self._unwritten, {}

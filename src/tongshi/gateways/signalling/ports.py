@@ -49,8 +49,8 @@ class Registrations(Protocol):
         """Record a registration or its refresh, and that the peer is online."""
         ...
 
-    async def remove(self, peer_id: str, at: datetime, reason: str) -> None:
-        """Record that a peer is gone: it and what came through it are offline."""
+    async def remove(self, peer_id: str, channel_ids: Sequence[str], at: datetime, reason: str) -> None:
+        """Record that a peer is gone: a device and its channels are offline, a platform's devices unknown."""
         ...
 
     async def heard(self, seen: Mapping[str, datetime]) -> None:
@@ -77,11 +77,19 @@ class DeviceSummary:
 class Archive(Protocol):
     """Archives in the record."""
 
-    async def merge_catalogue(self, peer_id: str, items: Sequence[CatalogItem], at: datetime) -> None:
+    async def merge_catalogue(self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool) -> None:
         """Take what a peer told of itself and below. Nothing is deleted."""
         ...
 
+    async def note_status(self, online: dict[str, bool], source: str, reason: str) -> None:
+        """Take what a peer says of the state of devices."""
+        ...
+
     async def find(self, device_id: str) -> DeviceSummary | None: ...
+
+    async def find_shared(self, upper_id: str, device_id: str) -> DeviceSummary | None:
+        """The device, when this upper platform may see it."""
+        ...
 
     async def shared_with(self, upper_id: str) -> Sequence[CatalogItem]:
         """What an upper platform may see, with status."""

@@ -11,7 +11,7 @@ answered 200 before the record holds it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -60,7 +60,8 @@ class Registrar:
     """Answers REGISTER.
 
     Args:
-        on_online: told of a peer that was not registered before; the flag says it is new since our start.
+        channels_of: channels that are reached by a peer; they go offline with it.
+        on_online: told of a peer that was not registered before.
         on_offline: told of a peer that deregistered.
     """
 
@@ -71,6 +72,7 @@ class Registrar:
         record: Registrations,
         clock: Clock,
         *,
+        channels_of: Callable[[str], Sequence[str]],
         on_online: Callable[[Peer], None],
         on_offline: Callable[[Peer, str], None],
     ) -> None:
@@ -78,6 +80,7 @@ class Registrar:
         self._peers = peers
         self._record = record
         self._clock = clock
+        self._channels_of = channels_of
         self._on_online = on_online
         self._on_offline = on_offline
         self._nonces = NonceStore(secrets.token_bytes(32), lifetime_s=NONCE_LIFETIME_S)
@@ -189,7 +192,7 @@ class Registrar:
 
     async def _deregister(self, incoming: IncomingRequest, peer_id: str) -> None:
         peer = self._peers.remove(peer_id)
-        await self._record.remove(peer_id, self._clock.at(), "deregistered")
+        await self._record.remove(peer_id, self._channels_of(peer_id), self._clock.at(), "deregistered")
         incoming.respond(200, headers=(("Expires", "0"), ("Date", render_date(self._clock.at())), _VERSION))
         if peer is not None:
             self._on_offline(peer, "deregistered")

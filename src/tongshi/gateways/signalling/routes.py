@@ -27,14 +27,27 @@ class Routes:
         self._archive = archive
         self._limit = limit
         self._learned: OrderedDict[str, str] = OrderedDict()
+        self._channels: dict[str, set[str]] = {}
 
     def learn(self, peer_id: str, channel_ids: Iterable[str]) -> None:
         """These channels were in that peer's catalogue."""
         for channel_id in channel_ids:
+            self._unlearn(channel_id)
             self._learned[channel_id] = peer_id
-            self._learned.move_to_end(channel_id)
+            self._channels.setdefault(peer_id, set()).add(channel_id)
         while len(self._learned) > self._limit:
-            self._learned.popitem(last=False)
+            self._unlearn(next(iter(self._learned)))
+
+    def channels_of(self, peer_id: str) -> tuple[str, ...]:
+        """Channels last told of by that peer."""
+        return tuple(self._channels.get(peer_id, ()))
+
+    def _unlearn(self, channel_id: str) -> None:
+        peer_id = self._learned.pop(channel_id, None)
+        if peer_id is not None:
+            self._channels[peer_id].discard(channel_id)
+            if not self._channels[peer_id]:
+                del self._channels[peer_id]
 
     async def peer_of(self, device_id: str) -> Peer:
         """The registered peer to ask.

@@ -147,16 +147,20 @@ class MediaEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ControlTarget:
-    """What control must know of a device's archive."""
+class DeviceFact:
+    """What a decision and a control command must know of a device; ``is_controllable`` None is untold."""
 
-    is_controllable: bool | None
+    civil_code: str
+    owner: str
+    is_controllable: bool | None = None
 
 
 class DeviceFacts(Protocol):
-    """The archive, as far as control asks it."""
+    """The archive, as far as viewing asks it."""
 
-    async def control_target(self, device_id: DeviceId) -> ControlTarget: ...
+    async def fact(self, device_id: str) -> DeviceFact | None:
+        """None when the device is unknown."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,4 +187,8 @@ class Guard(Protocol):
             NotFound: unknown or not permitted, which look the same (40401).
             Forbidden: may see the device and still not do this.
         """
+        ...
+
+    async def is_valid(self, grant: str) -> bool:
+        """Whether a grant that allowed something running is still in force."""
         ...

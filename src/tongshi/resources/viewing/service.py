@@ -293,5 +293,12 @@ class Viewing:
             await asyncio.sleep(self._timeouts.sweep_s)
             try:
                 await self._pool.sweep()
+                await self._end_revoked()
             except Exception:
                 log.exception("viewing_sweep_failed")
+
+    async def _end_revoked(self) -> None:
+        """Cut what runs on a grant that is no longer in force."""
+        for grant in {session.grant for session in self._sessions.live() if session.grant}:
+            if not await self._guard.is_valid(grant):
+                self.end_where(lambda session, gone=grant: session.grant == gone, EndReason.REVOKED)  # type: ignore[misc]

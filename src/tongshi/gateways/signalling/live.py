@@ -1,0 +1,152 @@
+"""Calling a device or a lower platform for its live picture.
+
+Implements: GB/T 28181-2022 9.2.2.1
+Implements: GB/T 28181-2022 Annex L
+The media server is inside this platform, so that the two legs of the standard's flow collapse into one INVITE
+toward the sender. What the call holds (dialog, SSRC) is given back exactly once, whoever ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from tongshi.clock import Clock
+from tongshi.errors import PeerFailed, RemoteViolation
+from tongshi.gateways.signalling.endpoint import OutgoingCall, SipEndpoint
+from tongshi.gateways.signalling.peers import Peer
+from tongshi.gateways.signalling.routes import Routes
+from tongshi.protocols.gb28181.offer import MediaTransport, offer_live
+from tongshi.protocols.gb28181.sdp import Sdp, parse_sdp
+from tongshi.protocols.gb28181.ssrc import SsrcPool, text10
+from tongshi.protocols.gb28181.subject import Subject
+from tongshi.resources.viewing.model import Transport
+from tongshi.resources.viewing.ports import LiveRequest
+
+log = structlog.get_logger(__name__)
+
+_TRANSPORTS: dict[Transport, MediaTransport] = {
+    Transport.UDP: "udp",
+    Transport.TCP_PASSIVE: "tcp-passive",
+    Transport.TCP_ACTIVE: "tcp-active",
+}
+
+
+class DownwardCall:
+    """One answered call; see ``viewing.ports.LiveCall``."""
+
+    def __init__(self, call: OutgoingCall, answer: Sdp, release: Callable[[], None]) -> None:
+        self._call = call
+        self._release = release
+        self.ssrc = answer.ssrc
+        # Some name no address, or that of a network we cannot reach (quirk 80): signalling came from a true
+        # one.
+        self.media_host = answer.address or call.remote.host
+        self.media_port = answer.port
+        self.ended = call.ended
+        self._is_over = False
+
+    async def end(self) -> None:
+        """Say BYE and give the SSRC back."""
+        if self._is_over:
+            return
+        self._is_over = True
+        try:
+            await self._call.bye()
+        finally:
+            self._release()
+
+
+class LiveCaller:
+    """Sends the INVITEs of live viewing."""
+
+    def __init__(self, endpoint: SipEndpoint, routes: Routes, ssrcs: SsrcPool, clock: Clock) -> None:
+        self._endpoint = endpoint
+        self._routes = routes
+        self._ssrcs = ssrcs
+        self._clock = clock
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def open(self, request: LiveRequest, timeout_s: float) -> DownwardCall:
+        """Call the sender of a device's picture.
+
+        Raises:
+            PeerTimeout: no final answer (50401). PeerFailed: refused or answered with nonsense (50201).
+            Unavailable: offline (50301). LimitExceeded: no SSRC left.
+        """
+        peer = await self._routes.peer_of(request.device_id)
+        ssrc = self._ssrcs.allocate(self._clock.now())
+
+        def release() -> None:
+            self._ssrcs.release(ssrc, self._clock.now())
+
+        inviting = asyncio.ensure_future(self._invite(peer, request, ssrc, timeout_s))
+        try:
+            call = await asyncio.shield(inviting)
+        except asyncio.CancelledError:
+            # Whoever asked is gone. The call may be answered at this very moment: see it to its end.
+            inviting.cancel()
+            self._finish_later(self._abandon(inviting, release))
+            raise
+        except BaseException:
+            release()
+            raise
+        try:
+            answer = parse_sdp(call.answer)
+        except RemoteViolation as violation:
+            self._finish_later(_hang_up(call, release))
+            details: dict[str, object] = {"sipStatus": call.response.status, "reason": violation.message}
+            raise PeerFailed("设备应答的会话描述无法识别", details=details) from violation
+        return DownwardCall(call, answer, release)
+
+    async def stop(self) -> None:
+        """Wait for what is still being hung up."""
+        while self._late:
+            await asyncio.gather(*self._late, return_exceptions=True)
+
+    async def _invite(self, peer: Peer, request: LiveRequest, ssrc: int, timeout_s: float) -> OutgoingCall:
+        own_id = self._routes.own_id
+        offer = offer_live(
+            owner_id=own_id,
+            address=request.host,
+            port=request.port,
+            ssrc=ssrc,
+            transport=_TRANSPORTS[request.transport],
+            stream_number=int(request.stream_type) or None,
+            profile=peer.profile,
+        )
+        subject = Subject(request.device_id, text10(ssrc), own_id, request.stream_id[:20])
+        try:
+            return await self._endpoint.invite(
+                to_id=request.device_id,
+                remote=peer.remote,
+                sdp=offer.render(),
+                subject=subject.render(),
+                answer_timeout_s=timeout_s,
+            )
+        except PeerFailed as error:
+            status = error.details.get("sipStatus")
+            message = f"设备拒绝了点播请求（SIP {status}）"
+            raise PeerFailed(message, code=50201, details=error.details) from error
+
+    async def _abandon(self, inviting: asyncio.Future[OutgoingCall], release: Callable[[], None]) -> None:
+        await asyncio.wait((inviting,))
+        try:
+            if not inviting.cancelled() and inviting.exception() is None:
+                await inviting.result().bye()
+        finally:
+            release()
+
+    def _finish_later(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+
+async def _hang_up(call: OutgoingCall, release: Callable[[], None]) -> None:
+    try:
+        await call.bye()
+    finally:
+        release()

@@ -1,0 +1,217 @@
+"""Signalling's ports fulfilled by the record: accounts, registrations, archives.
+
+Each change is one unit of work: a registration, the status it implies and the neighbour's state commit
+together.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+from sqlalchemy import Connection
+
+from tongshi.clock import Clock
+from tongshi.gateways.signalling.ports import Account, DeviceSummary, StoredRegistration
+from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
+from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.model import DeviceArchive, Filters
+from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.platforms import store as platform_store
+from tongshi.resources.platforms.model import PlatformState, Relation
+from tongshi.resources.registrations import store as registration_store
+from tongshi.resources.registrations.model import Registration
+from tongshi.resources.viewing.ports import DeviceFact
+from tongshi.sharing.decision import Access
+from tongshi.sharing.model import Context, Scope, Subject, SubjectKind
+from tongshi.sharing.permissions import Permission
+from tongshi.storage.engine import Database
+
+ACCOUNT_CACHE_S = 5.0
+MAX_CACHED_ACCOUNTS = 100_000
+SHARED_PAGE = 1_000
+
+_BELOW = (Relation.LOWER, Relation.LATERAL)  # who may register with us
+_UPPER_MAY = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE, Permission.PTZ_CONTROL})
+
+
+def platform_subject(platform_id: str, name: str = "") -> Subject:
+    """A neighbour that asks by signalling; grants say which devices."""
+    return Subject(SubjectKind.PLATFORM, platform_id, name or platform_id, permissions=_UPPER_MAY)
+
+
+class RecordedRegistrations:
+    """Fulfils ``ports.Registrations``.
+
+    Accounts are cached for a few seconds: devices that come back together after an outage ask for the same
+    domain.
+    """
+
+    def __init__(self, db: Database, clock: Clock, self_id: str) -> None:
+        self._db = db
+        self._clock = clock
+        self._self_id = self_id
+        self._accounts: OrderedDict[str, tuple[float, Account | None]] = OrderedDict()
+
+    async def account(self, peer_id: str, username: str) -> Account | None:
+        now = self._clock.now()
+        until, account = self._accounts.get(peer_id, (0.0, None))
+        if until <= now:
+            account = await self._db.read(_find_account, peer_id)
+            self._accounts[peer_id] = (now + ACCOUNT_CACHE_S, account)
+            self._accounts.move_to_end(peer_id)
+            while len(self._accounts) > MAX_CACHED_ACCOUNTS:
+                self._accounts.popitem(last=False)
+        if account is None or account.username not in ("", username):
+            return None
+        return account
+
+    async def put(self, registration: StoredRegistration) -> None:
+        await self._db.write(_put, registration, self._self_id)
+
+    async def remove(self, peer_id: str, channel_ids: Sequence[str], at: datetime, reason: str) -> None:
+        await self._db.write(_remove, peer_id, channel_ids, at, reason, self._self_id)
+
+    async def heard(self, seen: Mapping[str, datetime]) -> None:
+        await self._db.write(registration_store.touch, list(seen.items()))
+
+    async def stored(self, at: datetime) -> Sequence[StoredRegistration]:
+        return await self._db.read(_stored, at)
+
+
+class RecordedArchive:
+    """Fulfils ``ports.Archive`` and ``viewing.ports.DeviceFacts``."""
+
+    def __init__(self, devices: DeviceArchives, access: Access, clock: Clock, self_id: str) -> None:
+        self._devices = devices
+        self._access = access
+        self._clock = clock
+        self._self_id = self_id
+
+    async def merge_catalogue(self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool) -> None:
+        await self._devices.merge_catalogue(peer_id, items, is_platform=is_platform)
+
+    async def note_status(self, online: dict[str, bool], source: str, reason: str) -> None:
+        await self._devices.note_status(online, source, reason)
+
+    async def find(self, device_id: str) -> DeviceSummary | None:
+        archive = await self._devices.find(device_id)
+        return None if archive is None else self._summary(archive)
+
+    async def find_shared(self, upper_id: str, device_id: str) -> DeviceSummary | None:
+        scope = await self._scope(upper_id)
+        found = (await self._devices.get_many([device_id], scope)).get(device_id)
+        return None if found is None else self._summary(found)
+
+    async def shared_with(self, upper_id: str) -> list[CatalogItem]:
+        scope = await self._scope(upper_id)
+        items: list[CatalogItem] = []
+        page_no, total = 1, 1
+        while (page_no - 1) * SHARED_PAGE < total:
+            archives, total = await self._devices.page(scope, Filters(), page_no, SHARED_PAGE)
+            items += [_shared_item(a, self._self_id) for a in archives if a.owner != upper_id]
+            page_no += 1
+        return items
+
+    async def fact(self, device_id: str) -> DeviceFact | None:
+        """What an access decision and a control command must know."""
+        archive = await self._devices.find(device_id)
+        if archive is None:
+            return None
+        return DeviceFact(archive.item.civil_code, archive.owner, archive.ext.is_controllable)
+
+    async def _scope(self, upper_id: str) -> Scope:
+        context = Context(self._clock.at())
+        return await self._access.scope(platform_subject(upper_id), Permission.ARCHIVE_READ, context)
+
+    def _summary(self, archive: DeviceArchive) -> DeviceSummary:
+        item = archive.item
+        via = item.parent_ids if archive.owner == self._self_id else (*item.parent_ids, archive.owner)
+        return DeviceSummary(item.device_id, item.name, item.manufacturer, item.model, archive.online, via)
+
+
+def _shared_item(archive: DeviceArchive, self_id: str) -> CatalogItem:
+    status = DeviceStatus.ON if archive.online else DeviceStatus.OFF
+    parents = archive.item.parent_ids or (self_id,)
+    return replace(archive.item, status=status, parent_ids=parents)
+
+
+def _find_account(conn: Connection, peer_id: str) -> Account | None:
+    """A neighbour's own account goes before any device account with the same digits."""
+    known = platform_store.get(conn, peer_id)
+    if known is not None:
+        platform = known.platform
+        if not platform.is_enabled or platform.relation not in _BELOW or not platform.secret:
+            return None
+        return Account(platform.username, platform.secret, is_platform=True)
+    found = registration_store.find_account(conn, peer_id)
+    return None if found is None or not found.secret else Account(found.username, found.secret)
+
+
+def _put(conn: Connection, new: StoredRegistration, self_id: str) -> None:
+    registration_store.put(
+        conn,
+        Registration(
+            id=new.peer_id,
+            host=new.host,
+            port=new.port,
+            transport=new.transport,
+            registered_at=new.registered_at,
+            expires_at=new.expires_at,
+            last_seen_at=new.last_seen_at,
+            contact=new.contact,
+            call_id=new.call_id,
+            user_agent=new.user_agent,
+            edition=new.edition,
+        ),
+    )
+    at = new.last_seen_at
+    if new.is_platform:
+        state = PlatformState(True, registered_at=at, last_seen_at=at, expires_at=new.expires_at)
+        platform_store.set_state(conn, new.peer_id, state, at)
+    else:
+        device_store.set_statuses(conn, {new.peer_id: True}, "register", at, "", self_id)
+
+
+def _remove(
+    conn: Connection, peer_id: str, channel_ids: Sequence[str], at: datetime, reason: str, self_id: str
+) -> None:
+    registration_store.remove(conn, peer_id)
+    known = platform_store.get(conn, peer_id)
+    if known is not None:
+        # What is below a silent platform is unknown, not off: its devices keep the status they had.
+        seen = known.state.last_seen_at
+        platform_store.set_state(
+            conn, peer_id, PlatformState(False, last_seen_at=seen, last_error=reason), at
+        )
+    else:
+        offline = dict.fromkeys((peer_id, *channel_ids), False)
+        device_store.set_statuses(conn, offline, "keepalive", at, reason, self_id)
+
+
+def _stored(conn: Connection, at: datetime) -> list[StoredRegistration]:
+    found: list[StoredRegistration] = []
+    below = {p.platform.id for p in platform_store.list_all(conn) if p.platform.relation in _BELOW}
+    after = ""
+    while page := registration_store.list_alive(conn, at, after):
+        after = page[-1].id
+        found += [
+            StoredRegistration(
+                peer_id=row.id,
+                host=row.host,
+                port=row.port,
+                transport=row.transport,
+                contact=row.contact,
+                call_id=row.call_id,
+                user_agent=row.user_agent,
+                edition=row.edition,
+                registered_at=row.registered_at,
+                expires_at=row.expires_at,
+                last_seen_at=row.last_seen_at,
+                is_platform=row.id in below,
+            )
+            for row in page
+        ]
+    return found
