@@ -11,6 +11,7 @@ from tongshi import __version__
 from tongshi.errors import TongshiError
 
 Run = Callable[[argparse.Namespace], int]
+BENCHES = ("media", "sip", "exchange")
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -52,9 +53,7 @@ def _add_from(parser: argparse.ArgumentParser, module: str) -> None:
 
 def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The whole command line; only the part that ``words`` name is imported."""
-    top = argparse.ArgumentParser(
-        prog="tongshi", description="通视：视频数据资源管理平台 (DB31DSJ/Z 001-2024)"
-    )
+    top = argparse.ArgumentParser(prog="tongshi", description="通视：视频数据资源管理平台")
     top.add_argument("--version", action="version", version=f"tongshi {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
 
@@ -73,9 +72,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     verify.add_argument("--config", type=Path, required=True)
     verify.set_defaults(run=_audit_verify)
 
-    demo = commands.add_parser(
-        "demo", help="a city, two districts, a department and twelve cameras on loopback"
-    )
+    demo = commands.add_parser("demo", help="a city, its neighbours and twelve cameras on loopback")
     simulate = commands.add_parser("simulate", help="simulated devices")
     simulated = simulate.add_subparsers(required=True, metavar="what")
     camera = simulated.add_parser("camera", help="one or many cameras")

@@ -26,6 +26,7 @@ from tongshi.config.sections import (
     SignallingSection,
     StorageSection,
 )
+from tongshi.testing.plan import CameraPlan, FleetPlan, Server
 
 HOST = "127.0.0.1"
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
@@ -261,3 +262,34 @@ def _lines(table: dict[str, object], prefix: str) -> Iterator[str]:
             for item in value:
                 yield f"\n[[{prefix}{name}]]"
                 yield from _lines(item, f"{prefix}{name}.")
+
+
+def fleet(topology: Topology, folder: Path) -> FleetPlan:
+    """The plan of the twelve cameras, for ``tongshi simulate camera --plan``."""
+    return FleetPlan(
+        server=tuple(
+            Server(id=site.id, host=HOST, port=site.sip_port, secret=site.device_secret)
+            for site in topology.sites
+            if site.key != "city"
+        ),
+        camera=tuple(
+            CameraPlan(
+                id=camera.id,
+                server=topology.site(camera.site).id,
+                name=camera.name,
+                address=camera.name,
+                civil_code=topology.site(camera.site).civil_code,
+                longitude=camera.longitude,
+                latitude=camera.latitude,
+                scene=camera.scene,
+                codec=camera.codec,
+                transport=camera.sip_transport,
+            )
+            for camera in topology.cameras
+        ),
+        clips=str(folder.resolve().parent / "clips"),
+        host=HOST,
+        keepalive_s=5.0,
+        retry_s=2.0,
+        starts_per_s=20.0,
+    )
