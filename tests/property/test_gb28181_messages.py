@@ -48,7 +48,7 @@ TEXT = st.text(CHARACTERS, max_size=40).map(str.strip)
 IDS = st.one_of(st.from_regex(r"[0-9]{20}", fullmatch=True), st.sampled_from(["34", "3402", "CAM-东-01"]))
 SNS = st.integers(1, MAX_SN)
 PARTS = st.lists(TEXT.filter(lambda text: text and "/" not in text), max_size=4).map(tuple)
-FLOATS = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6)
+FLOATS = st.one_of(st.floats(-1e6, -1e-4), st.just(0.0), st.floats(1e-4, 1e6))
 BY_KIND: dict[str, st.SearchStrategy[Any]] = {
     "text": TEXT,
     "list": PARTS,
@@ -71,10 +71,14 @@ def _of_field(field: ItemField) -> st.SearchStrategy[Any]:
     return NARROWER.get(field.attribute, BY_KIND[field.kind])
 
 
+def _item(values: dict[str, Any]) -> CatalogItem:
+    return CatalogItem(**values)
+
+
 ITEMS = st.fixed_dictionaries(
     {"device_id": IDS},
     optional={field.attribute: _of_field(field) for field in ITEM_FIELDS if field.attribute != "device_id"},
-).map(lambda values: CatalogItem(**values))
+).map(_item)
 SWITCH = st.sampled_from(["ON", "OFF", None])
 CHANGES = st.one_of(
     st.builds(CatalogChange, st.sampled_from([CatalogEvent.ADDED, CatalogEvent.UPDATED]), ITEMS),
@@ -122,6 +126,7 @@ MESSAGES: st.SearchStrategy[KnownMessage] = st.one_of(
         st.booleans(),
     ),
 )
+PIECES = [b"<", b">", b"</Item>", b"&", b"\x00", b"\r\n", b"<!--", b"]]>"]
 
 
 @given(MESSAGES, st.sampled_from(["gb18030", "gb2312", "utf-8"]))
@@ -211,8 +216,5 @@ def _mutated(data: st.DataObject, samples: list[bytes]) -> bytes:
     for _ in range(data.draw(st.integers(1, 6))):
         start = data.draw(st.integers(0, len(body)))
         end = min(len(body), start + data.draw(st.integers(0, 30)))
-        piece = data.draw(
-            st.binary(max_size=8) | st.sampled_from([b"<", b">", b"</Item>", b"&", b"\x00", b"\r\n"])
-        )
-        body[start:end] = piece
+        body[start:end] = data.draw(st.binary(max_size=8) | st.sampled_from(PIECES))
     return bytes(body)
