@@ -21,11 +21,12 @@ from tongshi.demo.check import Check, StepFailed, shown_first
 from tongshi.demo.client import Console
 from tongshi.demo.processes import ChildFailed, Children
 from tongshi.demo.topology import Site, Topology, build, config, fleet, write_toml
-from tongshi.errors import TongshiError
+from tongshi.errors import InvalidRequest, TongshiError
 from tongshi.testing.clips import make_clips
 
 START_TIMEOUT_S = 60.0
 USER = "admin"
+MARK = ".tongshi-demo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_cli(args: argparse.Namespace) -> int:
     """Run until Ctrl-C, or until the check has ended. 0: as asked; 1: a step failed."""
-    folder: Path = args.folder
-    shutil.rmtree(folder, ignore_errors=True)
+    empty_folder(args.folder)
+    return asyncio.run(_main(args, args.folder))
+
+
+def empty_folder(folder: Path) -> None:
+    """Make the run's folder anew. A folder that no demonstration made is not touched.
+
+    Raises:
+        InvalidRequest: the folder holds something else.
+    """
+    if folder.exists():
+        if not (folder / MARK).exists() and any(folder.iterdir()):
+            raise InvalidRequest(f"{folder} 不是演示目录且不为空，不会清空它", field="folder")
+        shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    return asyncio.run(_main(args, folder))
+    (folder / MARK).touch()
 
 
 async def _main(args: argparse.Namespace, folder: Path) -> int:
