@@ -73,7 +73,7 @@ def at(peer: SipEndpoint, transport: str = "udp") -> Remote:
 
 async def until(condition: Callable[[], bool], limit_s: float = 3.0) -> None:
     async with asyncio.timeout(limit_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - bounded, and there is no event to wait for
             await asyncio.sleep(0.005)
 
 
@@ -256,7 +256,8 @@ async def test_responses_go_to_the_true_source_whatever_via_says() -> None:
             device.bind(("127.0.0.1", 0))
             port = device.getsockname()[1]
             request = (
-                f"OPTIONS sip:{CAMERA}@3402000000 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5060;rport;branch=z9hG4bKa\r\n"
+                f"OPTIONS sip:{CAMERA}@3402000000 SIP/2.0\r\n"
+                "Via: SIP/2.0/UDP 192.0.2.9:5060;rport;branch=z9hG4bKa\r\n"
                 f"From: <sip:{PLATFORM}@3402000000>;tag=1\r\nTo: <sip:{CAMERA}@3402000000>\r\nCall-ID: a\r\n"
                 "CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
             )
@@ -275,9 +276,10 @@ async def test_responses_go_to_the_true_source_whatever_via_says() -> None:
 async def test_glued_and_split_messages_and_line_ends_share_one_connection() -> None:
     def message(number: int) -> bytes:
         return (
-            f"OPTIONS sip:{CAMERA}@3402000000 SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.9;branch=z9hG4bK{number}\r\n"
-            f"From: <sip:{PLATFORM}@3402000000>;tag=1\r\nTo: <sip:{CAMERA}@3402000000>\r\nCall-ID: {number}\r\n"
-            f"CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+            f"OPTIONS sip:{CAMERA}@3402000000 SIP/2.0\r\n"
+            f"Via: SIP/2.0/TCP 192.0.2.9;branch=z9hG4bK{number}\r\n"
+            f"From: <sip:{PLATFORM}@3402000000>;tag=1\r\nTo: <sip:{CAMERA}@3402000000>\r\n"
+            f"Call-ID: {number}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
         ).encode()
 
     async with endpoint(CAMERA) as camera:

@@ -135,6 +135,7 @@ class SipEndpoint:
         self._confirmations: dict[int, asyncio.Future[None]] = {}
         self._invites: dict[int, IncomingInvite] = {}
         self._calls: dict[int, Call] = {}
+        self._watchers: dict[Remote, list[Callable[[], None]]] = {}
         self._known_by_tcp: OrderedDict[str, Remote] = OrderedDict()
 
     async def start(self) -> None:
@@ -267,6 +268,18 @@ class SipEndpoint:
             if answer.cancelled():
                 self._abandon(number)
 
+    def watch(self, remote: Remote, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back each time the TCP connection to ``remote`` breaks. Returns what ends the watch."""
+        callbacks = self._watchers.setdefault(remote, [])
+        callbacks.append(callback)
+
+        def stop() -> None:
+            callbacks.remove(callback)
+            if not callbacks and self._watchers.get(remote) is callbacks:
+                del self._watchers[remote]
+
+        return stop
+
     # What calls ask of us (calls.Driver).
 
     async def hang_up(self, number: int, timeout_s: float) -> None:
@@ -369,6 +382,8 @@ class SipEndpoint:
         if self._agent is not None:
             self._agent.fail(remote, self._clock.now())
             self._drain()
+            for callback in tuple(self._watchers.get(remote, ())):
+                callback()
 
     def _tick(self) -> None:
         self._wake = None
