@@ -188,13 +188,14 @@ def test_an_instruction_survives_the_wire(instruction: Instruction) -> None:
     "body",
     [
         b"<Response><CmdType>Catalog</CmdType>" + b"<Item>" * 300_000,
+        b"<Response><CmdType>Catalog</CmdType>" + b"<Item><a></b></Item>" * 100_000,
         b"<Response><CmdType>Catalog</CmdType>" + b"<Name>" * 300_000,
         b"<Notify>" + b"&" * 1_000_000 + b"</Notify>",
         b"<Notify>" + b"&#" * 500_000 + b"</Notify>",
         b"<?xml" + b" " * 1_000_000,
         b"<!" * 200_000,
     ],
-    ids=["items", "names", "ampersands", "references", "declaration", "marks"],
+    ids=["items", "broken items", "names", "ampersands", "references", "declaration", "marks"],
 )
 @pytest.mark.timeout(20)
 def test_a_body_made_to_be_slow_is_refused_in_time(body: bytes) -> None:

@@ -56,6 +56,17 @@ class UnknownMessage(msgspec.Struct, frozen=True):
     device_id: str
 
 
+def refusal(message: UnknownMessage, charset: str = "gb18030") -> bytes:
+    """The answer to a query that we do not do: Result ERROR, as the standard has no other word (24 no. 12)."""
+    content = (
+        xml.element("CmdType", message.cmd_type)
+        + xml.element("SN", message.sn)
+        + xml.element("DeviceID", message.device_id)
+        + xml.element("Result", "ERROR")
+    )
+    return xml.document("Response", content, charset)
+
+
 def next_sn(sn: int) -> int:
     """The SN after this one: 31 bits, wraps to 1."""
     return sn + 1 if 0 < sn < MAX_SN else 1

@@ -22,6 +22,9 @@ from tongshi.protocols.gb28181.types import MAX_LIST_ENTRIES, MAX_TEXT_CHARS
 
 MAX_UDP_BYTES: Final = 256 * 1024
 MAX_TCP_BYTES: Final = 8 * 1024 * 1024
+MAX_REPAIRED_ITEMS: Final = (
+    10_000  # Annex M allows no more items in one message; repair costs ten times reading
+)
 MAX_TAGS: Final = 500_000  # 5,000 full catalogue items; bounds the tree to about 60 MB
 
 Charset = Literal["gb18030", "gb2312", "utf-8"]
@@ -250,6 +253,8 @@ def _repaired(text: str) -> Document:
     head, *chunks = _ITEM_START.split(text)
     if not chunks:
         raise RemoteViolation("XML body is not well formed")
+    if len(chunks) > MAX_REPAIRED_ITEMS:
+        raise RemoteViolation(f"broken XML body with more than {MAX_REPAIRED_ITEMS} items")
     end = _LIST_END.search(chunks[-1])
     tail = chunks[-1][end.start() :] if end else ""
     chunks[-1] = chunks[-1][: end.start()] if end else chunks[-1]

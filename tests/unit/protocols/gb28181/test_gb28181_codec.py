@@ -11,7 +11,7 @@ from tongshi.errors import LocalViolation, RemoteViolation
 from tongshi.protocols.gb28181 import xml
 from tongshi.protocols.gb28181.codec import KnownMessage, Message, decode
 from tongshi.protocols.gb28181.control import DeviceControl, GuardCommand, RecordCommand
-from tongshi.protocols.gb28181.message import MAX_SN, UnknownMessage, next_sn
+from tongshi.protocols.gb28181.message import MAX_SN, UnknownMessage, next_sn, refusal
 from tongshi.protocols.gb28181.notify import CatalogEvent, CatalogNotify, Keepalive, MediaStatus
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
 from tongshi.protocols.gb28181.response import (
@@ -158,6 +158,13 @@ def test_an_unknown_event_is_a_bad_item() -> None:
 def test_an_unknown_command_keeps_what_an_answer_needs() -> None:
     message = read("unknown_query.xml", UnknownMessage)
     assert message == UnknownMessage("Query", "MobilePosition", 51, "34020000001320000009")
+
+
+def test_an_unknown_command_is_refused_by_its_own_name() -> None:
+    body = refusal(read("unknown_query.xml", UnknownMessage))
+    answer = decode(body)
+    assert answer == UnknownMessage("Response", "MobilePosition", 51, "34020000001320000009")
+    assert b"<Result>ERROR</Result>" in body
 
 
 def test_an_unknown_control_has_no_command_set() -> None:
