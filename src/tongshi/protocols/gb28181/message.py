@@ -57,7 +57,7 @@ class UnknownMessage(msgspec.Struct, frozen=True):
 
 
 def refusal(message: UnknownMessage, charset: str = "gb18030") -> bytes:
-    """The answer to a query that we do not do: Result ERROR, as the standard has no other word (24 no. 12)."""
+    """The answer to a query that we do not do: Result ERROR, there is no other word (24 no. 12)."""
     content = (
         xml.element("CmdType", message.cmd_type)
         + xml.element("SN", message.sn)
