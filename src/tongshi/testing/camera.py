@@ -122,7 +122,7 @@ class Camera:
         """Die without a word: no BYE, no deregistration, as when the power fails. Idempotent."""
         if self._is_running:
             self._is_running = False
-            await self._endpoint.stop()
+            await self._endpoint.stop(silently=True)
             await self.calls.stop(politely=False)
             await self._cancel_tasks()
             await self._registrant.stop()

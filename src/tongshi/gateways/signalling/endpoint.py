@@ -149,8 +149,11 @@ class SipEndpoint:
             identity, random_bytes=secrets.token_bytes, values=self._values, max_pending=self._max_pending
         )
 
-    async def stop(self) -> None:
-        """Hang up, end every transaction, handler and connection; leaves no task and no socket."""
+    async def stop(self, *, silently: bool = False) -> None:
+        """Hang up, end every transaction, handler and connection; leaves no task and no socket.
+
+        silently: without a word to anybody, as when the power fails.
+        """
         agent, self._agent = self._agent, None
         if agent is None:
             return
@@ -160,7 +163,8 @@ class SipEndpoint:
         for number, call in list(self._calls.items()):
             agent.hang_up(number, now)
             call.end_by_peer()
-        for output in agent.take_output():
+        farewells = agent.take_output()
+        for output in () if silently else farewells:
             self._send(output)
         if self._wake is not None:
             self._wake.cancel()
