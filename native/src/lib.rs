@@ -19,3 +19,15 @@ pub mod reorder;
 pub mod rtp;
 pub mod tcp_framing;
 pub mod timeline;
+
+// Engine: sockets and threads.
+pub mod bench;
+pub mod engine;
+pub mod events;
+pub mod net;
+pub mod relay;
+pub mod sender;
+pub mod viewer;
+
+#[cfg(feature = "pyo3")]
+mod py;

@@ -1,0 +1,157 @@
+//! What a packet thread lends to its streams: readiness, time, buffers, events.
+
+use super::Options;
+use crate::events::{Event, EventRing, Kind};
+use crate::net::{Poll, Ready, RecvBatch, SendBatch};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One read of a TCP socket.
+const TCP_READ_BYTES: usize = 256 << 10;
+
+/// The token of the thread's own mailbox.
+pub const MAILBOX_TOKEN: u64 = 0;
+
+/// Which part of which stream a descriptor belongs to.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    Source,
+    /// The listener of a TCP passive ingest.
+    Listener,
+    Viewer(u64),
+    Relay(u64),
+}
+
+/// What a descriptor is watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    Input,
+    Output,
+    Both,
+}
+
+pub struct Context {
+    pub options: Options,
+    /// Taken while it is read from, so that the reader may use the rest of the context.
+    pub recv: Option<Box<RecvBatch>>,
+    pub send: SendBatch,
+    pub tcp_buffer: Vec<u8>,
+    /// Milliseconds since the engine started, taken once a wake-up.
+    pub now_ms: f64,
+    /// Descriptors with more input than one turn may take; they come again without a new edge.
+    pub unfinished: Vec<Ready>,
+    poll: Poll,
+    events: Arc<EventRing>,
+    epoch: Instant,
+    parts: HashMap<u64, (u64, Part)>,
+    next_token: u64,
+    care_at_ms: Option<f64>,
+    /// Viewers of the whole engine.
+    viewers: Arc<AtomicUsize>,
+}
+
+impl Context {
+    pub fn new(
+        options: Options,
+        epoch: Instant,
+        events: Arc<EventRing>,
+        viewers: Arc<AtomicUsize>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            options,
+            recv: Some(Box::default()),
+            send: SendBatch::new(),
+            tcp_buffer: vec![0; TCP_READ_BYTES],
+            now_ms: 0.0,
+            unfinished: Vec::new(),
+            poll: Poll::new()?,
+            events,
+            epoch,
+            parts: HashMap::new(),
+            next_token: MAILBOX_TOKEN + 1,
+            care_at_ms: None,
+            viewers,
+        })
+    }
+
+    pub fn poll(&mut self) -> &mut Poll {
+        &mut self.poll
+    }
+
+    pub fn update_clock(&mut self) {
+        self.now_ms = self.epoch.elapsed().as_secs_f64() * 1000.0;
+    }
+
+    /// A number that is never given again, so that a late readiness cannot meet a wrong owner.
+    pub fn new_token(&mut self) -> u64 {
+        let token = self.next_token;
+        self.next_token += 1;
+        token
+    }
+
+    /// Watch a descriptor of a stream; returns its token.
+    pub fn watch(&mut self, fd: RawFd, interest: Interest, stream: u64, part: Part) -> io::Result<u64> {
+        let token = self.new_token();
+        match interest {
+            Interest::Input => self.poll.watch_input(fd, token)?,
+            Interest::Output => self.poll.watch_output(fd, token)?,
+            Interest::Both => self.poll.watch_both(fd, token)?,
+        }
+        self.parts.insert(token, (stream, part));
+        Ok(token)
+    }
+
+    /// Stop watching, before the descriptor is closed: another process may hold a copy of it.
+    pub fn forget(&mut self, fd: RawFd, token: u64) {
+        self.poll.forget(fd);
+        self.parts.remove(&token);
+    }
+
+    pub fn owner(&self, token: u64) -> Option<(u64, Part)> {
+        self.parts.get(&token).copied()
+    }
+
+    /// Have the streams looked after at a time, even when nothing arrives.
+    pub fn care_at(&mut self, at_ms: f64) {
+        self.care_at_ms = Some(self.care_at_ms.map_or(at_ms, |sooner| sooner.min(at_ms)));
+    }
+
+    pub fn care_in(&mut self, delay_ms: f64) {
+        self.care_at(self.now_ms + delay_ms);
+    }
+
+    /// How long the thread may sleep; None when only a descriptor can wake it.
+    pub fn idle_time(&self) -> Option<Duration> {
+        if !self.unfinished.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.care_at_ms.map(|at| Duration::from_secs_f64((at - self.now_ms).max(0.0) / 1000.0))
+    }
+
+    /// Whether it is time to look after the streams; they ask for the next time themselves.
+    pub fn takes_care_now(&mut self) -> bool {
+        let is_due = self.care_at_ms.is_some_and(|at| at <= self.now_ms);
+        if is_due {
+            self.care_at_ms = None;
+        }
+        is_due
+    }
+
+    pub fn viewer_joined(&self) {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn viewer_left(&self) {
+        self.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn announce(&self, kind: Kind, stream: &Arc<str>, id: u64, detail: impl Into<Cow<'static, str>>) {
+        let stream = stream.clone();
+        self.events.push(Event { kind, stream, id, at_ms: self.now_ms, detail: detail.into() });
+    }
+}

@@ -1,0 +1,125 @@
+//! Where a stream goes: viewers by container, and relays.
+
+use super::pipeline::Sink;
+use crate::frame::Frame;
+use crate::gop::GopCache;
+use crate::net::SendBatch;
+use crate::relay::{Relay, Run, Start};
+use crate::rtp;
+use crate::viewer::{Container, Track, Viewer};
+
+/// A run is sent when it has grown to this, or when the socket it came from is empty.
+const RUN_BYTES: usize = 256 << 10;
+
+/// Everybody in one container.
+struct Audience {
+    container: Container,
+    track: Track,
+    viewers: Vec<Viewer>,
+}
+
+/// All outlets of a stream.
+#[derive(Default)]
+pub struct Outlets {
+    audiences: Vec<Audience>,
+    pub relays: Vec<Relay>,
+    run: Run,
+    /// Packets missing before the next one of the run.
+    gap: u32,
+    last_timestamp: Option<u32>,
+}
+
+impl Outlets {
+    pub fn viewers(&self) -> impl Iterator<Item = &Viewer> {
+        self.audiences.iter().flat_map(|a| a.viewers.iter())
+    }
+
+    pub fn viewers_mut(&mut self) -> impl Iterator<Item = &mut Viewer> {
+        self.audiences.iter_mut().flat_map(|a| a.viewers.iter_mut())
+    }
+
+    pub fn relay(&mut self, id: u64) -> Option<&mut Relay> {
+        self.relays.iter_mut().find(|r| r.id == id)
+    }
+
+    /// Let a viewer in; it starts with the cached group.
+    pub fn join(&mut self, mut viewer: Viewer, gop: &GopCache, gop_bytes: usize) {
+        let container = viewer.container;
+        let index = self.audiences.iter().position(|a| a.container == container).unwrap_or_else(|| {
+            let track = Track::new(container, gop, gop_bytes);
+            self.audiences.push(Audience { container, track, viewers: Vec::new() });
+            self.audiences.len() - 1
+        });
+        let audience = &mut self.audiences[index];
+        viewer.join(&mut audience.track);
+        audience.viewers.push(viewer);
+    }
+
+    /// Take a viewer out; with the last of a container its track goes too.
+    pub fn leave(&mut self, id: u64) -> Option<Viewer> {
+        for (index, audience) in self.audiences.iter_mut().enumerate() {
+            if let Some(at) = audience.viewers.iter().position(|v| v.id == id) {
+                let viewer = audience.viewers.swap_remove(at);
+                if audience.viewers.is_empty() {
+                    self.audiences.swap_remove(index);
+                }
+                return Some(viewer);
+            }
+        }
+        None
+    }
+
+    /// Send what has been gathered to all relays.
+    pub fn forward(&mut self, send: &mut SendBatch) {
+        if self.run.is_empty() {
+            return;
+        }
+        for relay in &mut self.relays {
+            relay.forward(&mut self.run, send);
+        }
+        self.run.clear();
+    }
+
+    fn gather(&mut self, packet: &[u8], send: &mut SendBatch) {
+        let Ok(header) = rtp::parse(packet) else { return };
+        let is_new_time = self.last_timestamp != Some(header.timestamp);
+        self.last_timestamp = Some(header.timestamp);
+        let start = Start::of(header.payload, is_new_time);
+        if start == Start::KeyFrame && self.relays.iter().any(Relay::is_remuxing) {
+            // What came before belongs to the relays that forward already.
+            self.forward(send);
+            self.relays.iter_mut().for_each(|r| r.change_to_forward(send));
+        }
+        self.run.push(packet, std::mem::take(&mut self.gap), start);
+        if self.run.len() >= RUN_BYTES {
+            self.forward(send);
+        }
+    }
+}
+
+/// Outlets in the act of taking what the pipeline gives.
+pub struct Delivery<'a> {
+    pub outlets: &'a mut Outlets,
+    pub send: &'a mut SendBatch,
+}
+
+impl Sink for Delivery<'_> {
+    fn packet(&mut self, packet: &[u8]) {
+        if !self.outlets.relays.is_empty() {
+            self.outlets.gather(packet, self.send);
+        }
+    }
+
+    fn loss(&mut self, count: u32) {
+        self.outlets.gap = self.outlets.gap.saturating_add(count);
+    }
+
+    fn frame(&mut self, frame: &Frame) {
+        for audience in &mut self.outlets.audiences {
+            audience.track.push(frame, &mut audience.viewers);
+        }
+        for relay in &mut self.outlets.relays {
+            relay.push_frame(frame);
+        }
+    }
+}

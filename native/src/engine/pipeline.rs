@@ -1,0 +1,379 @@
+//! One stream's way from received packets to frames: SSRC check, order, demultiplexing, cache, counters.
+//!
+//! No socket and no clock: packets and times come in, packets in order and frames go out to a [`Sink`]. What is lost
+//! is counted and costs a frame, never the stream.
+//!
+//! Implements: GB/T 28181-2022 C.1 (RTP reception), D (the same packets over TCP)
+
+use crate::demux::Demuxer;
+use crate::events::Kind;
+use crate::frame::{Codec, Frame};
+use crate::gop::GopCache;
+use crate::nal::records::ParameterSets;
+use crate::reorder::{Arrival, ReorderStats, Reorderer};
+use crate::rtp::{self, RtpError};
+
+/// A gap is waited for this long; then what came after it goes on. A late packet on a local network is later by a
+/// few milliseconds at most, and each waiting millisecond is delay in the picture.
+const GAP_WAIT_MS: f64 = 40.0;
+
+/// Who takes what comes out. `frame` is called before `packet` for the packet that completed it.
+pub trait Sink {
+    /// A packet in order, whole with its header.
+    fn packet(&mut self, packet: &[u8]);
+    /// So many packets are missing before the next one.
+    fn loss(&mut self, count: u32);
+    fn frame(&mut self, frame: &Frame);
+}
+
+/// What was counted. Times are engine milliseconds, -1 until they happened.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    pub packets: u64,
+    pub bytes: u64,
+    pub malformed: u64,
+    pub foreign_ssrc: u64,
+    pub frames: u64,
+    pub key_frames: u64,
+    pub first_packet_ms: f64,
+    pub first_key_frame_ms: f64,
+    pub last_packet_ms: f64,
+    pub jitter_ms: f64,
+    pub video: Option<Codec>,
+    pub audio: Option<Codec>,
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Counters {
+    fn new() -> Self {
+        Self {
+            packets: 0,
+            bytes: 0,
+            malformed: 0,
+            foreign_ssrc: 0,
+            frames: 0,
+            key_frames: 0,
+            first_packet_ms: -1.0,
+            first_key_frame_ms: -1.0,
+            last_packet_ms: -1.0,
+            jitter_ms: 0.0,
+            video: None,
+            audio: None,
+            width: 0,
+            height: 0,
+        }
+    }
+}
+
+/// From packets in order to frames.
+struct Decoding {
+    demuxer: Demuxer,
+    gop: GopCache,
+    counters: Counters,
+    parameters: ParameterSets,
+    news: Vec<(Kind, &'static str)>,
+}
+
+impl Decoding {
+    fn arrive(&mut self, arrival: Arrival<'_>, now_ms: f64, sink: &mut impl Sink) {
+        let Self { demuxer, gop, counters, parameters, news } = self;
+        let mut take = |frame: Frame| {
+            note_frame(counters, news, &frame, now_ms);
+            note_parameters(counters, parameters, &frame);
+            sink.frame(&frame);
+            gop.push(frame);
+        };
+        match arrival {
+            Arrival::Packet(bytes) => {
+                if let Ok(packet) = rtp::parse(bytes) {
+                    demuxer.push(&packet, &mut take);
+                }
+                sink.packet(bytes);
+            }
+            Arrival::Loss(count) => {
+                demuxer.loss();
+                sink.loss(count);
+            }
+            Arrival::Restart => demuxer.restart(),
+        }
+    }
+}
+
+fn note_frame(counters: &mut Counters, news: &mut Vec<(Kind, &'static str)>, frame: &Frame, now_ms: f64) {
+    counters.frames += 1;
+    let known = if frame.codec.is_audio() { &mut counters.audio } else { &mut counters.video };
+    if *known != Some(frame.codec) {
+        *known = Some(frame.codec);
+        news.push((Kind::Codec, frame.codec.name()));
+    }
+    if !frame.key {
+        return;
+    }
+    counters.key_frames += 1;
+    if counters.first_key_frame_ms < 0.0 {
+        counters.first_key_frame_ms = now_ms;
+        news.push((Kind::FirstKeyFrame, frame.codec.name()));
+    }
+}
+
+fn note_parameters(counters: &mut Counters, parameters: &mut ParameterSets, frame: &Frame) {
+    if !frame.config || !parameters.update(frame.codec, &frame.data) {
+        return;
+    }
+    if let Some(sps) = parameters.sps(frame.codec) {
+        counters.width = sps.width;
+        counters.height = sps.height;
+    }
+}
+
+/// The receiving half of a stream.
+pub struct Pipeline {
+    wanted_ssrc: Option<u32>,
+    latched_ssrc: Option<u32>,
+    reorderer: Reorderer,
+    decoding: Decoding,
+    gap_since_ms: Option<f64>,
+    last_timestamp: u32,
+    last_change_ms: f64,
+}
+
+impl Pipeline {
+    pub fn new(ssrc: Option<u32>, reorder_window: usize, gop_bytes: usize) -> Self {
+        Self {
+            wanted_ssrc: ssrc,
+            latched_ssrc: None,
+            reorderer: Reorderer::new(reorder_window),
+            decoding: Decoding {
+                demuxer: Demuxer::new(),
+                gop: GopCache::new(gop_bytes),
+                counters: Counters::new(),
+                parameters: ParameterSets::default(),
+                news: Vec::new(),
+            },
+            gap_since_ms: None,
+            last_timestamp: 0,
+            last_change_ms: 0.0,
+        }
+    }
+
+    /// The SSRC that is accepted; None before the first packet of a stream that takes any.
+    pub fn ssrc(&self) -> Option<u32> {
+        self.wanted_ssrc.or(self.latched_ssrc)
+    }
+
+    /// Accept another SSRC from now on; None takes the next one seen.
+    pub fn set_ssrc(&mut self, ssrc: Option<u32>) {
+        self.wanted_ssrc = ssrc;
+        self.latched_ssrc = None;
+    }
+
+    pub fn gop(&self) -> &GopCache {
+        &self.decoding.gop
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.decoding.counters
+    }
+
+    pub fn reorder_stats(&self) -> ReorderStats {
+        self.reorderer.stats()
+    }
+
+    /// The RTP timestamp of the last packet taken.
+    pub fn last_timestamp(&self) -> u32 {
+        self.last_timestamp
+    }
+
+    /// What the caller should announce; a handful in the life of a stream.
+    pub fn take_news(&mut self) -> Vec<(Kind, &'static str)> {
+        std::mem::take(&mut self.decoding.news)
+    }
+
+    /// Take one packet as it came from the network.
+    pub fn receive(&mut self, packet: &[u8], now_ms: f64, sink: &mut impl Sink) {
+        let header = match rtp::parse(packet) {
+            Ok(header) => header,
+            Err(RtpError::Rtcp) => return,
+            Err(_) => {
+                self.decoding.counters.malformed += 1;
+                return;
+            }
+        };
+        if self.ssrc().is_none() {
+            self.latched_ssrc = Some(header.ssrc);
+        }
+        if self.ssrc() != Some(header.ssrc) {
+            self.decoding.counters.foreign_ssrc += 1;
+            return;
+        }
+        self.count(packet.len(), header.timestamp, now_ms);
+        let decoding = &mut self.decoding;
+        self.reorderer.push(header.sequence, header.ssrc, packet, &mut |arrival: Arrival<'_>| {
+            decoding.arrive(arrival, now_ms, sink);
+        });
+        self.note_gap(now_ms);
+    }
+
+    /// Give up a gap that has been open for too long. Returns when to ask again, None when there is no gap.
+    pub fn close_gap(&mut self, now_ms: f64, sink: &mut impl Sink) -> Option<f64> {
+        let since = self.gap_since_ms?;
+        if now_ms - since < GAP_WAIT_MS {
+            return Some(since + GAP_WAIT_MS);
+        }
+        let decoding = &mut self.decoding;
+        self.reorderer.flush(&mut |arrival: Arrival<'_>| decoding.arrive(arrival, now_ms, sink));
+        self.gap_since_ms = None;
+        None
+    }
+
+    /// When a gap is open: the time to call [`Self::close_gap`].
+    pub fn gap_deadline_ms(&self) -> Option<f64> {
+        self.gap_since_ms.map(|since| since + GAP_WAIT_MS)
+    }
+
+    fn note_gap(&mut self, now_ms: f64) {
+        if self.reorderer.held() == 0 {
+            self.gap_since_ms = None;
+        } else if self.gap_since_ms.is_none() {
+            self.gap_since_ms = Some(now_ms);
+        }
+    }
+
+    fn count(&mut self, length: usize, timestamp: u32, now_ms: f64) {
+        let counters = &mut self.decoding.counters;
+        counters.packets += 1;
+        counters.bytes += length as u64;
+        counters.last_packet_ms = now_ms;
+        if counters.first_packet_ms < 0.0 {
+            counters.first_packet_ms = now_ms;
+            self.decoding.news.push((Kind::FirstPacket, ""));
+        } else if timestamp != self.last_timestamp {
+            // RFC 3550 6.4.1, taken once a frame: packets of one frame share a timestamp and leave together.
+            let ticks = timestamp.wrapping_sub(self.last_timestamp) as i32;
+            let deviation = (now_ms - self.last_change_ms - f64::from(ticks) / 90.0).abs();
+            // A jump of the sender's clock is no jitter.
+            if deviation < 1000.0 {
+                counters.jitter_ms += (deviation - counters.jitter_ms) / 16.0;
+            }
+        } else {
+            return;
+        }
+        self.last_timestamp = timestamp;
+        self.last_change_ms = now_ms;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packetizer::Packetizer;
+    use crate::ps_mux::PsMuxer;
+
+    #[derive(Default)]
+    struct Taken {
+        packets: usize,
+        frames: Vec<Frame>,
+    }
+
+    impl Sink for Taken {
+        fn packet(&mut self, _: &[u8]) {
+            self.packets += 1;
+        }
+        fn loss(&mut self, _: u32) {}
+        fn frame(&mut self, frame: &Frame) {
+            self.frames.push(frame.clone());
+        }
+    }
+
+    /// Packets of `count` H.264 frames, the first of them a key frame.
+    fn packets(ssrc: u32, count: u64) -> Vec<Vec<u8>> {
+        let mut muxer = PsMuxer::new(Some(Codec::H264), None);
+        let mut packetizer = Packetizer::new(96, ssrc, 0, 1400);
+        let mut all = Vec::new();
+        for n in 0..count {
+            let mut unit = vec![0, 0, 0, 1];
+            unit.extend(if n == 0 { [0x65] } else { [0x41] });
+            unit.extend(vec![0xAB; 4000]);
+            let (mut ps, mut out) = (Vec::new(), Vec::new());
+            muxer.write_video(&unit, n * 3600, n == 0, &mut ps);
+            let made = packetizer.packetize(&ps, (n * 3600) as u32, &mut out);
+            all.extend(out.chunks(made.size).map(<[u8]>::to_vec));
+        }
+        all
+    }
+
+    fn run(pipeline: &mut Pipeline, packets: &[Vec<u8>], sink: &mut Taken) {
+        for (i, packet) in packets.iter().enumerate() {
+            pipeline.receive(packet, i as f64, sink);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_takes_any_ssrc_keeps_the_first() {
+        let (mut pipeline, mut sink) = (Pipeline::new(None, 64, 1 << 20), Taken::default());
+        run(&mut pipeline, &packets(7, 3), &mut sink);
+        run(&mut pipeline, &packets(8, 3), &mut sink);
+        assert_eq!(pipeline.ssrc(), Some(7));
+        assert_eq!(pipeline.counters().foreign_ssrc, packets(8, 3).len() as u64);
+        assert_eq!(sink.packets, packets(7, 3).len());
+    }
+
+    #[test]
+    fn a_foreign_ssrc_is_counted_and_leaves_no_frame() {
+        let (mut pipeline, mut sink) = (Pipeline::new(Some(1), 64, 1 << 20), Taken::default());
+        run(&mut pipeline, &packets(2, 3), &mut sink);
+        assert!(sink.frames.is_empty());
+        assert_eq!(pipeline.counters().packets, 0);
+        assert!(pipeline.take_news().is_empty());
+    }
+
+    #[test]
+    fn a_lost_packet_costs_frames_and_not_the_stream() {
+        let (mut pipeline, mut sink) = (Pipeline::new(None, 4, 1 << 20), Taken::default());
+        let mut all = packets(1, 10);
+        all.remove(5);
+        run(&mut pipeline, &all, &mut sink);
+        assert_eq!(pipeline.reorder_stats().lost, 1);
+        assert!(sink.frames.len() >= 8, "{}", sink.frames.len());
+    }
+
+    #[test]
+    fn a_gap_is_given_up_after_its_time() {
+        let (mut pipeline, mut sink) = (Pipeline::new(None, 1024, 1 << 20), Taken::default());
+        let mut all = packets(1, 4);
+        let count = all.len();
+        all.remove(2);
+        for packet in &all {
+            pipeline.receive(packet, 0.0, &mut sink);
+        }
+        assert_eq!(sink.packets, 2);
+        assert_eq!(pipeline.close_gap(1.0, &mut sink), Some(GAP_WAIT_MS));
+        assert_eq!(pipeline.close_gap(GAP_WAIT_MS, &mut sink), None);
+        assert_eq!(sink.packets, count - 1);
+    }
+
+    #[test]
+    fn the_first_packet_and_key_frame_are_announced_once() {
+        let (mut pipeline, mut sink) = (Pipeline::new(None, 64, 1 << 20), Taken::default());
+        run(&mut pipeline, &packets(1, 5), &mut sink);
+        let kinds: Vec<Kind> = pipeline.take_news().into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(kinds, [Kind::FirstPacket, Kind::Codec, Kind::FirstKeyFrame]);
+    }
+
+    #[test]
+    fn any_bytes_are_counted_and_survived() {
+        let (mut pipeline, mut sink) = (Pipeline::new(None, 64, 1 << 20), Taken::default());
+        let mut state = 1u32;
+        for length in 0..2000usize {
+            let bytes: Vec<u8> = (0..length % 97)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 24) as u8
+                })
+                .collect();
+            pipeline.receive(&bytes, 0.0, &mut sink);
+        }
+        assert!(pipeline.counters().malformed > 0);
+    }
+}

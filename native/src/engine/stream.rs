@@ -1,0 +1,269 @@
+//! One stream on its packet thread: source, pipeline, outlets, and what they tell each other.
+
+use super::context::{Context, Interest, Part};
+use super::outlets::{Delivery, Outlets};
+use super::pipeline::Pipeline;
+use super::source::{Outcome, Source, Transport};
+use super::Result;
+use crate::events::Kind;
+use crate::net::{self, Ready};
+use crate::viewer::{Ending, Viewer};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// How often a viewer that takes nothing is looked at.
+const STALL_CHECK_MS: f64 = 500.0;
+
+/// A stream's figures at one moment. Times are engine milliseconds, -1 until they happened.
+#[derive(Clone, Debug)]
+pub struct StreamStats {
+    pub stream: String,
+    pub transport: Transport,
+    pub ssrc: u32,
+    pub video_codec: &'static str,
+    pub audio_codec: &'static str,
+    pub width: u32,
+    pub height: u32,
+    pub packets: u64,
+    pub bytes: u64,
+    pub lost: u64,
+    pub reordered: u64,
+    pub duplicates: u64,
+    pub malformed: u64,
+    pub foreign_ssrc: u64,
+    pub frames: u64,
+    pub key_frames: u64,
+    pub viewers: usize,
+    pub relays: usize,
+    pub opened_ms: f64,
+    pub first_packet_ms: f64,
+    pub first_key_frame_ms: f64,
+    pub last_packet_ms: f64,
+    pub jitter_ms: f64,
+    pub gop_bytes: usize,
+    /// Datagrams the kernel dropped because we were late, and bytes that wait in its queue.
+    pub kernel_drops: u32,
+    pub backlog_bytes: u32,
+}
+
+/// One stream.
+pub struct Stream {
+    pub name: Arc<str>,
+    pub(super) key: u64,
+    source: Source,
+    pub(super) pipeline: Pipeline,
+    pub(super) outlets: Outlets,
+    opened_ms: f64,
+}
+
+impl Stream {
+    /// Open the source; returns the stream and its local port.
+    pub fn open(
+        context: &mut Context,
+        name: Arc<str>,
+        key: u64,
+        transport: Transport,
+        local: SocketAddr,
+        ssrc: Option<u32>,
+    ) -> Result<(Self, u16)> {
+        let (source, port) = Source::open(context, key, transport, local)?;
+        let options = &context.options;
+        let pipeline = Pipeline::new(ssrc, options.reorder_window, options.gop_bytes);
+        let opened_ms = context.now_ms;
+        Ok((Self { name, key, source, pipeline, outlets: Outlets::default(), opened_ms }, port))
+    }
+
+    pub fn set_ssrc(&mut self, ssrc: Option<u32>) {
+        self.pipeline.set_ssrc(ssrc);
+    }
+
+    pub fn connect(&mut self, context: &mut Context, peer: SocketAddr) -> Result<()> {
+        let outcome = self.source.connect(context, peer)?;
+        self.report(context, &outcome);
+        Ok(())
+    }
+
+    fn report(&self, context: &Context, outcome: &Outcome) {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Connected => context.announce(Kind::Connected, &self.name, 0, ""),
+            Outcome::Closed(word) => context.announce(Kind::PeerClosed, &self.name, 0, *word),
+        }
+    }
+
+    /// A descriptor of this stream is ready.
+    pub fn on_ready(&mut self, context: &mut Context, ready: Ready, part: Part) {
+        match part {
+            Part::Source => self.read_source(context, ready),
+            Part::Listener => {
+                let outcome = self.source.accept(context, self.pipeline.counters().last_packet_ms);
+                self.report(context, &outcome);
+            }
+            Part::Viewer(id) => self.on_viewer_ready(context, ready, id),
+            Part::Relay(id) => self.on_relay_ready(context, ready, id),
+        }
+    }
+
+    fn read_source(&mut self, context: &mut Context, ready: Ready) {
+        let Self { source, pipeline, outlets, .. } = self;
+        let outcome = source.read(context, ready, &mut |context: &mut Context, packet: &[u8]| {
+            pipeline.receive(packet, context.now_ms, &mut Delivery { outlets, send: &mut context.send });
+        });
+        self.report(context, &outcome);
+        self.after_input(context);
+    }
+
+    fn after_input(&mut self, context: &mut Context) {
+        self.outlets.forward(&mut context.send);
+        if let Some(at_ms) = self.pipeline.gap_deadline_ms() {
+            context.care_at(at_ms);
+        }
+        for (kind, detail) in self.pipeline.take_news() {
+            context.announce(kind, &self.name, 0, detail);
+        }
+    }
+
+    /// What depends on time: gaps, retries, paced bursts, viewers that take nothing. Asks for its next turn.
+    pub fn care(&mut self, context: &mut Context) {
+        let outcome = self.source.care(context);
+        self.report(context, &outcome);
+        let Self { pipeline, outlets, .. } = self;
+        let next = pipeline.close_gap(context.now_ms, &mut Delivery { outlets, send: &mut context.send });
+        if let Some(at_ms) = next {
+            context.care_at(at_ms);
+        }
+        self.after_input(context);
+        self.care_for_relays(context);
+        self.drop_stalled(context);
+    }
+
+    fn drop_stalled(&mut self, context: &mut Context) {
+        let stall_ms = context.options.viewer_stall_ms;
+        let stalled: Vec<u64> = self
+            .outlets
+            .viewers()
+            .filter(|v| v.has_stalled(context.now_ms, stall_ms))
+            .map(|v| v.id)
+            .collect();
+        for id in stalled {
+            self.end_viewer(context, id, Ending::Stalled);
+        }
+        if self.outlets.viewers().any(Viewer::is_waiting) {
+            context.care_in(STALL_CHECK_MS.min(stall_ms));
+        }
+    }
+
+    /// Give viewers and relays what was gathered in this tick.
+    pub fn flush(&mut self, context: &mut Context) {
+        let mut ended = Vec::new();
+        let mut is_waiting = false;
+        for viewer in self.outlets.viewers_mut().filter(|v| v.wants_flush()) {
+            if let Err(ending) = viewer.flush(context.now_ms) {
+                ended.push((viewer.id, ending));
+            }
+            is_waiting |= viewer.is_waiting();
+        }
+        if is_waiting {
+            context.care_in(STALL_CHECK_MS.min(context.options.viewer_stall_ms));
+        }
+        for (id, ending) in ended {
+            self.end_viewer(context, id, ending);
+        }
+        self.flush_relays(context);
+    }
+
+    /// Serve one viewer. The socket is closed when this fails.
+    pub fn attach(&mut self, context: &mut Context, mut viewer: Viewer) -> Result<()> {
+        let id = viewer.id;
+        viewer.token =
+            context.watch(net::fd(viewer.socket()), Interest::Output, self.key, Part::Viewer(id))?;
+        context.viewer_joined();
+        self.outlets.join(viewer, self.pipeline.gop(), context.options.gop_bytes);
+        self.flush(context);
+        Ok(())
+    }
+
+    pub fn viewers(&self) -> impl Iterator<Item = &Viewer> {
+        self.outlets.viewers()
+    }
+
+    fn on_viewer_ready(&mut self, context: &mut Context, ready: Ready, id: u64) {
+        if ready.hung_up {
+            return self.end_viewer(context, id, Ending::Eof);
+        }
+        if let Some(viewer) = self.outlets.viewers_mut().find(|v| v.id == id) {
+            viewer.unblock();
+        }
+    }
+
+    /// Close a viewer and tell why.
+    pub fn end_viewer(&mut self, context: &mut Context, id: u64, ending: Ending) {
+        let Some(viewer) = self.outlets.leave(id) else { return };
+        context.forget(net::fd(viewer.socket()), viewer.token);
+        context.viewer_left();
+        context.announce(Kind::ViewerClosed, &self.name, id, ending.name());
+    }
+
+    pub fn stats(&self) -> StreamStats {
+        let counters = self.pipeline.counters();
+        let order = self.pipeline.reorder_stats();
+        let memory = self.source.memory();
+        StreamStats {
+            stream: self.name.to_string(),
+            transport: self.source.transport(),
+            ssrc: self.pipeline.ssrc().unwrap_or(0),
+            video_codec: counters.video.map_or("", |c| c.name()),
+            audio_codec: counters.audio.map_or("", |c| c.name()),
+            width: counters.width,
+            height: counters.height,
+            packets: counters.packets,
+            bytes: counters.bytes,
+            lost: order.lost,
+            reordered: order.reordered,
+            duplicates: order.duplicates,
+            malformed: counters.malformed,
+            foreign_ssrc: counters.foreign_ssrc,
+            frames: counters.frames,
+            key_frames: counters.key_frames,
+            viewers: self.outlets.viewers().count(),
+            relays: self.outlets.relays.len(),
+            opened_ms: self.opened_ms,
+            first_packet_ms: counters.first_packet_ms,
+            first_key_frame_ms: counters.first_key_frame_ms,
+            last_packet_ms: counters.last_packet_ms,
+            jitter_ms: counters.jitter_ms,
+            gop_bytes: self.pipeline.gop().bytes(),
+            kernel_drops: memory.drops,
+            backlog_bytes: memory.backlog_bytes,
+        }
+    }
+
+    pub fn memory(&self) -> net::SocketMemory {
+        self.source.memory()
+    }
+
+    /// The cached group's video as Annex B bytes.
+    pub fn snapshot_gop(&self) -> Vec<u8> {
+        self.pipeline
+            .gop()
+            .frames()
+            .filter(|f| f.codec.is_video())
+            .flat_map(|f| f.data.iter().copied())
+            .collect()
+    }
+
+    /// Close every socket of the stream.
+    pub fn close(mut self, context: &mut Context) -> StreamStats {
+        let stats = self.stats();
+        let viewers: Vec<u64> = self.outlets.viewers().map(|v| v.id).collect();
+        for id in viewers {
+            self.end_viewer(context, id, Ending::StreamClosed);
+        }
+        let relays: Vec<u64> = self.outlets.relays.iter().map(|r| r.id).collect();
+        for id in relays {
+            self.remove_relay(context, id);
+        }
+        self.source.close(context);
+        stats
+    }
+}

@@ -1,0 +1,277 @@
+//! The packet thread: wait, take everything that is ready, hand it on, sleep out the tick.
+//!
+//! A wake-up for every packet is what costs; so after a wake-up the thread drains all sockets, and sleeps until the
+//! tick's end while the kernel gathers what comes. With nothing to do it waits in epoll without any tick.
+//!
+//! A panic, which no input should reach, ends the stream it happened in and not the thread.
+
+use super::context::{Context, MAILBOX_TOKEN};
+use super::source::Transport;
+use super::stream::{Stream, StreamStats};
+use super::{EngineError, Options, RelayTarget, Result};
+use crate::events::{EventRing, Kind};
+use crate::net::{EventFd, SocketMemory};
+use crate::viewer::{Container, Ending, Viewer};
+use bytes::Bytes;
+use socket2::Socket;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Work for a packet thread.
+pub type Command = Box<dyn FnOnce(&mut PacketThread) + Send>;
+
+/// A viewer's figures at one moment.
+#[derive(Clone, Debug)]
+pub struct ViewerStats {
+    pub id: u64,
+    pub stream: String,
+    pub container: Container,
+    pub bytes: u64,
+    pub frames: u64,
+    pub skipped: u64,
+    pub queued_bytes: usize,
+}
+
+/// Commands on their way to a packet thread.
+pub struct Mailbox {
+    commands: Mutex<Option<VecDeque<Command>>>,
+    wake: EventFd,
+}
+
+impl Mailbox {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { commands: Mutex::new(Some(VecDeque::new())), wake: EventFd::new()? })
+    }
+
+    /// False when the thread takes no more commands.
+    pub fn post(&self, command: Command) -> bool {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = commands.as_mut() else { return false };
+        queue.push_back(command);
+        self.wake.signal();
+        true
+    }
+
+    /// Make the thread end.
+    pub fn close(&self) {
+        *self.commands.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.wake.signal();
+    }
+
+    /// What waits; None when the thread should end.
+    fn take(&self) -> Option<VecDeque<Command>> {
+        self.wake.clear();
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.as_mut().map(std::mem::take)
+    }
+}
+
+/// State of one packet thread.
+pub struct PacketThread {
+    context: Context,
+    mailbox: Arc<Mailbox>,
+    streams: HashMap<u64, Stream>,
+    names: HashMap<Arc<str>, u64>,
+    /// Streams that took part in this tick.
+    touched: Vec<u64>,
+}
+
+impl PacketThread {
+    pub fn new(
+        options: Options,
+        epoch: Instant,
+        events: Arc<EventRing>,
+        mailbox: Arc<Mailbox>,
+        viewers: Arc<AtomicUsize>,
+    ) -> io::Result<Self> {
+        let mut context = Context::new(options, epoch, events, viewers)?;
+        context.poll().watch_input(mailbox.wake.fd(), MAILBOX_TOKEN)?;
+        Ok(Self { context, mailbox, streams: HashMap::new(), names: HashMap::new(), touched: Vec::new() })
+    }
+
+    /// Run until the mailbox is closed.
+    pub fn run(mut self) {
+        let mut ready = Vec::new();
+        let mut is_running = true;
+        while is_running {
+            let idle = self.context.idle_time();
+            ready.append(&mut self.context.unfinished);
+            let woken = self.context.poll().wait(idle, &mut ready);
+            let woken_at = Instant::now();
+            self.context.update_clock();
+            let has_media = ready.iter().any(|r| r.token != MAILBOX_TOKEN);
+            for one in ready.drain(..) {
+                if one.token == MAILBOX_TOKEN {
+                    is_running = self.run_commands();
+                } else if let Some((stream, part)) = self.context.owner(one.token) {
+                    self.guarded(stream, |s, context| s.on_ready(context, one, part));
+                }
+            }
+            if self.context.takes_care_now() {
+                self.care();
+            }
+            self.flush_touched();
+            // Readiness that did not fit into one wait must not sleep; a broken epoll must not spin.
+            let may_sleep = has_media && self.context.unfinished.is_empty() && !matches!(woken, Ok(true));
+            if is_running && (may_sleep || woken.is_err()) {
+                std::thread::sleep(self.context.options.tick.saturating_sub(woken_at.elapsed()));
+            }
+        }
+        let keys: Vec<u64> = self.streams.keys().copied().collect();
+        for key in keys {
+            self.close_key(key);
+        }
+    }
+
+    fn run_commands(&mut self) -> bool {
+        let Some(commands) = self.mailbox.take() else { return false };
+        for command in commands {
+            // The caller of a command that panicked gets `Gone`, since its channel is dropped.
+            let _ = catch_unwind(AssertUnwindSafe(|| command(self)));
+        }
+        true
+    }
+
+    /// Let a stream work; a panic closes it.
+    fn guarded(&mut self, key: u64, work: impl FnOnce(&mut Stream, &mut Context)) {
+        let Self { context, streams, touched, .. } = self;
+        let Some(stream) = streams.get_mut(&key) else { return };
+        touched.push(key);
+        if catch_unwind(AssertUnwindSafe(|| work(stream, context))).is_err() {
+            let name = stream.name.clone();
+            self.context.announce(Kind::Error, &name, 0, "internal error");
+            self.close_key(key);
+        }
+    }
+
+    fn care(&mut self) {
+        let keys: Vec<u64> = self.streams.keys().copied().collect();
+        for key in keys {
+            self.guarded(key, |stream, context| stream.care(context));
+        }
+    }
+
+    fn flush_touched(&mut self) {
+        let mut keys = std::mem::take(&mut self.touched);
+        keys.sort_unstable();
+        keys.dedup();
+        for &key in &keys {
+            self.guarded(key, |stream, context| stream.flush(context));
+        }
+        keys.clear();
+        self.touched = keys;
+    }
+
+    fn close_key(&mut self, key: u64) -> Option<StreamStats> {
+        let stream = self.streams.remove(&key)?;
+        self.names.remove(&stream.name);
+        Some(stream.close(&mut self.context))
+    }
+
+    fn find(&mut self, name: &str) -> Result<(&mut Stream, &mut Context)> {
+        let key = self.names.get(name).ok_or(EngineError::Unknown)?;
+        let stream = self.streams.get_mut(key).ok_or(EngineError::Unknown)?;
+        Ok((stream, &mut self.context))
+    }
+
+    // Commands
+
+    pub fn open_ingest(
+        &mut self,
+        name: Arc<str>,
+        transport: Transport,
+        local: SocketAddr,
+        ssrc: Option<u32>,
+    ) -> Result<u16> {
+        let key = self.context.new_token();
+        let (stream, port) = Stream::open(&mut self.context, name.clone(), key, transport, local, ssrc)?;
+        self.names.insert(name, key);
+        self.streams.insert(key, stream);
+        Ok(port)
+    }
+
+    pub fn set_ssrc(&mut self, name: &str, ssrc: Option<u32>) -> Result<()> {
+        self.find(name)?.0.set_ssrc(ssrc);
+        Ok(())
+    }
+
+    pub fn connect_ingest(&mut self, name: &str, peer: SocketAddr) -> Result<()> {
+        let (stream, context) = self.find(name)?;
+        stream.connect(context, peer)
+    }
+
+    pub fn close_stream(&mut self, name: &str) -> Result<StreamStats> {
+        let key = *self.names.get(name).ok_or(EngineError::Unknown)?;
+        self.close_key(key).ok_or(EngineError::Unknown)
+    }
+
+    pub fn add_relay(&mut self, name: &str, id: u64, target: RelayTarget) -> Result<u16> {
+        let (stream, context) = self.find(name)?;
+        stream.add_relay(context, id, target)
+    }
+
+    pub fn remove_relay(&mut self, id: u64) -> Result<()> {
+        let context = &mut self.context;
+        let removed = self.streams.values_mut().any(|s| s.remove_relay(context, id));
+        removed.then_some(()).ok_or(EngineError::Unknown)
+    }
+
+    pub fn attach(
+        &mut self,
+        name: &str,
+        id: u64,
+        container: Container,
+        socket: Socket,
+        head: Bytes,
+    ) -> Result<()> {
+        let (stream, context) = self.find(name)?;
+        let viewer = Viewer::new(id, container, socket, head, context.options.viewer_queue_bytes);
+        stream.attach(context, viewer)
+    }
+
+    fn viewer(&self, id: u64) -> Result<(u64, &Viewer)> {
+        let found =
+            self.streams.iter().find_map(|(&key, s)| s.viewers().find(|v| v.id == id).map(|v| (key, v)));
+        found.ok_or(EngineError::Unknown)
+    }
+
+    pub fn detach(&mut self, id: u64) -> Result<()> {
+        let (key, _) = self.viewer(id)?;
+        self.guarded(key, |stream, context| stream.end_viewer(context, id, Ending::Detached));
+        Ok(())
+    }
+
+    pub fn stats(&mut self, name: &str) -> Result<StreamStats> {
+        Ok(self.find(name)?.0.stats())
+    }
+
+    pub fn viewer_stats(&mut self, id: u64) -> Result<ViewerStats> {
+        let (key, viewer) = self.viewer(id)?;
+        let stream = self.streams.get(&key).map(|s| s.name.to_string()).unwrap_or_default();
+        Ok(ViewerStats {
+            id,
+            stream,
+            container: viewer.container,
+            bytes: viewer.sent_bytes,
+            frames: viewer.frames,
+            skipped: viewer.skipped,
+            queued_bytes: viewer.queued_bytes,
+        })
+    }
+
+    pub fn memory(&self) -> SocketMemory {
+        self.streams.values().map(Stream::memory).fold(SocketMemory::default(), |a, b| SocketMemory {
+            backlog_bytes: a.backlog_bytes + b.backlog_bytes,
+            drops: a.drops + b.drops,
+        })
+    }
+
+    pub fn snapshot_gop(&mut self, name: &str) -> Result<Vec<u8>> {
+        Ok(self.find(name)?.0.snapshot_gop())
+    }
+}
