@@ -117,7 +117,7 @@ class Viewing:
             await self._pool.ready(lease, lambda reason, error: self._lost(session, reason, error))
         except TongshiError as error:
             self._fail(session, error)
-            raise
+            raise _told(error, session) from error
         except BaseException:
             self._end(session, EndReason.CLOSED)
             raise
@@ -191,15 +191,13 @@ class Viewing:
         else:
             await ingest.detach(number)
 
-    async def hold(
-        self, viewer: Viewer, key: StreamKey, transport: Transport, on_lost: Lost, purpose: str
-    ) -> Lease:
+    async def hold(self, viewer: Viewer, key: StreamKey, transport: Transport, on_lost: Lost) -> Lease:
         """Hold a stream for a relay to another platform; returns once the device answered.
 
         Raises:
             As ``watch``.
         """
-        await self._guard.admit(viewer, Permission.VIDEO_LIVE, key.device_id, purpose)
+        await self._guard.admit(viewer, Permission.VIDEO_LIVE, key.device_id, "cascade")
         lease = self._pool.take(key, transport)
         await self._pool.ready(lease, on_lost, until=Step.ANSWERED)
         return lease
@@ -302,3 +300,16 @@ class Viewing:
         for grant in {session.grant for session in self._sessions.live() if session.grant}:
             if not await self._guard.is_valid(grant):
                 self.end_where(lambda session, gone=grant: session.grant == gone, EndReason.REVOKED)  # type: ignore[misc]
+
+
+def _told(error: TongshiError, session: Session) -> TongshiError:
+    """The error for this caller: a stream's failure is shared by all who waited, the session is theirs."""
+    step = session.failure.step.value if session.failure is not None else ""
+    details = {**error.details, "sessionId": session.session_id, "step": step}
+    return type(error)(
+        error.message,
+        code=error.code,
+        field=error.field,
+        retry_after_s=error.retry_after_s,
+        details=details,
+    )

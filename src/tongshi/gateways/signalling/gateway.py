@@ -1,0 +1,347 @@
+"""The signalling gateway: one SIP address, the flows behind it, and who may start which.
+
+Implements: GB/T 28181-2022 9.1
+Implements: GB/T 28181-2022 9.2
+Implements: GB/T 28181-2022 9.3
+Implements: GB/T 28181-2022 9.5
+Implements: GB/T 28181-2022 9.6
+Devices and lower platforms register here and may notify and answer; platforms above, with whom we are
+registered, may ask, control and call. Everybody else may register and nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from tongshi.clock import Clock
+from tongshi.errors import RemoteViolation, TongshiError
+from tongshi.gateways.signalling.answers import Answers
+from tongshi.gateways.signalling.catalogues import Catalogues, Patience
+from tongshi.gateways.signalling.downward import Downward
+from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
+from tongshi.gateways.signalling.incoming_live import IncomingLive
+from tongshi.gateways.signalling.keepalive import Beat, Keepalives
+from tongshi.gateways.signalling.live import LiveCaller
+from tongshi.gateways.signalling.peers import Peer, Peers
+from tongshi.gateways.signalling.ports import Archive, Registrations
+from tongshi.gateways.signalling.ptz import DeviceControls
+from tongshi.gateways.signalling.questions import CONTENT_TYPE, Post
+from tongshi.gateways.signalling.record import platform_subject
+from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Registrar
+from tongshi.gateways.signalling.routes import Routes
+from tongshi.gateways.signalling.upward import Upper, UpperAccount
+from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
+from tongshi.ids import DeviceId, PlatformId, sip_domain
+from tongshi.protocols.gb28181.codec import Message, decode
+from tongshi.protocols.gb28181.control import DeviceControl
+from tongshi.protocols.gb28181.message import UnknownMessage
+from tongshi.protocols.gb28181.notify import Keepalive
+from tongshi.protocols.gb28181.profile import for_edition
+from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
+from tongshi.protocols.gb28181.response import (
+    CatalogResponse,
+    DeviceControlResponse,
+    DeviceInfoResponse,
+    DeviceStatusResponse,
+)
+from tongshi.protocols.gb28181.ssrc import SsrcPool
+from tongshi.protocols.gb28181.version import parse_version
+from tongshi.resources.viewing.model import Transport
+from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.ptz import PtzControl
+from tongshi.resources.viewing.service import Viewing
+
+log = structlog.get_logger(__name__)
+
+_QUERIES = (CatalogQuery, DeviceInfoQuery, DeviceStatusQuery)
+_ANSWERS = (DeviceInfoResponse, DeviceStatusResponse, DeviceControlResponse)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """What the gateway must know of this platform.
+
+    Attributes:
+        host, port: address to bind, which peers reach us at.
+        media_transports: how media from a lower platform comes, by its id; UDP for who is not named.
+    """
+
+    platform_id: PlatformId
+    name: str
+    civil_code: str
+    host: str
+    port: int
+    beat: Beat = field(default_factory=Beat)
+    uppers: tuple[UpperAccount, ...] = ()
+    media_transports: tuple[tuple[str, Transport], ...] = ()
+    min_expires_s: int = MIN_EXPIRES_S
+    patience: Patience = field(default_factory=Patience)
+
+
+StateListener = Callable[[str, bool, str], Awaitable[None]]
+
+
+class SignallingGateway:
+    """Owns the endpoint and the flows.
+
+    Built in two steps, because viewing needs ``downward`` and the flows toward uppers need viewing:
+    construct, give ``downward`` to viewing, ``attach`` the viewing service, ``start``.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        record: Registrations,
+        archive: Archive,
+        clock: Clock,
+        on_upper_state: StateListener | None = None,
+    ) -> None:
+        self._config = config
+        self._record = record
+        self._archive = archive
+        self._clock = clock
+        self._on_upper_state = on_upper_state
+        self._viewing: Viewing | None = None
+        self._ptz: PtzControl | None = None
+        self._incoming: IncomingLive | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        own_id = config.platform_id
+        self.endpoint = SipEndpoint(
+            local_id=own_id,
+            host=config.host,
+            port=config.port,
+            clock=clock,
+            on_request=self._on_request,
+            on_invite=self._on_invite,
+        )
+        self.peers = Peers()
+        self._answers = Answers()
+        self._post = Post(self.endpoint, self._answers)
+        self._routes = Routes(own_id, self.peers, archive)
+        self._ssrcs = SsrcPool(own_id)
+        self._calls = LiveCaller(self.endpoint, self._routes, self._ssrcs, clock)
+        self._controls = DeviceControls(self._post, self._routes, clock)
+        self.downward = Downward(self._routes, self._calls, self._controls, self._media_transport)
+        self.catalogues = Catalogues(self._post, archive, self._routes, clock, config.patience)
+        self.registrar = Registrar(
+            Domain(own_id, sip_domain(own_id), config.min_expires_s),
+            self.peers,
+            record,
+            clock,
+            channels_of=self._routes.channels_of,
+            on_online=self._peer_online,
+            on_offline=self._peer_offline,
+        )
+        self._keepalives = Keepalives(
+            config.beat,
+            self.peers,
+            record,
+            clock,
+            channels_of=self._routes.channels_of,
+            on_offline=self._peer_offline,
+            on_faulty=self._children_faulty,
+        )
+        self._upward = UpwardAnswers(
+            own_item(own_id, config.name, config.civil_code), self._post, archive, clock
+        )
+        self.uppers: dict[str, Upper] = {
+            account.id: Upper(account, own_id, self.endpoint, self._post, config.beat, self._upper_state)
+            for account in config.uppers
+        }
+
+    @property
+    def port(self) -> int:
+        """The bound SIP port."""
+        return self.endpoint.port
+
+    @property
+    def ssrcs_in_use(self) -> int:
+        return self._ssrcs.in_use
+
+    @property
+    def relays(self) -> int:
+        """Pictures on their way to uppers."""
+        return 0 if self._incoming is None else len(self._incoming)
+
+    def attach(self, viewing: Viewing, ptz: PtzControl) -> None:
+        """Say who serves calls and control of uppers, and who is told of lost peers."""
+        self._viewing = viewing
+        self._ptz = ptz
+        self._incoming = IncomingLive(self._config.platform_id, viewing, self._ssrcs, self._clock)
+
+    async def start(self) -> None:
+        """Bind, take up the stored registrations, register above. Raises OSError when the port is taken."""
+        await self.endpoint.start()
+        await self._restore()
+        self._keepalives.start()
+        for upper in self.uppers.values():
+            await upper.start()
+
+    async def stop(self) -> None:
+        """End in the order of need: relays, registrations above, queries, sockets."""
+        if self._incoming is not None:
+            await self._incoming.stop()
+        await asyncio.gather(*(upper.stop() for upper in self.uppers.values()), return_exceptions=True)
+        await self._upward.stop()
+        await self.catalogues.stop()
+        await self._keepalives.stop()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._calls.stop()
+        self._answers.close()
+        await self.endpoint.stop()
+
+    async def refresh_catalogue(self, peer_id: str) -> bool:
+        """Ask a registered peer for its catalogue in the background; False when it is not registered."""
+        peer = self.peers.get(peer_id)
+        if peer is not None:
+            self.catalogues.refresh(peer)
+        return peer is not None
+
+    async def device_info(self, device_id: str) -> DeviceInfoResponse:
+        """Ask a device who made it. Raises NotFound, Unavailable, PeerTimeout, PeerFailed."""
+        return await self._post.device_info(await self._routes.peer_of(device_id), device_id)
+
+    async def device_status(self, device_id: str) -> DeviceStatusResponse:
+        """Ask a device whether it works. Raises NotFound, Unavailable, PeerTimeout, PeerFailed."""
+        return await self._post.device_status(await self._routes.peer_of(device_id), device_id)
+
+    # What comes in.
+
+    async def _on_request(self, incoming: IncomingRequest) -> None:
+        method = incoming.request.method
+        if method == "REGISTER":
+            await self.registrar.handle(incoming)
+        elif method == "MESSAGE":
+            await self._on_message(incoming)
+        else:
+            incoming.respond(501)
+
+    async def _on_message(self, incoming: IncomingRequest) -> None:
+        sender = self._sender(incoming.request.from_.uri.user, incoming.remote)
+        if sender is None:
+            incoming.respond(403)
+            return
+        if incoming.request.content_type not in ("", CONTENT_TYPE.lower()):
+            incoming.respond(415)
+            return
+        try:
+            message = decode(incoming.request.body, charset=sender.profile.forced_charset)
+        except RemoteViolation as violation:
+            log.info("message_malformed", peer_id=sender.id, reason=violation.message)
+            incoming.respond(400)
+            return
+        if isinstance(sender, Upper):
+            await self._from_upper(incoming, sender, message)
+        else:
+            await self._from_peer(incoming, sender, message)
+
+    async def _from_peer(self, incoming: IncomingRequest, peer: Peer, message: Message) -> None:
+        if isinstance(message, Keepalive):
+            self._keepalives.take(incoming, peer, message)
+            return
+        incoming.respond(200)
+        if isinstance(message, CatalogResponse):
+            self.catalogues.take(peer, message)
+        elif isinstance(message, _ANSWERS):
+            self._answers.give(peer.id, message)
+        elif isinstance(message, UnknownMessage):
+            log.info("message_unknown", peer_id=peer.id, cmd_type=message.cmd_type, root=message.root)
+
+    async def _from_upper(self, incoming: IncomingRequest, upper: Upper, message: Message) -> None:
+        if isinstance(message, _QUERIES):
+            incoming.respond(await self._upward.take(upper, message))
+        elif isinstance(message, DeviceControl):
+            incoming.respond(await self._control_for(incoming, upper, message))
+        else:
+            incoming.respond(
+                501 if isinstance(message, UnknownMessage) and message.root != "Response" else 200
+            )
+
+    async def _control_for(self, incoming: IncomingRequest, upper: Upper, control: DeviceControl) -> int:
+        """Relay a control command; the SIP answer is the device's, so that its delay can be measured."""
+        if self._ptz is None or control.ptz_cmd is None:
+            return 501
+        viewer = Viewer(platform_subject(upper.id), incoming.remote.host, incoming.request.call_id[:64])
+        try:
+            await self._ptz.relay(viewer, DeviceId(control.device_id), control.ptz_cmd, control.preset_name)
+        except TongshiError as error:
+            log.info("control_refused", platform_id=upper.id, device_id=control.device_id, code=error.code)
+            return {401: 404, 403: 404, 404: 404, 503: 480, 504: 408}.get(error.http_status, error.sip_status)
+        return 200
+
+    async def _on_invite(self, invite: IncomingInvite) -> None:
+        sender = self._sender(invite.request.from_.uri.user, invite.remote)
+        if not isinstance(sender, Upper) or self._incoming is None:
+            invite.reject(403)
+            return
+        await self._incoming.handle(invite, sender)
+
+    def _sender(self, sender_id: str, remote: Remote) -> Peer | Upper | None:
+        """A platform above with whom we are registered, or a peer registered with us; each at its address."""
+        upper = self.uppers.get(sender_id)
+        if upper is not None:
+            return upper if upper.is_registered and upper.is_at(remote) else None
+        peer = self.peers.get(sender_id) or self._peer_of_channel(sender_id)
+        return peer if peer is not None and peer.is_at(remote) else None
+
+    def _peer_of_channel(self, channel_id: str) -> Peer | None:
+        """Some recorders write the channel into From (quirk 78)."""
+        return self._routes.learned_peer(channel_id)
+
+    # What changes.
+
+    def _peer_online(self, peer: Peer) -> None:
+        log.info("peer_online", peer_id=peer.id, remote=str(peer.remote), platform=peer.is_platform)
+        self.catalogues.refresh(peer)
+
+    def _peer_offline(self, peer: Peer, reason: str) -> None:
+        self.catalogues.forget(peer.id)
+        if self._viewing is not None:
+            self._viewing.peer_lost(peer.id)
+
+    def _children_faulty(self, peer: Peer, children: Iterable[str]) -> None:
+        told: Sequence[str] = [child for child in children if child in self._routes.channels_of(peer.id)]
+        if told:
+            self._begin(self._archive.note_status(dict.fromkeys(told, False), peer.id, "keepaliveInfo"))
+
+    def _upper_state(self, upper: Upper, is_registered: bool, reason: str) -> None:
+        if not is_registered and self._incoming is not None:
+            self._incoming.upper_lost(upper.id)
+        if self._on_upper_state is not None:
+            self._begin(self._tell_upper_state(upper.id, is_registered, reason))
+
+    async def _tell_upper_state(self, upper_id: str, is_registered: bool, reason: str) -> None:
+        assert self._on_upper_state is not None  # checked by the caller
+        await self._on_upper_state(upper_id, is_registered, reason)
+
+    def _media_transport(self, peer: Peer) -> Transport:
+        return dict(self._config.media_transports).get(peer.id, Transport.UDP)
+
+    async def _restore(self) -> None:
+        """Take up registrations from before a restart; the silent are dropped as usual (chapter 4, B)."""
+        now, at = self._clock.now(), self._clock.at()
+        for row in await self._record.stored(at):
+            transport = "tcp" if row.transport == "tcp" else "udp"
+            remote = Remote(row.host, row.port, "tcp" if transport == "tcp" else "udp")
+            profile = for_edition(parse_version(row.edition or None), remote.transport)
+            left_s = (row.expires_at - at).total_seconds()
+            self.peers.put(Peer(row.peer_id, remote, profile, now + left_s, now, row.is_platform))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except TongshiError as error:
+            log.warning("signalling_task_failed", error=error.message)
+        except Exception:
+            log.exception("signalling_task_crashed")

@@ -1,0 +1,127 @@
+"""We as the lower side: registered with a platform above, alive to it, and recognisable by it.
+
+Implements: GB/T 28181-2022 9.1
+Implements: GB/T 28181-2022 9.6
+After ``count`` heartbeats in a row without an answer the upper counts as offline: what it watches is released
+and registration begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from tongshi.errors import TongshiError
+from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
+from tongshi.gateways.signalling.keepalive import Beat
+from tongshi.gateways.signalling.questions import Post
+from tongshi.gateways.signalling.registrant import Registrant
+from tongshi.protocols.gb28181.message import next_sn
+from tongshi.protocols.gb28181.notify import Keepalive
+from tongshi.protocols.gb28181.profile import Profile, for_edition
+from tongshi.protocols.gb28181.version import Edition
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UpperAccount:
+    """How we register with a platform above."""
+
+    id: str
+    remote: Remote
+    username: str
+    password: str = field(repr=False)
+    expires_s: int = 86_400
+    retry_s: float = 60.0
+
+
+class Upper:
+    """One platform above us.
+
+    Args:
+        on_state: told (registered, reason) at each change.
+    """
+
+    def __init__(
+        self,
+        account: UpperAccount,
+        own_id: str,
+        endpoint: SipEndpoint,
+        post: Post,
+        beat: Beat,
+        on_state: Callable[[Upper, bool, str], None],
+    ) -> None:
+        self.id = account.id
+        self.remote = account.remote
+        self.profile: Profile = for_edition(Edition.GB2022, account.remote.transport)
+        self._own_id = own_id
+        self._post = post
+        self._beat = beat
+        self._on_state = on_state
+        self._sn = 0
+        self._task: asyncio.Task[None] | None = None
+        self._registrant = Registrant(
+            endpoint,
+            server_id=account.id,
+            remote=account.remote,
+            username=account.username,
+            password=account.password,
+            expires_s=account.expires_s,
+            retry_s=account.retry_s,
+            on_state=self._state_changed,
+        )
+
+    @property
+    def is_registered(self) -> bool:
+        return self._registrant.registered.is_set()
+
+    def is_at(self, remote: Remote) -> bool:
+        """Did this come from where the platform is configured to be?"""
+        return remote.host == self.remote.host
+
+    def next_sn(self) -> int:
+        """A new SN toward this platform."""
+        self._sn = next_sn(self._sn)
+        return self._sn
+
+    async def start(self) -> None:
+        """Register in the background and keep alive while registered."""
+        await self._registrant.start()
+        self._task = asyncio.get_running_loop().create_task(self._keep_alive())
+
+    async def stop(self) -> None:
+        """Deregister."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._registrant.stop()
+
+    async def _keep_alive(self) -> None:
+        missed = 0
+        while True:
+            await self._registrant.registered.wait()
+            missed = 0 if await self._beat_once() else missed + 1
+            if missed >= self._beat.count:
+                log.warning("upper_silent", platform_id=self.id, missed=missed)
+                missed = 0
+                self._on_state(self, False, "keepaliveTimeout")
+                self._registrant.renew()
+            await asyncio.sleep(self._beat.interval_s)
+
+    async def _beat_once(self) -> bool:
+        """One heartbeat; an upper that answers with an error has forgotten us: as good as silence."""
+        keepalive = Keepalive(self.next_sn(), self._own_id)
+        try:
+            status = await self._post.send(self, keepalive, timeout_s=min(8.0, self._beat.interval_s))
+        except TongshiError as error:
+            log.info("keepalive_unanswered", platform_id=self.id, error=error.message)
+            return False
+        return 200 <= status < 300
+
+    def _state_changed(self, is_registered: bool, reason: str) -> None:
+        log.info("upper_state", platform_id=self.id, registered=is_registered, reason=reason)
+        self._on_state(self, is_registered, reason)

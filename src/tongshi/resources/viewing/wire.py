@@ -1,0 +1,309 @@
+"""Viewing on the wire: the fields of rows E.2-1, E.2-2 and E.2-6 and of the session timeline.
+
+Implements: DB31DSJ/Z 001-2024 Table E.2
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from tongshi.errors import Unprocessable
+from tongshi.ids import device_id
+from tongshi.resources.viewing.model import (
+    REASON_TEXT,
+    Closing,
+    Codec,
+    Delivery,
+    Opening,
+    SessionView,
+    Step,
+    StreamType,
+    Transport,
+)
+from tongshi.resources.viewing.ports import ControlReply
+from tongshi.resources.viewing.ptz import DEFAULT_AUTO_STOP_MS, MAX_AUTO_STOP_MS, Command, Turn
+from tongshi.resources.viewing.sessions import Wish
+from tongshi.web.operations import Answer, Request
+
+# Names that a caller may ask for; those in the second group are known and not built.
+_DELIVERIES = {**{d.value: d for d in Delivery}, "fmp4": Delivery.HTTP_FMP4}
+
+_Text = Annotated[str, Meta(max_length=256)]
+_Id = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Transcode(Request, frozen=True):
+    """Wanted codecs; anything but ``none`` is refused, never silently ignored."""
+
+    video: Literal["none", "h264", "h265", "mjpeg"] = "none"
+    audio: Literal["none", "aac", "g711a", "opus"] = "none"
+    width: int | None = None
+    height: int | None = None
+    fps: int | None = None
+    bitrate_kbps: int | None = None
+
+
+class WireViewer(Request, frozen=True):
+    """For whom a service asks; a person's own call needs none of it."""
+
+    user_id: _Text = ""
+    org_code: _Text = ""
+    client_ip: Annotated[str, Meta(max_length=45)] = ""
+    terminal_id: _Text = ""
+
+
+class LiveUrlRequest(Request, frozen=True):
+    """E.2-2. ``protocol`` is an ordered preference; ``expireSec`` is the time to open the address."""
+
+    device_id: Annotated[str, Meta(pattern=r"^[0-9]{20}\Z")] = field(name="DeviceID")
+    stream_type: Literal[0, 1, 2] = 0
+    protocol: Annotated[list[Annotated[str, Meta(max_length=32)]], Meta(min_length=1, max_length=16)] = field(
+        default_factory=lambda: [Delivery.HTTP_FLV.value]
+    )
+    transport: Literal["udp", "tcp-passive", "tcp-active", "auto"] = "auto"
+    transcode: Transcode = Transcode()
+    audio: bool = False
+    expire_sec: Annotated[int, Meta(ge=10, le=86_400)] = 300
+    max_session_sec: Annotated[int, Meta(ge=10, le=86_400)] | None = None
+    purpose: _Text = ""
+    apply_no: Annotated[str, Meta(max_length=64)] = ""
+    viewer: WireViewer = WireViewer()
+    watermark: Literal["auto", "visible", "invisible", "both"] = "auto"
+
+    def wish(self) -> Wish:
+        """What is asked, understood.
+
+        Raises:
+            Unprocessable: an option we do not have (42203, details ``supported``).
+        """
+        wanted = tuple(dict.fromkeys(_DELIVERIES[p] for p in self.protocol if p in _DELIVERIES))
+        if not wanted:
+            raise _unsupported("protocol", [d.value for d in Delivery])
+        if (self.transcode.video, self.transcode.audio) != ("none", "none"):
+            raise _unsupported("transcode", ["none"])
+        if self.watermark != "auto":
+            raise _unsupported("watermark", ["auto"])
+        return Wish(
+            device_id=device_id(self.device_id),
+            stream_type=StreamType(self.stream_type),
+            deliveries=wanted,
+            transport=Transport(self.transport),
+            expire_s=self.expire_sec,
+            max_session_s=self.max_session_sec,
+            purpose=self.purpose,
+        )
+
+
+class StopRequest(Request, frozen=True):
+    """E.2-1: one of the two."""
+
+    session_id: _Id | None = None
+    stream_id: _Id | None = None
+    reason: _Text = ""
+
+
+class PtzRequest(Request, frozen=True):
+    """E.2-6. ``presetIndex`` also numbers cruises, scans and switches."""
+
+    device_id: Annotated[str, Meta(pattern=r"^[0-9]{20}\Z")] = field(name="DeviceID")
+    command: str
+    action: Literal["start", "stop"] = "start"
+    speed: Annotated[int, Meta(ge=1, le=100)] = 50
+    preset_index: Annotated[int, Meta(ge=0, le=255)] | None = None
+    preset_name: Annotated[str, Meta(max_length=64)] = ""
+    auto_stop_ms: Annotated[int, Meta(ge=100, le=MAX_AUTO_STOP_MS)] = DEFAULT_AUTO_STOP_MS
+    lock_id: Annotated[str, Meta(max_length=64)] = ""
+
+    def turn(self) -> Turn:
+        """The command, understood. Raises Unprocessable for one we do not have (42203)."""
+        if self.command not in tuple(Command):
+            raise _unsupported("command", [c.value for c in Command])
+        return Turn(
+            device_id(self.device_id),
+            Command(self.command),
+            is_start=self.action == "start",
+            speed=self.speed,
+            index=self.preset_index,
+            preset_name=self.preset_name,
+            auto_stop_ms=self.auto_stop_ms,
+        )
+
+
+class StreamUrl(Answer, frozen=True):
+    """One way to the picture; all ways of a session share one ticket."""
+
+    protocol: str
+    url: str
+    expires_at: datetime
+
+
+class WireCodec(Answer, frozen=True):
+    """What the stream carries. A browser without H.265 must look here before it plays."""
+
+    video: str
+    width: int
+    height: int
+    audio: str
+    fps: float | None = None
+
+
+class Trace(Answer, frozen=True):
+    """Milliseconds from the request to each step; null when another viewer's opening took it."""
+
+    auth_ms: float | None = None
+    invite_ms: float | None = None
+    answer_ms: float | None = None
+    first_rtp_ms: float | None = None
+    first_idr_ms: float | None = None
+
+
+class Watermark(Answer, frozen=True):
+    """Not built yet, and said so."""
+
+    visible: bool = False
+    invisible: bool = False
+    token: str = ""
+
+
+class LiveUrlAnswer(Answer, frozen=True):
+    """E.2-2."""
+
+    session_id: str
+    stream_id: str
+    urls: list[StreamUrl]
+    codec: WireCodec | None
+    reused: bool
+    watermark: Watermark
+    expires_at: datetime
+    trace: Trace
+
+
+class StopAnswer(Answer, frozen=True):
+    """E.2-1."""
+
+    closed: bool
+    remaining_viewers: int
+    duration_sec: float
+    bytes: int
+
+
+class PtzAnswer(Answer, frozen=True):
+    """E.2-6. ``controlDelayMs`` runs from our request to the SIP answer."""
+
+    accepted: bool
+    control_delay_ms: float
+    device_reply: int
+    holder: str | None = None
+
+
+class TimelineStep(Answer, frozen=True):
+    """One reached step."""
+
+    step: str
+    at_ms: float
+
+
+class WireFailure(Answer, frozen=True):
+    """Why there was no picture, and which step was being waited for."""
+
+    code: int
+    message: str
+    step: str
+    details: dict[str, object]
+
+
+class SessionAnswer(Answer, frozen=True):
+    """The timeline of one session."""
+
+    session_id: str
+    stream_id: str
+    device_id: str = field(name="DeviceID")
+    stream_type: int
+    viewer: str
+    client_ip: str
+    purpose: str
+    requested_at: datetime
+    reused: bool
+    steps: list[TimelineStep]
+    codec: WireCodec | None
+    failure: WireFailure | None
+    end_reason: str | None
+    end_text: str
+    bytes: int
+    duration_sec: float
+
+
+class SessionList(Answer, frozen=True):
+    """The latest sessions, newest first."""
+
+    rows: list[SessionAnswer] = msgspec.field(name="list")
+
+
+def live_url_answer(opening: Opening) -> LiveUrlAnswer:
+    """E.2-2's answer."""
+    view = opening.view
+    urls = [StreamUrl(d.value, url, view.opens_until) for d, url in opening.urls]
+    at = {mark.step: mark.at_ms for mark in view.marks}
+    return LiveUrlAnswer(
+        session_id=view.session_id,
+        stream_id=view.stream_id,
+        urls=urls,
+        codec=_codec(view.codec),
+        reused=view.reused,
+        watermark=Watermark(),
+        expires_at=view.opens_until,
+        trace=Trace(
+            at.get(Step.AUTHORISED),
+            at.get(Step.INVITED),
+            at.get(Step.ANSWERED),
+            at.get(Step.FIRST_PACKET),
+            at.get(Step.FIRST_KEY_FRAME),
+        ),
+    )
+
+
+def stop_answer(closing: Closing) -> StopAnswer:
+    """E.2-1's answer."""
+    return StopAnswer(closing.closed, closing.remaining_viewers, closing.duration_s, closing.bytes_sent)
+
+
+def ptz_answer(reply: ControlReply) -> PtzAnswer:
+    """E.2-6's answer."""
+    return PtzAnswer(accepted=True, control_delay_ms=reply.delay_ms, device_reply=reply.sip_status)
+
+
+def session_answer(view: SessionView) -> SessionAnswer:
+    """A session's timeline."""
+    failure = view.failure
+    return SessionAnswer(
+        session_id=view.session_id,
+        stream_id=view.stream_id,
+        device_id=view.device_id,
+        stream_type=int(view.stream_type),
+        viewer=view.subject,
+        client_ip=view.client_host,
+        purpose=view.purpose,
+        requested_at=view.requested_at,
+        reused=view.reused,
+        steps=[TimelineStep(mark.step.value, mark.at_ms) for mark in view.marks],
+        codec=_codec(view.codec),
+        failure=None
+        if failure is None
+        else WireFailure(failure.code, failure.message, failure.step.value, failure.details),
+        end_reason=None if view.end_reason is None else view.end_reason.value,
+        end_text="" if view.end_reason is None else REASON_TEXT[view.end_reason],
+        bytes=view.bytes_sent,
+        duration_sec=view.duration_s,
+    )
+
+
+def _codec(codec: Codec | None) -> WireCodec | None:
+    return None if codec is None else WireCodec(codec.video, codec.width, codec.height, codec.audio)
+
+
+def _unsupported(name: str, supported: list[str]) -> Unprocessable:
+    return Unprocessable(f"不支持所选的 {name}", code=42203, field=name, details={"supported": supported})
