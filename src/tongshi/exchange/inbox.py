@@ -17,6 +17,8 @@ from itertools import pairwise
 import msgspec
 from sqlalchemy import Connection
 
+from tongshi.audit import store as audit
+from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.errors import Conflict, Gone, InvalidRequest, NotFound, TongshiError
 from tongshi.exchange import outbox, store, wire
 from tongshi.exchange.model import (
@@ -101,13 +103,10 @@ def apply_push(conn: Connection, house: House, sender: str, push: Push, at: date
     return _result(push.to_position, taken, missing, equal, held)
 
 
-def begin_full(
-    conn: Connection, house: House, sender: str, begin: FullBegin, fresh_id: str, at: datetime
-) -> FullOpened:
+def begin_full(conn: Connection, sender: str, begin: FullBegin, fresh_id: str, at: datetime) -> FullOpened:
     """Open a full, or go on with the one of the same feed that broke off."""
-    del house
     known = store.snapshot_of(conn, sender, at)
-    if known is not None and known.feed == begin.feed and not known.is_paged and not begin.is_restart:
+    if known is not None and known.feed == begin.feed and not begin.is_restart:
         return FullOpened(known.id, known.position, known.last_key)
     snapshot = store.Snapshot(fresh_id, sender, begin.feed, begin.position, "", is_paged=False)
     store.open_snapshot(conn, snapshot, at, at + FULL_RESTS)
@@ -163,6 +162,7 @@ def complete_full(
         store.put_peer(conn, replace(peer, equality=Equality.DIFFERENT), at)
         return FullResult(equal=False, missing=0, held=0)
     store.drop_snapshot(conn, snapshot.id)
+    _audit_missing(conn, sender, missing, "full", at)
     done = replace(peer, state=PeerState.LIVE, equality=Equality.EQUAL, waiting=0, confirmed=0)
     store.put_peer(conn, replace(done, last_success_at=at, last_error="", full_done_at=at), at)
     return FullResult(equal=True, missing=missing, held=0)
@@ -251,7 +251,26 @@ def _take_gone(
     held = _held(conn, house, by_owner, peer)
     if held:
         return 0, held
-    return sum(devices.mark_missing(conn, o, keys, at, sender) for o, keys in by_owner.items()), 0
+    marked = sum(devices.mark_missing(conn, o, keys, at, sender) for o, keys in by_owner.items())
+    _audit_missing(conn, sender, marked, "change", at)
+    return marked, 0
+
+
+def _audit_missing(conn: Connection, sender: str, count: int, proof: str, at: datetime) -> None:
+    if count:
+        details: dict[str, object] = {"count": count, "proof": proof}
+        entry = audit.AuditEntry(
+            at,
+            AuditTag.ARCHIVE_MISSING,
+            Outcome.DONE,
+            "platform",
+            sender,
+            "",
+            "platform",
+            sender,
+            details=details,
+        )
+        audit.append(conn, entry)
 
 
 def _held(conn: Connection, house: House, absent: dict[str, list[str]], peer: Peer) -> int:
@@ -317,7 +336,7 @@ def _after_push(peer: Peer, push: Push, taken: _Taken, equal: bool | None, held:
         equality=equality,
         state=PeerState.HELD if held else PeerState.LIVE if equal else peer.state,
         waiting=held or (0 if equal else peer.waiting),
-        lag=max(0, push.head - push.to_position),
+        lag=push.remaining,
         last_success_at=at,
         last_error=f"{len(taken.rejected)} 条记录未被接受" if taken.rejected else "",
     )

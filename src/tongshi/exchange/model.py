@@ -48,7 +48,6 @@ class PeerState(StrEnum):
     FULL = "full"
     LIVE = "live"
     HELD = "held"
-    FAILING = "failing"
 
 
 class Equality(StrEnum):
@@ -108,7 +107,10 @@ class GoneItem(Request, frozen=True):
 
 
 class Push(Request, frozen=True):
-    """One batch. ``items`` are decoded one by one, so that a bad one is named and the others get in."""
+    """One batch. ``items`` are decoded one by one, so that a bad one is named and the others get in.
+
+    ``remaining`` changes wait behind it; ``roots`` come with the batch behind which none waits.
+    """
 
     batch_id: Annotated[str, Meta(min_length=1, max_length=64)]
     feed: Feed
@@ -116,7 +118,7 @@ class Push(Request, frozen=True):
     to_position: Position
     items: Annotated[list[msgspec.Raw], Meta(max_length=MAX_BATCH_ITEMS)]
     gone: Annotated[tuple[GoneItem, ...], Meta(max_length=MAX_BATCH_ITEMS)] = ()
-    head: Position = 0
+    remaining: Count = 0
     roots: Annotated[list[OwnerRoot], Meta(max_length=MAX_OWNERS)] | None = None
     form: Form = "record"
     dry_run: bool = False
@@ -214,3 +216,69 @@ class ShardRoot(Answer, frozen=True):
     civil_code: str
     count: int
     digest: str
+
+
+class PullFull(Request, frozen=True):
+    """E.1-3: the first page without a cursor, later ones with the cursor of the page before."""
+
+    page_size: Annotated[int, Meta(ge=1, le=MAX_BATCH_ITEMS)] = 1_000
+    cursor: Annotated[str, Meta(max_length=512)] = ""
+    with_shards: bool = False
+
+
+class OwnerShard(Answer, frozen=True):
+    """One leaf of one owner's tree."""
+
+    owner: str
+    civil_code: str
+    count: int
+    digest: str
+
+
+class FullAnswer(Answer, frozen=True):
+    """A page of a full.
+
+    Rows come in the order of DeviceID and are as new as ``asOfVersion`` or newer: after the page that says
+    ``complete``, ask E.1-4 since ``asOfVersion`` of the first page; the roots it ends with are what one then
+    holds. What was not in it may be taken for gone only if they are equal.
+    """
+
+    snapshot_id: str
+    feed: str
+    as_of_version: int
+    total: int
+    roots: list[OwnerRoot]
+    root_digest: str
+    rows: list[msgspec.Raw] = msgspec.field(name="list")
+    last_key: str
+    complete: bool
+    next_cursor: str | None = None
+    shard_digests: list[OwnerShard] | None = None
+
+
+class PullChanges(Request, frozen=True):
+    """E.1-4: what changed since a version; ``waitSec`` waits that long for the first change."""
+
+    since_version: Position
+    limit: Annotated[int, Meta(ge=1, le=MAX_BATCH_ITEMS)] = 1_000
+    wait_sec: Annotated[int, Meta(ge=0, le=30)] = 0
+
+
+class DeviceChange(Answer, frozen=True, omit_defaults=True):
+    """The latest state of one device, or that it is gone."""
+
+    op: Literal["upsert", "delete"]
+    device_id: str = msgspec.field(name="DeviceID")
+    source_platform: Code
+    after: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChangesAnswer(Answer, frozen=True):
+    """Changes in (sinceVersion, toVersion]; ``roots`` when nothing is left behind them."""
+
+    changes: list[DeviceChange]
+    feed: str
+    to_version: int
+    has_more: bool
+    remaining: int
+    roots: list[OwnerRoot] | None = None

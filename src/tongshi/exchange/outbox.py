@@ -1,11 +1,11 @@
-"""What we tell a neighbour: the owners we speak for, the next batch after a position, pages of a full, roots.
+"""What we tell others: the owners we speak for, the next batch after a position, pages of a full, roots.
 
 Units of work over a connection; nothing here knows a network. A neighbour is never told what it told us.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -14,9 +14,19 @@ from sqlalchemy import Connection
 from tongshi.exchange import store, wire
 from tongshi.exchange.model import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, GoneItem, OwnerRoot
 from tongshi.resources.devices import store as devices
+from tongshi.resources.devices.model import DeviceArchive
 from tongshi.storage import changes
 
 KINDS = (devices.KIND, devices.KIND_STATUS)
+Encode = Callable[[DeviceArchive], msgspec.Raw]
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who listens: a neighbour, or a caller who was granted some owners (None for all)."""
+
+    peer: str = ""
+    owners: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +37,8 @@ class Batch:
     to_position: int
     items: list[msgspec.Raw]
     gone: list[GoneItem]
-    head: int
+    remaining: int
     roots: list[OwnerRoot] | None
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.items and not self.gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +51,41 @@ class Page:
     is_last: bool
 
 
-def exportable(conn: Connection, peer: str) -> list[str]:
-    """Owners whose archives we tell ``peer``: all we hold, but for its own and those that came through it."""
-    from_peer = {peer, *store.owners_via(conn, peer)}
-    return sorted(owner for owner in devices.owners(conn) if owner not in from_peer)
+def exportable(conn: Connection, audience: Audience) -> list[str]:
+    """Owners whose archives an audience is told; a neighbour not of its own nor of what came through it."""
+    hidden = _hidden(conn, audience)
+    return sorted(
+        owner
+        for owner in devices.owners(conn)
+        if owner not in hidden and (audience.owners is None or owner in audience.owners)
+    )
 
 
-def next_batch(conn: Connection, peer: str, position: int, limit: int = MAX_BATCH_ITEMS) -> Batch:
+def next_batch(
+    conn: Connection,
+    audience: Audience,
+    position: int,
+    limit: int = MAX_BATCH_ITEMS,
+    encode: Encode = wire.encode,
+) -> Batch:
     """Changes after ``position``, cut at ``limit`` changes or ``MAX_BATCH_BYTES``.
 
     Raises:
         Gone: the position was compacted away; do a full.
     """
     noted = changes.read_after(conn, position, limit, KINDS)
-    head = changes.head(conn)
-    keys = list(dict.fromkeys(change.key for change in noted))
-    found = devices.get_many(conn, keys)
-    hidden = {peer, *store.owners_via(conn, peer)}
+    found = devices.get_many(conn, list(dict.fromkeys(change.key for change in noted)))
+    hidden = _hidden(conn, audience)
     items: list[msgspec.Raw] = []
     gone: list[GoneItem] = []
     reached, size = position, 0
-    done: set[str] = set()
     for change in noted:
-        archive = None if change.key in done else found.get(change.key)
-        done.add(change.key)
-        if archive is not None and archive.owner not in hidden:
+        archive = found.pop(change.key, None)
+        if archive is not None and _is_told(archive, audience, hidden):
             if archive.missing_since is not None:
                 gone.append(GoneItem(archive.owner, archive.device_id))
             else:
-                record = wire.encode(archive)
+                record = encode(archive)
                 size += len(bytes(record))
                 if size > MAX_BATCH_BYTES and items:
                     break
@@ -81,20 +93,26 @@ def next_batch(conn: Connection, peer: str, position: int, limit: int = MAX_BATC
         reached = change.seq
     is_current = len(noted) < limit and (not noted or reached == noted[-1].seq)
     if is_current:
-        reached = max(reached, head)
-    return Batch(
-        position, reached, items, gone, max(head, reached), roots(conn, peer) if is_current else None
-    )
+        reached = max(reached, changes.head(conn))
+        return Batch(position, reached, items, gone, 0, roots(conn, audience))
+    remaining = store.count_changes_after(conn, reached, KINDS)
+    return Batch(position, reached, items, gone, remaining, None)
 
 
-def page(conn: Connection, peer: str, after_key: str, limit: int = MAX_BATCH_ITEMS) -> Page:
+def page(
+    conn: Connection,
+    audience: Audience,
+    after_key: str,
+    limit: int = MAX_BATCH_ITEMS,
+    encode: Encode = wire.encode,
+) -> Page:
     """The next page of a full."""
-    owners = exportable(conn, peer)
+    owners = exportable(conn, audience)
     archives = devices.iter_owned(conn, None, after_key, limit, owners) if owners else []
     items: list[msgspec.Raw] = []
     size = 0
     for archive in archives:
-        record = wire.encode(archive)
+        record = encode(archive)
         size += len(bytes(record))
         if size > MAX_BATCH_BYTES and items:
             return Page(after_key, archives[len(items) - 1].device_id, items, is_last=False)
@@ -103,15 +121,21 @@ def page(conn: Connection, peer: str, after_key: str, limit: int = MAX_BATCH_ITE
     return Page(after_key, last_key, items, is_last=len(archives) < limit)
 
 
-def roots(conn: Connection, peer: str) -> list[OwnerRoot]:
-    """Count and digest of every owner we tell ``peer`` of."""
-    return roots_of(conn, exportable(conn, peer))
+def roots(conn: Connection, audience: Audience) -> list[OwnerRoot]:
+    """Count and digest of every owner that an audience is told of."""
+    return roots_of(conn, exportable(conn, audience))
 
 
 def roots_of(conn: Connection, owners: Sequence[str]) -> list[OwnerRoot]:
     """Count and digest of owners, zero for one we hold nothing of."""
-    return [OwnerRoot(owner, *_hex(devices.root_digest(conn, owner))) for owner in owners]
+    found = ((owner, devices.root_digest(conn, owner)) for owner in owners)
+    return [OwnerRoot(owner, count, digest.hex()) for owner, (count, digest) in found]
 
 
-def _hex(root: tuple[int, bytes]) -> tuple[int, str]:
-    return root[0], root[1].hex()
+def _hidden(conn: Connection, audience: Audience) -> set[str]:
+    return {audience.peer, *store.owners_via(conn, audience.peer)} if audience.peer else set()
+
+
+def _is_told(archive: DeviceArchive, audience: Audience, hidden: set[str]) -> bool:
+    is_granted = audience.owners is None or archive.owner in audience.owners
+    return is_granted and archive.owner not in hidden

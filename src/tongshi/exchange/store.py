@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from tongshi.exchange.model import Equality, Peer, PeerState
+from tongshi.exchange.model import Equality, Peer, PeerState, ShardRoot
+from tongshi.resources.devices import store as devices
+from tongshi.storage import changes
 from tongshi.storage.bulk import bulk_upsert
-from tongshi.storage.schema import exchange_peer, exchange_snapshot, exchange_snapshot_part, setting
+from tongshi.storage.schema import change, exchange_peer, exchange_snapshot, exchange_snapshot_part, setting
 from tongshi.storage.times import from_ms, to_ms
 
 OUT, IN = "out", "in"
@@ -68,6 +70,28 @@ def get_peer(conn: Connection, platform_id: str, direction: str) -> Peer:
         select(exchange_peer).where(_p.platform_id == platform_id, _p.direction == direction)
     ).one_or_none()
     return Peer(platform_id, direction) if row is None else _from_row(row)
+
+
+def count_changes_after(conn: Connection, seq: int, kinds: Collection[str]) -> int:
+    """How many changes wait behind a position."""
+    statement = select(func.count()).select_from(change).where(change.c.seq > seq, change.c.kind.in_(kinds))
+    return conn.execute(statement).scalar_one()
+
+
+def head(conn: Connection) -> int:
+    """Where our feed stands."""
+    return changes.head(conn)
+
+
+def device_counts(conn: Connection) -> dict[str, int]:
+    """Present devices by owner."""
+    return devices.owners(conn)
+
+
+def shards(conn: Connection, owner: str) -> list[ShardRoot]:
+    """Leaves of an owner's digest tree."""
+    found = devices.shard_digests(conn, owner)
+    return [ShardRoot(shard.civil_code, shard.count, shard.digest.hex()) for shard in found]
 
 
 def list_peers(conn: Connection) -> list[Peer]:

@@ -1,0 +1,210 @@
+"""Telling one neighbour: fulls, then batches, each step remembered before the next.
+
+Implements: DB31DSJ/Z 001-2024 6.2.2
+``step`` does one round and may be cut off anywhere: what the neighbour acknowledged is remembered on both
+sides, what was not is sent again and recognised.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from tongshi.clock import Clock
+from tongshi.errors import Conflict, Gone, NotFound, PeerFailed
+from tongshi.exchange import outbox, store
+from tongshi.exchange.client import Link
+from tongshi.exchange.model import (
+    Equality,
+    FullBegin,
+    FullComplete,
+    FullOpened,
+    FullPage,
+    FullPageResult,
+    FullResult,
+    Peer,
+    PeerState,
+    Push,
+    PushResult,
+)
+from tongshi.exchange.outbox import Audience, Batch
+from tongshi.storage import changes
+from tongshi.storage.engine import Database
+
+log = structlog.get_logger(__name__)
+
+# Two looks that differ may be one change on its way; from the second on it is a difference.
+DIFFERENCES_BEFORE_FULL = 2
+# A difference that a full did not mend is not mended by the next one at once.
+FULL_AGAIN_AFTER = timedelta(minutes=10)
+# The neighbour forgot, or stands elsewhere: so often in one round we take its word and go on.
+MAX_CORRECTIONS = 3
+
+
+class Sender:
+    """One neighbour's turn. Not to be run twice at once for one neighbour."""
+
+    def __init__(self, db: Database, clock: Clock, link: Link, platform_id: str) -> None:
+        self._db = db
+        self._clock = clock
+        self._link = link
+        self._id = platform_id
+        self._audience = Audience(platform_id)
+
+    async def has_news(self) -> bool:
+        """Whether something waits to be told."""
+        return await self._db.read(_has_news, self._id)
+
+    async def step(self) -> Peer:
+        """One round: what is due, up to the head of our feed. Returns what is remembered after it."""
+        feed = await self._db.write(store.feed, secrets.token_hex(8))
+        peer = await self._db.read(store.get_peer, self._id, store.OUT)
+        for _ in range(MAX_CORRECTIONS):
+            try:
+                if (
+                    feed != peer.feed
+                    or peer.state in (PeerState.NEW, PeerState.FULL)
+                    or _wants_full(peer, self._clock)
+                ):
+                    peer = await self._full(replace(peer, feed=feed))
+                else:
+                    peer = await self._incremental(peer)
+                return await self._remember(_well(peer, self._clock))
+            except Gone:
+                peer = await self._remember(replace(peer, feed=feed, state=PeerState.NEW))
+            except NotFound:
+                peer = await self._remember(replace(peer, feed=feed, state=PeerState.NEW, snapshot_id=""))
+        raise PeerFailed("对端反复要求重新开始")
+
+    async def _incremental(self, peer: Peer) -> Peer:
+        peer, batch = await self._catch_up(peer)
+        if peer.state is not PeerState.HELD:
+            return peer
+        if not peer.snapshot_id:
+            return await self._full(peer)
+        return await self._prove(peer, batch)
+
+    async def _catch_up(self, peer: Peer) -> tuple[Peer, Batch]:
+        """Push batches until nothing is left; the last one carries the roots, even when it is empty."""
+        corrections = 0
+        while True:
+            batch = await self._db.read(outbox.next_batch, self._audience, peer.position)
+            try:
+                result = await self._push(peer, batch)
+            except Conflict as error:
+                position = error.details.get("position")
+                corrections += 1
+                if not isinstance(position, int) or corrections > MAX_CORRECTIONS:
+                    raise
+                peer = await self._remember(replace(peer, position=position))
+                continue
+            peer = await self._remember(_after(peer, batch, result))
+            if batch.roots is not None:
+                return peer, batch
+
+    async def _push(self, peer: Peer, batch: Batch) -> PushResult:
+        push = Push(
+            batch_id=f"{batch.from_position}-{batch.to_position}",
+            feed=peer.feed,
+            from_position=batch.from_position,
+            to_position=batch.to_position,
+            items=batch.items,
+            gone=tuple(batch.gone),
+            remaining=batch.remaining,
+            roots=batch.roots,
+        )
+        return await self._link.post("/exchange/v1/devices:push", push, PushResult)
+
+    async def _full(self, peer: Peer) -> Peer:
+        """Send everything, then what changed meanwhile, then the proof."""
+        head = await self._db.read(changes.head)
+        begin = FullBegin(peer.feed, head, is_restart=peer.state is not PeerState.FULL)
+        opened = await self._link.post("/exchange/v1/devices/full:begin", begin, FullOpened)
+        log.info("full_exchange_begun", peer=self._id, position=opened.position, after_key=opened.after_key)
+        peer = await self._remember(
+            replace(
+                peer,
+                state=PeerState.FULL,
+                snapshot_id=opened.snapshot_id,
+                full_from=opened.position,
+                full_key=opened.after_key,
+            )
+        )
+        await self._pages(opened)
+        peer = await self._remember(replace(peer, position=opened.position, full_key=None))
+        peer, batch = await self._catch_up(peer)
+        return await self._prove(peer, batch)
+
+    async def _pages(self, opened: FullOpened) -> None:
+        after_key, corrections = opened.after_key, 0
+        while True:
+            page = await self._db.read(outbox.page, self._audience, after_key)
+            told = FullPage(opened.snapshot_id, page.after_key, page.last_key, page.items, page.is_last)
+            try:
+                result = await self._link.post("/exchange/v1/devices/full:page", told, FullPageResult)
+            except Conflict as error:
+                last_key = error.details.get("lastKey")
+                corrections += 1
+                if not isinstance(last_key, str) or corrections > MAX_CORRECTIONS:
+                    raise
+                after_key = last_key
+                continue
+            if page.is_last:
+                return
+            after_key = result.last_key
+
+    async def _prove(self, peer: Peer, batch: Batch) -> Peer:
+        complete = FullComplete(peer.snapshot_id, peer.position, batch.roots or [])
+        result = await self._link.post("/exchange/v1/devices/full:complete", complete, FullResult)
+        log.info("full_exchange_proved", peer=self._id, equal=result.equal, held=result.held)
+        if result.held:
+            return replace(peer, state=PeerState.HELD, waiting=result.held, equality=Equality.DIFFERENT)
+        return replace(
+            peer,
+            state=PeerState.LIVE,
+            equality=Equality.EQUAL if result.equal else Equality.DIFFERENT,
+            waiting=0,
+            differences=0,
+            snapshot_id="",
+            full_done_at=self._clock.at(),
+        )
+
+    async def _remember(self, peer: Peer) -> Peer:
+        await self._db.write(store.put_peer, peer, self._clock.at())
+        return peer
+
+
+def _has_news(conn: Connection, platform_id: str) -> bool:
+    return changes.head(conn) > store.get_peer(conn, platform_id, store.OUT).position
+
+
+def _wants_full(peer: Peer, clock: Clock) -> bool:
+    """Whether a difference stood long enough for a full."""
+    is_due = peer.full_done_at is None or clock.at() - peer.full_done_at >= FULL_AGAIN_AFTER
+    return peer.differences >= DIFFERENCES_BEFORE_FULL and is_due and peer.state is not PeerState.HELD
+
+
+def _after(peer: Peer, batch: Batch, result: PushResult) -> Peer:
+    """What is remembered once a batch was answered."""
+    peer = replace(peer, position=result.position, lag=batch.remaining)
+    if result.rejected_count:
+        first = result.rejected[0] if result.rejected else None
+        told = f"：{first.device_id} {first.message}" if first else ""
+        log.warning("items_rejected_by_peer", peer=peer.platform_id, count=result.rejected_count)
+        peer = replace(peer, last_error=f"对端未接受 {result.rejected_count} 条{told}")
+    if result.held and peer.state is PeerState.LIVE:
+        return replace(peer, state=PeerState.HELD, waiting=result.held, equality=Equality.DIFFERENT)
+    if result.equal is None:
+        return peer
+    if result.equal:
+        state = PeerState.LIVE if peer.state is PeerState.HELD else peer.state
+        return replace(peer, equality=Equality.EQUAL, differences=0, state=state, waiting=0, last_error="")
+    return replace(peer, equality=Equality.DIFFERENT, differences=peer.differences + 1)
+
+
+def _well(peer: Peer, clock: Clock) -> Peer:
+    return replace(peer, failures=0, last_success_at=clock.at(), next_try_at=None)

@@ -1,0 +1,51 @@
+"""Metrics of the REST face, in the form Prometheus reads.
+
+Implements: DB31DSJ/Z 001-2024 6.4.4
+Labels come from closed sets: an operation's name and a class of status, never a device or a person.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """One registry a process; other parts add theirs to ``registry``."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter(
+            "tongshi_web_calls_total",
+            "Calls of an operation by class of status",
+            ("operation", "status"),
+            registry=self.registry,
+        )
+        self._rows = Counter(
+            "tongshi_web_rows_total",
+            "Records returned by an operation",
+            ("operation",),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "tongshi_web_call_seconds",
+            "Time to answer",
+            ("operation",),
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        info = Gauge("tongshi_info", "The running version", ("version",), registry=self.registry)
+        info.labels(version).set(1)
+
+    def observe_call(self, operation: str, status: int, rows: int, duration_s: float) -> None:
+        """Note one answered call."""
+        self._calls.labels(operation, f"{status // 100}xx").inc()
+        self._seconds.labels(operation).observe(duration_s)
+        if rows:
+            self._rows.labels(operation).inc(rows)
+
+    def render(self) -> tuple[bytes, str]:
+        """The text for a scraper, and its media type."""
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4

@@ -1,0 +1,131 @@
+"""This platform and its neighbours, as the console shows them.
+
+Implements: DB31DSJ/Z 001-2024 6.2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from tongshi import __version__
+from tongshi.audit.tags import AuditTag
+from tongshi.resources.platforms.model import KnownPlatform, Relation
+from tongshi.resources.platforms.service import Platforms
+from tongshi.sharing.permissions import Permission
+from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Open, Operation, Quota, Unrecorded
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the exchange with a neighbour stands; None is "not known"."""
+
+    device_count: int = 0
+    last_exchange_at: datetime | None = None
+    lag: int | None = None
+    is_equal: bool | None = None
+    state: str = ""
+    waiting: int = 0
+    last_error: str = ""
+
+
+class Exchanges(Protocol):
+    """What this list needs of the exchange."""
+
+    async def standings(self) -> Mapping[str, Standing]:
+        """Standing by platform id, this platform's own among them."""
+        ...
+
+
+class Info(Answer, frozen=True):
+    """Who answers."""
+
+    platform_id: str
+    name: str
+    version: str
+
+
+class Neighbour(Answer, frozen=True):
+    """One platform. ``relation`` is seen from here; ``waiting`` devices wait for a person's word."""
+
+    platform_id: str
+    name: str
+    relation: Relation
+    online: bool | None
+    device_count: int
+    last_exchange_at: datetime | None
+    lag: int | None
+    equal: bool | None
+    state: str
+    waiting: int
+    last_error: str | None
+
+
+class Neighbours(Answer, frozen=True):
+    """Every platform we know."""
+
+    rows: list[Neighbour] = msgspec.field(name="list")
+
+
+def operations(
+    platforms: Platforms, exchanges: Exchanges, *, platform_id: str, platform_name: str
+) -> list[AnyOperation]:
+    """The operations of platforms."""
+
+    async def info(call: Call[Nothing, Nothing]) -> Info:
+        return Info(platform_id, platform_name, __version__)
+
+    async def list_all(call: Call[Nothing, Nothing]) -> Neighbours:
+        standings = await exchanges.standings()
+        known = await platforms.list_all()
+        return Neighbours([_neighbour(k, standings.get(k.platform.id, Standing())) for k in known])
+
+    return [
+        Operation(
+            name="info",
+            method="GET",
+            path="/api/v1/info",
+            summary="平台信息",
+            permission=Open.PUBLIC,
+            quota=Quota.QUERY,
+            audit=Unrecorded.NOTHING,
+            body=Nothing,
+            query=Nothing,
+            response=Info,
+            handler=info,
+        ),
+        Operation(
+            name="listPlatforms",
+            method="GET",
+            path="/api/v1/platforms",
+            summary="平台列表与交换状态",
+            permission=Permission.PLATFORM_READ,
+            quota=Quota.QUERY,
+            audit=AuditTag.PLATFORM_QUERY,
+            body=Nothing,
+            query=Nothing,
+            response=Neighbours,
+            handler=list_all,
+        ),
+    ]
+
+
+def _neighbour(known: KnownPlatform, standing: Standing) -> Neighbour:
+    is_self = known.platform.relation is Relation.SELF
+    return Neighbour(
+        platform_id=known.platform.id,
+        name=known.platform.name,
+        relation=known.platform.relation,
+        online=True if is_self else known.state.is_online,
+        device_count=standing.device_count,
+        last_exchange_at=standing.last_exchange_at,
+        lag=standing.lag,
+        equal=standing.is_equal,
+        state=standing.state,
+        waiting=standing.waiting,
+        last_error=standing.last_error or known.state.last_error or None,
+    )
