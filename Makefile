@@ -30,7 +30,7 @@ setup: .venv/.installed .venv/.native src/tongshi/web/static/index.html ## make 
 
 .venv/.native: .venv/.installed $(NATIVE_SOURCES) pyproject.toml
 	@echo "==> media engine (Rust, about a minute the first time)"
-	@.venv/bin/uv pip install --quiet --python $(PY) --no-build-isolation --no-deps --editable .
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/uv pip install --quiet --python $(PY) --no-build-isolation --no-deps --editable .
 	@touch $@
 
 src/tongshi/web/static/index.html: .venv/.prerequisites $(CONSOLE_SOURCES)

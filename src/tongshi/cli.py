@@ -15,20 +15,20 @@ BENCHES = ("media", "sip", "exchange")
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from tongshi.app import run
+    from tongshi.app.serve import run
 
     return run(args.config)
 
 
 def _openapi(_: argparse.Namespace) -> int:
-    from tongshi.app import openapi_document
+    from tongshi.app.serve import openapi_document
 
     sys.stdout.write(openapi_document())
     return 0
 
 
 def _audit_verify(args: argparse.Namespace) -> int:
-    from tongshi.app import verify_audit
+    from tongshi.app.serve import verify_audit
 
     return verify_audit(args.config)
 

@@ -15,6 +15,7 @@ from msgspec import Meta
 from tongshi.errors import InvalidRequest
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+ShareScope = Annotated[str, Meta(pattern=r"^(\*|[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})$")]
 Code20 = Annotated[str, Meta(pattern=r"^[0-9]{20}$")]
 
 
@@ -109,7 +110,10 @@ class AccountSection(_Section, frozen=True):
 
 
 class NeighbourSection(_Section, frozen=True):
-    """A platform we exchange with. Relation is seen from here: an ``upper`` is above us."""
+    """A platform we exchange with. Relation is seen from here: an ``upper`` is above us.
+
+    ``share`` names what it may see and watch of ours: ``*`` or administrative divisions; empty: nothing.
+    """
 
     id: Code20
     name: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -123,6 +127,7 @@ class NeighbourSection(_Section, frozen=True):
     rest_key: str = ""
     rest_secret: str = ""
     media_transport: Literal["udp", "tcp-passive", "tcp-active"] = "udp"
+    share: tuple[ShareScope, ...] = ()
 
 
 class LogSection(_Section, frozen=True):

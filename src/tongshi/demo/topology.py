@@ -235,6 +235,7 @@ def _neighbours(topology: Topology, site: Site) -> Iterator[NeighbourSection]:
             rest_key=link.rest_key,
             rest_secret=link.rest_secret,
             media_transport=other.media_transport,
+            share=("*",) if relation == "upper" else (),
         )
 
 

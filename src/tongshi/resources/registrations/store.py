@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, or_, select, update
 from tongshi.resources.registrations.model import Registration, SipAccount
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.schema import registration, sip_account
+from tongshi.storage.text import storable
 from tongshi.storage.times import from_ms, to_ms
 
 MIN_DOMAIN_DIGITS = 8
@@ -35,6 +36,18 @@ def put_account(conn: Connection, account: SipAccount, at: datetime) -> None:
     bulk_upsert(conn, sip_account, columns, [row])
 
 
+def close_others(conn: Connection, kept: Sequence[SipAccount], at: datetime) -> int:
+    """Close every account that is not among those kept; how many were open."""
+    c = sip_account.c
+    named = {(account.scope, account.code) for account in kept}
+    held = conn.execute(select(c.scope, c.code).where(c.is_enabled)).all()
+    gone = [(scope, code) for scope, code in held if (scope, code) not in named]
+    for scope, code in gone:
+        this = and_(c.scope == scope, c.code == code)
+        conn.execute(update(sip_account).where(this).values(is_enabled=False, updated_at=to_ms(at)))
+    return len(gone)
+
+
 def find_account(conn: Connection, code: str) -> SipAccount | None:
     """A code's own account, else that of its longest domain. A closed own account hides the domain's."""
     c = sip_account.c
@@ -50,7 +63,9 @@ def find_account(conn: Connection, code: str) -> SipAccount | None:
 
 def put(conn: Connection, new: Registration) -> None:
     """Note a registration, over the one before."""
-    row = (*(getattr(new, name) for name in _TEXTS), *(to_ms(getattr(new, name)) for name in _TIMES))
+    texts = (getattr(new, name) for name in _TEXTS)
+    kept = (storable(value) if isinstance(value, str) else value for value in texts)
+    row = (*kept, *(to_ms(getattr(new, name)) for name in _TIMES))
     bulk_upsert(conn, registration, (*_TEXTS, *_TIMES), [row])
 
 

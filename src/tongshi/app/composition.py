@@ -1,0 +1,243 @@
+"""One platform: every object built once, passed by constructor, started and stopped in order.
+
+The order of starting is that of need: the record, what the configuration says, the media engine, viewing,
+signalling, the viewers' listener, the exchange; then the REST face. Stopping goes the other way; each part
+ends its own tasks and sockets before the one it stands on goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from tongshi import __version__, _media
+from tongshi.app.seed import seed
+from tongshi.audit import http as audit_http
+from tongshi.audit.recorder import AuditRecorder
+from tongshi.audit.tags import AuditTag
+from tongshi.clock import Clock, SystemClock
+from tongshi.config.sections import Config, NeighbourSection, reveal
+from tongshi.exchange import http as exchange_http
+from tongshi.exchange.service import Exchange
+from tongshi.exchange.worker import ExchangeWorker
+from tongshi.gateways.media.digest import check_build
+from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.gateways.media.viewer_server import ViewerServer
+from tongshi.gateways.signalling.endpoint import Remote
+from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
+from tongshi.gateways.signalling.keepalive import Beat
+from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+from tongshi.gateways.signalling.upward import UpperAccount
+from tongshi.ids import PlatformId
+from tongshi.observe.metrics import Metrics
+from tongshi.protocols.gb28181.codes import normalise_civil_code
+from tongshi.resources.devices import http as devices_http
+from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.platforms import http as platforms_http
+from tongshi.resources.platforms import store as platform_store
+from tongshi.resources.platforms.service import Platforms
+from tongshi.resources.viewing import http as viewing_http
+from tongshi.resources.viewing.access import SharingGuard
+from tongshi.resources.viewing.model import Timeouts, Transport
+from tongshi.resources.viewing.ptz import PtzControl
+from tongshi.resources.viewing.service import Viewing
+from tongshi.sharing import http as sharing_http
+from tongshi.sharing.accounts import Accounts
+from tongshi.sharing.decision import Access
+from tongshi.sharing.gate import SharingGate
+from tongshi.sharing.grants import Grants
+from tongshi.sharing.permissions import Permission
+from tongshi.storage.engine import Database
+from tongshi.web import app as web
+from tongshi.web import system
+from tongshi.web.annex_e import complete
+from tongshi.web.operations import AnyOperation
+from tongshi.web.ports import Attempt
+
+STATIC = Path(web.__file__).parent / "static"
+
+
+@dataclass(slots=True)
+class Platform:
+    """The parts of one platform, built and not yet started."""
+
+    config: Config
+    clock: Clock
+    database: Database
+    accounts: Accounts
+    platforms: Platforms
+    grants: Grants
+    engine: AsyncEngine
+    viewing: Viewing
+    ptz: PtzControl
+    signalling: SignallingGateway
+    viewers: ViewerServer
+    exchange: ExchangeWorker
+    operations: Sequence[AnyOperation]
+    asgi: Starlette
+
+    async def start(self, stack: AsyncExitStack) -> str | None:
+        """Start every part; ``stack`` ends them in reverse. Returns a one-time set-up code if one is due."""
+        stack.push_async_callback(self.database.close)
+        await self.accounts.prepare()
+        await seed(self.config, self.database, self.platforms, self.grants, self.clock)
+        self.engine.start()
+        stack.push_async_callback(self.engine.stop)
+        await self.viewing.start()
+        stack.push_async_callback(self.viewing.stop_all)
+        stack.push_async_callback(self.ptz.stop)
+        stack.push_async_callback(self.signalling.stop)
+        await self.signalling.start()
+        stack.push_async_callback(self.viewers.stop)
+        await self.viewers.start()
+        stack.push_async_callback(self.exchange.stop)
+        await self.exchange.start()
+        return await self.accounts.create_setup_code()
+
+    async def discard(self) -> None:
+        """Let go of a platform that was built and never started."""
+        self.engine.native.shutdown()
+        await self.database.close()
+
+
+async def build(config: Config, clock: Clock | None = None) -> Platform:
+    """Build one platform from its configuration; the database is opened and migrated, nothing else runs yet.
+
+    Raises:
+        Unavailable: the database cannot be reached, or the media engine was built from other sources.
+    """
+    check_build(_media.SOURCE_DIGEST)
+    clock = clock or SystemClock()
+    own_id = PlatformId(config.platform.id)
+    database = await Database.open(config.storage.url)
+    accounts = Accounts(database, clock)
+    grants = Grants(database, clock)
+    access = Access(database)
+    platforms = Platforms(database, platform_store, clock)
+    devices = DeviceArchives(database, device_store, clock, own_id)
+    archive = RecordedArchive(devices, access, clock, own_id)
+    guard = SharingGuard(access, archive, clock)
+    engine = AsyncEngine(_media.Engine(threads=config.media.threads), config.media.host)
+    signalling = SignallingGateway(
+        gateway_config(config),
+        RecordedRegistrations(database, clock, own_id),
+        archive,
+        clock,
+        on_upper_state=_noting(platforms),
+    )
+    viewing = Viewing(
+        signalling=signalling.downward,
+        engine=engine,
+        guard=guard,
+        clock=clock,
+        base_url=lambda: f"http://{config.media.host}:{viewers.port}",
+        timeouts=_timeouts(config),
+    )
+    ptz = PtzControl(signalling.downward, guard)
+    signalling.attach(viewing, ptz)
+    viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
+    exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
+    worker = ExchangeWorker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
+    metrics = Metrics(__version__)
+    table: list[AnyOperation] = [
+        *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
+        *audit_http.operations(database),
+        *platforms_http.operations(
+            platforms, exchange, platform_id=own_id, platform_name=config.platform.name
+        ),
+        *devices_http.operations(devices, access),
+        *exchange_http.operations(exchange, access),
+        *viewing_http.operations(viewing, ptz),
+    ]
+    table = complete(table, Permission, AuditTag.SERVICE_QUERY)
+    table += system.operations(table, metrics=metrics.render)
+    asgi = web.build(
+        table,
+        gate=SharingGate(accounts, grants, clock, own_id),
+        recorder=AuditRecorder(database, clock, _measuring(metrics)),
+        clock=clock,
+        static=STATIC if STATIC.is_dir() else None,
+        connect_sources=("http:",),
+    )
+    return Platform(
+        config,
+        clock,
+        database,
+        accounts,
+        platforms,
+        grants,
+        engine,
+        viewing,
+        ptz,
+        signalling,
+        viewers,
+        worker,
+        table,
+        asgi,
+    )
+
+
+def gateway_config(config: Config) -> GatewayConfig:
+    """What signalling must know, from the whole configuration."""
+    section = config.signalling
+    return GatewayConfig(
+        platform_id=PlatformId(config.platform.id),
+        name=config.platform.name,
+        civil_code=normalise_civil_code(config.platform.id[:8]),
+        host=section.host,
+        port=section.port,
+        beat=Beat(section.keepalive_interval_s, section.keepalive_count),
+        uppers=tuple(
+            _upper(config, neighbour)
+            for neighbour in config.neighbours
+            if neighbour.relation == "upper" and neighbour.sip_host
+        ),
+        media_transports=tuple(
+            (neighbour.id, Transport(neighbour.media_transport)) for neighbour in config.neighbours
+        ),
+    )
+
+
+def _upper(config: Config, neighbour: NeighbourSection) -> UpperAccount:
+    section = config.signalling
+    return UpperAccount(
+        id=neighbour.id,
+        remote=Remote(neighbour.sip_host, neighbour.sip_port, neighbour.sip_transport),
+        username=neighbour.sip_username or config.platform.id,
+        password=reveal(neighbour.sip_secret),
+        expires_s=section.registration_expires_s,
+        retry_s=section.registration_retry_s,
+    )
+
+
+def _noting(platforms: Platforms) -> Callable[[str, bool, str], Awaitable[None]]:
+    """Keep what we see of an upper platform in the record."""
+
+    async def note(platform_id: str, is_registered: bool, reason: str) -> None:
+        if is_registered:
+            await platforms.note_online(platform_id)
+        else:
+            await platforms.note_offline(platform_id, reason)
+
+    return note
+
+
+def _measuring(metrics: Metrics) -> Callable[[Attempt], None]:
+    def observe(attempt: Attempt) -> None:
+        metrics.observe_call(attempt.operation.name, attempt.status, attempt.rows, attempt.duration_s)
+
+    return observe
+
+
+def _timeouts(config: Config) -> Timeouts:
+    return Timeouts(
+        answer_s=config.signalling.answer_timeout_s,
+        first_packet_s=config.media.first_packet_timeout_s,
+        first_key_frame_s=config.media.first_key_frame_timeout_s,
+        linger_s=config.media.linger_s,
+    )
