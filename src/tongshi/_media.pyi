@@ -10,7 +10,10 @@ Transport = Literal["udp", "tcp-passive", "tcp-active"]
 Container = Literal["flv", "fmp4"]
 
 SOURCE_DIGEST: str
-"""SM3-free digest (FNV/SHA-256 hex) of native/src at build time; tongshi refuses a stale build."""
+"""SHA-256 (hex) of the crate's sources at build time, so that a stale build can be refused.
+
+Over Cargo.toml and src/**/*.rs, sorted by path relative to native/: path, NUL, decimal length, NUL, content.
+"""
 
 class StreamStats(TypedDict):
     stream: str
@@ -37,14 +40,20 @@ class StreamStats(TypedDict):
     last_packet_ms: float  # -1 until it happened
     jitter_ms: float
     gop_bytes: int
+    kernel_drops: int  # datagrams the kernel dropped because the engine was late (UDP)
+    backlog_bytes: int  # bytes waiting in the kernel's queue, its overhead included (UDP)
 
 class Event(TypedDict):
     kind: str
-    """first_packet | first_key_frame | codec | connected | peer_closed | viewer_closed | relay_closed | error"""
+    """first_packet | first_key_frame | codec | connected | peer_closed | viewer_closed | relay_closed | error
+
+    connected tells of a TCP ingest (id 0) or of a TCP relay (its id). error: a stream was closed by a fault of ours.
+    """
     stream: str
     id: int  # viewer or relay id, 0 for the stream itself
     at_ms: float
-    detail: str  # codec name, reason ("eof", "stalled", "reset", "refused", ...)
+    detail: str
+    """Codec name; or why: eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed."""
 
 class ViewerStats(TypedDict):
     id: int
@@ -65,6 +74,7 @@ class Engine:
         reorder_window: packets held back for reordering, 0-1024.
         gop_bytes: cap of one stream's GOP cache.
         viewer_queue_bytes: cap of one viewer's queue; past it the viewer skips to the next key frame.
+        viewer_stall_ms: a viewer that takes nothing for this long while data waits is closed ("stalled").
         max_streams, max_viewers: refusal beyond these (RuntimeError "limit").
     """
 
@@ -76,6 +86,7 @@ class Engine:
         reorder_window: int = 64,
         gop_bytes: int = 8 << 20,
         viewer_queue_bytes: int = 4 << 20,
+        viewer_stall_ms: float = 10_000.0,
         max_streams: int = 4096,
         max_viewers: int = 20000,
     ) -> None: ...
@@ -109,7 +120,9 @@ class Engine:
     ) -> tuple[int, int]:
         """Relay the stream's PS/RTP to another platform with its SSRC; (relay id, local port).
 
-        tcp-passive listens on the returned port and ignores host/port; tcp-active connects from it.
+        tcp-passive listens on the returned port and ignores host/port; tcp-active connects from it, with the
+        retries of Annex D. A relay of a running stream starts with its cached group of pictures, multiplexed anew,
+        and goes over to forwarding at the next key frame. Raises ValueError (argument), OSError (bind), KeyError.
         """
     def remove_relay(self, relay: int) -> None: ...
     def attach(self, stream: str, container: Container, fd: int, head: bytes) -> int:
@@ -151,9 +164,13 @@ class PsSender:
     ) -> None: ...
     @property
     def local_port(self) -> int: ...
-    def connect(self, host: str, port: int) -> None: ...
+    def connect(self, host: str, port: int) -> None:
+        """Name the receiver. Over TCP (active) the connection comes about in the background, with three retries."""
     def send_video(self, annexb: bytes, pts_90k: int, key: bool) -> int:
-        """Send one access unit; returns packets sent (0 when not connected yet). BrokenPipeError when the peer left."""
+        """Send one access unit; returns packets sent (0 when not connected yet). BrokenPipeError when the peer left.
+
+        Over TCP it waits up to 5 s for a peer that does not read. With rate_kbps it takes as long as the frame needs.
+        """
     def send_audio(self, payload: bytes, pts_90k: int) -> int: ...
     def close(self) -> None: ...
 

@@ -12,7 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const WARM_UP: Duration = Duration::from_millis(700);
+/// Longer than a group of pictures, so that caches are full and memory is settled when the window opens.
+const WARM_UP: Duration = Duration::from_millis(2500);
 
 type Figures = Vec<(&'static str, f64)>;
 

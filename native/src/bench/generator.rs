@@ -7,6 +7,8 @@ use crate::packetizer::Packetizer;
 use crate::ps_mux::PsMuxer;
 use crate::rtp::HEADER_SIZE;
 use socket2::Socket;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const FRAMES_PER_S: u64 = 25;
+const FRAME_TIME: Duration = Duration::from_millis(1000 / FRAMES_PER_S);
 const GOP_FRAMES: u64 = 50;
 const MTU: usize = 1400;
 const TICKS_PER_FRAME: u64 = 90_000 / FRAMES_PER_S;
@@ -182,36 +185,78 @@ impl Load {
         }
     }
 
-    /// Packets of all cameras interleaved, each frame spread over half of its time, as after a network.
+    /// Packets one by one, each camera's frame spread over most of its time, as behind a network. The thread spins,
+    /// because a sleep is longer than the time between two packets.
     fn run_in_packets(&mut self, stop: &AtomicBool, sent: &AtomicU64) {
         let count = self.cameras.len();
-        let frame_time = Duration::from_secs(1) / FRAMES_PER_S as u32;
-        let slots = 40u32;
+        let mut frames: Vec<Spread> =
+            (0..count).map(|i| Spread::new(FRAME_TIME * i as u32 / count as u32)).collect();
         let begun = Instant::now();
-        let mut waiting: Vec<(Vec<u8>, usize, usize)> = vec![(Vec::new(), MTU, 0); count];
-        for slot in 0u64.. {
+        let mut queue: BinaryHeap<Reverse<(Duration, usize)>> =
+            frames.iter().enumerate().map(|(i, f)| Reverse((f.begins, i))).collect();
+        while let Some(Reverse((due, index))) = queue.pop() {
+            while begun.elapsed() < due {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            std::thread::sleep((frame_time / slots * (slot as u32)).saturating_sub(begun.elapsed()));
-            for (index, (bytes, size, at)) in waiting.iter_mut().enumerate() {
-                let phase = (index as u64 * u64::from(slots) / count as u64 + slot) % u64::from(slots);
-                if phase == 0 {
-                    let n = slot / u64::from(slots);
-                    *size = self.prepare(index, n + index as u64 * 7);
-                    std::mem::swap(bytes, &mut self.packets);
-                    *at = 0;
-                }
-                let share = bytes.len().div_ceil(*size).div_ceil(slots as usize / 2) * *size;
-                let end = (*at + share).min(bytes.len());
-                for packet in bytes[*at..end].chunks(*size) {
-                    // One datagram a call: nothing here gathers for the receiver.
-                    let _ = self.cameras[index].socket.send(packet);
-                }
-                sent.fetch_add((end - *at) as u64, Ordering::Relaxed);
-                *at = end;
+            if frames[index].is_done() {
+                let size = self.prepare(index, frames[index].number + index as u64 * 7);
+                frames[index].load(&mut self.packets, size);
             }
+            let packet = frames[index].next_packet();
+            sent.fetch_add(packet.len() as u64, Ordering::Relaxed);
+            // One datagram a call: nothing here gathers for the receiver.
+            let _ = self.cameras[index].socket.send(packet);
+            queue.push(Reverse((frames[index].due(), index)));
         }
+    }
+}
+
+/// One camera's frame on its way, packet by packet.
+struct Spread {
+    begins: Duration,
+    number: u64,
+    bytes: Vec<u8>,
+    size: usize,
+    at: usize,
+}
+
+impl Spread {
+    fn new(begins: Duration) -> Self {
+        Self { begins, number: 0, bytes: Vec::new(), size: 1, at: 0 }
+    }
+
+    fn is_done(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    fn load(&mut self, bytes: &mut Vec<u8>, size: usize) {
+        std::mem::swap(&mut self.bytes, bytes);
+        self.size = size;
+        self.at = 0;
+    }
+
+    fn next_packet(&mut self) -> &[u8] {
+        let start = self.at;
+        self.at = (start + self.size).min(self.bytes.len());
+        if self.is_done() {
+            self.number += 1;
+            self.begins += FRAME_TIME;
+        }
+        &self.bytes[start..self.at]
+    }
+
+    /// When the next packet leaves: a frame takes four fifths of its time.
+    fn due(&self) -> Duration {
+        if self.is_done() {
+            return self.begins;
+        }
+        self.begins + FRAME_TIME.mul_f64(0.8 * self.at as f64 / self.bytes.len() as f64)
     }
 }
 
