@@ -28,8 +28,7 @@ from tongshi.exchange.model import (
     ShardRoot,
 )
 from tongshi.exchange.outbox import Audience, Batch, Encode, Page
-from tongshi.resources.platforms.http import Standing
-from tongshi.resources.platforms.model import Relation
+from tongshi.resources.platforms.model import Relation, Standing
 from tongshi.resources.platforms.service import Platforms
 from tongshi.sharing.model import Scope, Subject
 from tongshi.storage.engine import Database

@@ -6,7 +6,6 @@ Implements: DB31DSJ/Z 001-2024 6.2
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -14,23 +13,10 @@ import msgspec
 
 from tongshi import __version__
 from tongshi.audit.tags import AuditTag
-from tongshi.resources.platforms.model import KnownPlatform, Relation
+from tongshi.resources.platforms.model import KnownPlatform, Relation, Standing
 from tongshi.resources.platforms.service import Platforms
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Open, Operation, Quota, Unrecorded
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where the exchange with a neighbour stands; None is "not known"."""
-
-    device_count: int = 0
-    last_exchange_at: datetime | None = None
-    lag: int | None = None
-    is_equal: bool | None = None
-    state: str = ""
-    waiting: int = 0
-    last_error: str = ""
 
 
 class Exchanges(Protocol):

@@ -59,3 +59,16 @@ class KnownPlatform:
 
     platform: Platform
     state: PlatformState
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the exchange with a neighbour stands; None is "not known"."""
+
+    device_count: int = 0
+    last_exchange_at: datetime | None = None
+    lag: int | None = None
+    is_equal: bool | None = None
+    state: str = ""
+    waiting: int = 0
+    last_error: str = ""

@@ -6,7 +6,7 @@ Implements: DB31DSJ/Z 001-2024 Table E.2
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -213,7 +213,7 @@ class WireFailure(Answer, frozen=True):
     code: int
     message: str
     step: str
-    details: dict[str, object]
+    details: dict[str, Any]
 
 
 class SessionAnswer(Answer, frozen=True):
