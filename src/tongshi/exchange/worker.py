@@ -45,7 +45,7 @@ class _Turn(Protocol):
     async def step(self) -> Peer: ...
 
 
-class ExchangeWorker:
+class Worker:
     """Runs until stopped.
 
     Args:
@@ -185,7 +185,7 @@ class ExchangeWorker:
 
 
 def backoff_s(failures: int, rng: random.Random) -> float:
-    """Seconds to wait after one more failure: doubling, bounded, spread by half so that peers do not march."""
+    """Seconds to wait after one more failure: doubling, bounded, spread so that peers do not march."""
     longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(failures, 16))
     return longest * rng.uniform(0.5, 1.0)
 

@@ -6,16 +6,40 @@ Labels come from closed sets: an operation's name and a class of status, never a
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from tongshi import __version__
+
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class NamedOperation(Protocol):
+    """The part of an operation that becomes a label."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class AnsweredCall(Protocol):
+    """What is measured of a call (``web.ports.Attempt``)."""
+
+    @property
+    def operation(self) -> NamedOperation: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def duration_s(self) -> float: ...
 
 
 class Metrics:
     """One registry a process; other parts add theirs to ``registry``."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str = __version__) -> None:
         self.registry = CollectorRegistry()
         self._calls = Counter(
             "tongshi_web_calls_total",
@@ -39,12 +63,13 @@ class Metrics:
         info = Gauge("tongshi_info", "The running version", ("version",), registry=self.registry)
         info.labels(version).set(1)
 
-    def observe_call(self, operation: str, status: int, rows: int, duration_s: float) -> None:
+    def observe(self, call: AnsweredCall) -> None:
         """Note one answered call."""
-        self._calls.labels(operation, f"{status // 100}xx").inc()
-        self._seconds.labels(operation).observe(duration_s)
-        if rows:
-            self._rows.labels(operation).inc(rows)
+        operation = call.operation.name
+        self._calls.labels(operation, f"{call.status // 100}xx").inc()
+        self._seconds.labels(operation).observe(call.duration_s)
+        if call.rows:
+            self._rows.labels(operation).inc(call.rows)
 
     def render(self) -> tuple[bytes, str]:
         """The text for a scraper, and its media type."""

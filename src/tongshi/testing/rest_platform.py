@@ -1,0 +1,159 @@
+"""A platform without cameras: record, access, REST and exchange, for tests and measurements.
+
+Two of them exchange archives in one process, over ASGI or over real HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import httpx2
+from starlette.applications import Starlette
+
+from tongshi.audit import http as audit_http
+from tongshi.audit.recorder import AuditRecorder
+from tongshi.audit.tags import AuditTag
+from tongshi.clock import Clock
+from tongshi.exchange import http as exchange_http
+from tongshi.exchange.client import Link
+from tongshi.exchange.sender import Sender
+from tongshi.exchange.service import Exchange
+from tongshi.exchange.signing import Signer
+from tongshi.ids import PlatformId
+from tongshi.observe.metrics import Metrics
+from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.devices import http as devices_http
+from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.model import DeviceArchive, Source
+from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.platforms import http as platforms_http
+from tongshi.resources.platforms import store as platform_store
+from tongshi.resources.platforms.model import Platform, Relation
+from tongshi.resources.platforms.service import Platforms
+from tongshi.sharing import http as sharing_http
+from tongshi.sharing.accounts import Accounts
+from tongshi.sharing.decision import Access
+from tongshi.sharing.gate import SharingGate
+from tongshi.sharing.grants import Grants
+from tongshi.sharing.permissions import ROLES, Permission
+from tongshi.storage.engine import Database
+from tongshi.web import annex_e, app, system
+from tongshi.web.operations import AnyOperation
+
+PASSWORD = "Tongshi-2024"  # noqa: S105  # of accounts that live in a test
+
+
+@dataclass(slots=True)
+class RestPlatform:
+    """One platform and its parts; ``close`` ends it."""
+
+    id: PlatformId
+    db: Database
+    clock: Clock
+    accounts: Accounts
+    grants: Grants
+    access: Access
+    platforms: Platforms
+    devices: DeviceArchives
+    exchange: Exchange
+    operations: list[AnyOperation]
+    asgi: Starlette
+    links: list[Link] = field(default_factory=list)
+
+    @classmethod
+    async def open(cls, platform_id: str, db: Database, clock: Clock) -> RestPlatform:
+        """Build every part over an open database."""
+        own_id = PlatformId(platform_id)
+        accounts, grants, access = Accounts(db, clock), Grants(db, clock), Access(db)
+        platforms = Platforms(db, platform_store, clock)
+        devices = DeviceArchives(db, device_store, clock, own_id)
+        exchange = Exchange(db, clock, platforms, own_id)
+        metrics = Metrics()
+        table = [
+            *sharing_http.operations(accounts, clock, is_cookie_secure=False),
+            *audit_http.operations(db),
+            *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
+            *devices_http.operations(devices, access),
+            *exchange_http.operations(exchange, access),
+        ]
+        table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
+        table += system.operations(table, metrics=metrics.render)
+        asgi = app.build(
+            table,
+            gate=SharingGate(accounts, grants, clock, own_id),
+            recorder=AuditRecorder(db, clock, metrics.observe),
+            clock=clock,
+        )
+        await accounts.prepare()
+        await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
+        return cls(own_id, db, clock, accounts, grants, access, platforms, devices, exchange, table, asgi)
+
+    async def close(self) -> None:
+        """Close links and the database."""
+        for link in self.links:
+            await link.close()
+        await self.db.close()
+
+    def http(self) -> httpx2.AsyncClient:
+        """A client that reaches this platform without a socket."""
+        transport = httpx2.ASGITransport(app=self.asgi, raise_app_exceptions=False)
+        return httpx2.AsyncClient(transport=transport, base_url="http://platform")
+
+    async def admit(
+        self,
+        neighbour: str,
+        relation: Relation,
+        secret: str,
+        permissions: Iterable[Permission] = ROLES["exchange"][1],
+    ) -> str:
+        """Know a neighbour and give it a key. Returns the key's id."""
+        await self.platforms.put(Platform(PlatformId(neighbour), f"平台{neighbour[:6]}", relation))
+        key_id = f"key-{neighbour}"
+        await self.grants.put_key(key_id, neighbour, secret, permissions, neighbour)
+        return key_id
+
+    def link_to(
+        self, other: RestPlatform, key_id: str, secret: str, http: httpx2.AsyncClient | None = None
+    ) -> Link:
+        """The signed way to another platform, without a socket unless ``http`` brings one."""
+        link = Link("http://platform", Signer(key_id, secret, other.id, self.clock), http or other.http())
+        self.links.append(link)
+        return link
+
+    async def sender_to(self, upper: RestPlatform, secret: str = "s" * 32) -> Sender:
+        """A sender to a platform above, both sides introduced to each other."""
+        key_id = await upper.admit(self.id, Relation.LOWER, secret)
+        await self.platforms.put(Platform(upper.id, "上级", Relation.UPPER))
+        return Sender(self.db, self.clock, self.link_to(upper, key_id, secret), upper.id)
+
+
+def sample_archives(owner: str, count: int, first: int = 1, name: str = "路口") -> list[DeviceArchive]:
+    """Believable archives of one owner; equal arguments give equal archives."""
+    prefix = owner[:8]
+    return [
+        DeviceArchive(
+            item=CatalogItem(
+                device_id=f"{prefix}00131{number:07d}",
+                name=f"{name}{number}号摄像机",
+                manufacturer="Tongshi",
+                model="T1",
+                civil_code=f"{prefix[:6]}{number % 20:02d}",
+                address=f"人民路{number}号",
+                parental=0,
+                parent_ids=(owner,),
+                ip_address=f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
+                port=5060,
+                longitude=121.4 + number % 1000 / 10_000,
+                latitude=31.2 + number % 997 / 10_000,
+                ptz_type=number % 4 + 1,
+                resolutions=("6", "4"),
+                management_unit="某某派出所",
+                contact_info="021-00000000",
+                record_save_days=30,
+            ),
+            owner=owner,
+            source=Source.MANUAL,
+        )
+        for number in range(first, first + count)
+    ]
