@@ -23,7 +23,7 @@ from tongshi.clock import Clock, SystemClock
 from tongshi.config.sections import Config, NeighbourSection, reveal
 from tongshi.exchange import http as exchange_http
 from tongshi.exchange.service import Exchange
-from tongshi.exchange.worker import ExchangeWorker
+from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.viewer_server import ViewerServer
@@ -77,7 +77,7 @@ class Platform:
     ptz: PtzControl
     signalling: SignallingGateway
     viewers: ViewerServer
-    exchange: ExchangeWorker
+    exchange: Worker
     operations: Sequence[AnyOperation]
     asgi: Starlette
 
@@ -142,7 +142,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     signalling.attach(viewing, ptz)
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
-    worker = ExchangeWorker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
+    worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
     metrics = Metrics(__version__)
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
