@@ -154,6 +154,10 @@ class Via:
         """The branch, "" when absent."""
         return _param(self.params, "branch") or ""
 
+    def param(self, name: str) -> str | None:
+        """Value of a parameter, "" for a flag, None when absent."""
+        return _param(self.params, name)
+
     @property
     def sent_by(self) -> str:
         """Host and port as one comparable text."""
@@ -187,12 +191,12 @@ def parse_params(text: str) -> Params:
     if not text:
         return ()
     pieces = _split(text, ";") if '"' in text else text.split(";")
-    params = []
+    params: list[tuple[str, str | None]] = []
     for piece in pieces:
-        name, equals, value = piece.partition("=")
-        name = name.strip(_BLANKS)
-        if name:
-            params.append((name, value.strip(_BLANKS) if equals else None))
+        if piece:
+            name, equals, value = piece.partition("=")
+            if name := name.strip(_BLANKS):
+                params.append((name, value.strip(_BLANKS) if equals else None))
     return tuple(params)
 
 

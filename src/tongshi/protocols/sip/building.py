@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tongshi.errors import RemoteViolation
 from tongshi.protocols.sip.address import Remote, split_list
-from tongshi.protocols.sip.message import Headers, Request, Response, Via
+from tongshi.protocols.sip.message import Headers, Request, Response
 
 MIRRORED = ("From", "To", "Call-ID", "CSeq")
 
@@ -30,13 +30,14 @@ def reply(
         headers: further lines, in order.
     """
     table = Headers()
-    for place, line in enumerate(request.headers.get_all("Via")):
-        table.add("Via", _stamped(line, source) if place == 0 else line)
-    for name in MIRRORED:
-        value = request.headers.get(name)
-        if name == "To" and to_tag and not _has_tag(request):
-            value += f";tag={to_tag}"
-        table.add(name, value)
+    vias = request.headers.get_all("Via")
+    if vias:
+        table.add("Via", _stamped(request, vias[0], source))
+        for line in vias[1:]:
+            table.add("Via", line)
+    table.take_over(request.headers, *MIRRORED)
+    if to_tag and not _has_tag(request):
+        table.set("To", f"{request.headers.get('To')};tag={to_tag}")
     for name, value in headers:
         table.add(name, value)
     if content_type:
@@ -68,13 +69,13 @@ def _sibling(invite: Request, method: str) -> Request:
     return Request(method, invite.uri_text, headers)
 
 
-def _stamped(line: str, source: Remote) -> str:
+def _stamped(request: Request, line: str, source: Remote) -> str:
     """The first Via line with the true source in its first entry; left alone when it cannot be read."""
-    first, *others = split_list(line) or [""]
     try:
-        return ", ".join([str(Via.parse(first).received_from(source)), *others])
+        top = str(request.via.received_from(source))
     except RemoteViolation:
         return line
+    return ", ".join([top, *split_list(line)[1:]]) if "," in line else top
 
 
 def _has_tag(request: Request) -> bool:

@@ -142,6 +142,13 @@ class Headers:
         self._items = [item for item in self._items if item[0] != key]
         self._parsed.clear()
 
+    def take_over(self, other: Headers, *names: str) -> None:
+        """Append all lines of these names from another table, name by name; they were checked there."""
+        for name in names:
+            key = _key(name)
+            self._items += [item for item in other._items if item[0] == key]
+        self._parsed.clear()
+
     def copy(self) -> Headers:
         """An independent table with the same lines."""
         other = Headers()

@@ -17,7 +17,7 @@ from tongshi.protocols.sip.message import MAX_BODY_BYTES, MAX_HEAD_BYTES, looks_
 _HEAD_END = re.compile(rb"\n\r?\n")
 _LENGTH = re.compile(rb"\n(?:Content-Length|l)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _TYPE = re.compile(rb"\n(?:Content-Type|c)[ \t]*:[ \t]*([^\r\n;]*)", re.IGNORECASE)
-_ROOT_END = re.compile(rb"</(?:Query|Control|Notify|Response)[ \t]*>(?:\r?\n)?", re.IGNORECASE)
+_ROOT_END = re.compile(rb"</(?:Query|Control|Notify|Response)[ \t]*>", re.IGNORECASE)
 _NEXT_START = re.compile(rb"\n(?=SIP/2\.0 [1-6]|[A-Z]{3,16} sips?:[^\r\n]{1,1000} SIP/2\.0\r?\n)")
 _PREFIX_BYTES = 24
 # A body without a length is searched for its end, so it gets a smaller bound than one that declares itself.
