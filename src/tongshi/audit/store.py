@@ -22,11 +22,13 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.errors import LocalViolation
 from tongshi.storage.schema import audit, audit_head
+from tongshi.storage.text import storable
 from tongshi.storage.times import from_ms, to_ms
 
 # Six months (7.3) in the longest reading; no configuration can make it shorter.
 RETENTION = timedelta(days=184)
 MAX_DETAILS_BYTES = 8 * 1024
+MAX_TEXT_CHARS = 256
 Row = Any  # a row of a select on audit
 _GENESIS = bytes(32)
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -163,20 +165,13 @@ def _values(seq: int, entry: AuditEntry) -> dict[str, Any]:
     details = _encode(entry.details)
     if len(details) > MAX_DETAILS_BYTES:
         raise LocalViolation("audit details are too long; name the object and keep the rest elsewhere")
+    texts = {name: storable(getattr(entry, name), MAX_TEXT_CHARS) for name in _TEXTS}
     return {
         "seq": seq,
         "at": to_ms(entry.at),
         "event": entry.event.value,
         "outcome": entry.outcome.value,
-        "subject_kind": entry.subject_kind,
-        "subject_id": entry.subject_id,
-        "subject_name": entry.subject_name,
-        "object_kind": entry.object_kind,
-        "object_id": entry.object_id,
-        "address": entry.address,
-        "request_id": entry.request_id,
-        "grant_number": entry.grant_number,
-        "reason": entry.reason,
+        **texts,
         "details": details.decode(),
     }
 

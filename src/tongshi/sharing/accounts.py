@@ -224,10 +224,9 @@ def _redeem(
     address: str,
     at: datetime,
 ) -> Subject:
-    # Asked again inside the transaction: two redemptions at once must not both win.
-    if store.get_setting(conn, _SETUP) != code_hash or store.count_users(conn):
+    # Taken inside the transaction: of two redemptions at once only one wins.
+    if not store.take_setting(conn, _SETUP, code_hash) or store.count_users(conn):
         raise Forbidden("初始化码无效")
-    store.put_setting(conn, _SETUP, None)
     user_id = store.add_user(conn, name, password_hash, ["admin"], at, display_name=display_name)
     subject = _subject(conn, user_id)
     _audit(conn, at, AuditTag.SETUP, Outcome.DONE, subject, address)
@@ -259,15 +258,13 @@ def _find_user(conn: Connection, name: str) -> store.User | None:
 def _note_failure(conn: Connection, name: str, address: str, at: datetime) -> None:
     user = _find_user(conn, name)
     subject = Subject(SubjectKind.USER, "" if user is None else str(user.id), name[:64])
-    if user is not None:
-        failures = user.failures + 1
-        is_locked = failures >= MAX_FAILURES
-        store.note_sign_in(conn, user.id, 0 if is_locked else failures, at + LOCK if is_locked else None)
+    if user is not None and store.count_failure(conn, user.id) >= MAX_FAILURES:
+        store.reset_failures(conn, user.id, locked_until=at + LOCK)
     _audit(conn, at, AuditTag.SIGN_IN, Outcome.DENIED, subject, address)
 
 
 def _open_session(conn: Connection, user: store.User, session: store.Session, at: datetime) -> None:
-    store.note_sign_in(conn, user.id, 0, None)
+    store.reset_failures(conn, user.id, locked_until=None)
     store.add_session(conn, session, at, MAX_SESSIONS_OF_A_USER)
     _audit(conn, at, AuditTag.SIGN_IN, Outcome.DONE, user.subject, session.address)
 

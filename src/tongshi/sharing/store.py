@@ -110,6 +110,12 @@ def put_setting(conn: Connection, name: str, value: str | None) -> None:
         bulk_upsert(conn, setting, ("name", "value"), [(name, value)])
 
 
+def take_setting(conn: Connection, name: str, value: str) -> bool:
+    """Remove a setting that has this value. Of two callers at once only one is told True."""
+    taken = delete(setting).where(setting.c.name == name, setting.c.value == value)
+    return conn.execute(taken).rowcount == 1
+
+
 def ensure_roles(conn: Connection) -> None:
     """Write the built-in roles as this program defines them; roles made by people stay."""
     rows = [(name, shown, _joined(permissions)) for name, (shown, permissions) in ROLES.items()]
@@ -168,9 +174,17 @@ def list_users(conn: Connection, page_no: int, page_size: int) -> tuple[list[Use
     return [_user(conn, row) for row in rows], count_users(conn)
 
 
-def note_sign_in(conn: Connection, user_id: int, failures: int, locked_until: datetime | None) -> None:
-    """Keep the count of failed attempts in a row, and until when the account is locked."""
-    values = {"failures": failures, "locked_until_at": None if locked_until is None else to_ms(locked_until)}
+def count_failure(conn: Connection, user_id: int) -> int:
+    """Count one failed attempt more and return how many there were in a row."""
+    u = user_account.c
+    counted = update(user_account).where(u.id == user_id).values(failures=u.failures + 1)
+    failures: int = conn.execute(counted.returning(u.failures)).scalar_one()
+    return failures
+
+
+def reset_failures(conn: Connection, user_id: int, locked_until: datetime | None) -> None:
+    """Begin counting anew, after a success or with the account locked."""
+    values = {"failures": 0, "locked_until_at": None if locked_until is None else to_ms(locked_until)}
     conn.execute(update(user_account).where(user_account.c.id == user_id).values(**values))
 
 

@@ -12,13 +12,15 @@ All times in the database are milliseconds since 1970-01-01 UTC in BIGINT column
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
-from tongshi.errors import LocalViolation
+from tongshi.errors import InvalidRequest, LocalViolation
 from tongshi.storage import migrate as migration
 from tongshi.storage.postgresql import PostgresqlRunner
 from tongshi.storage.runner import Limits, Runner
@@ -72,14 +74,30 @@ class Database:
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``work`` on one consistent snapshot, read-only. Raises Unavailable when too many wait."""
-        return await self._runner.read(lambda conn: work(conn, *args, **kwargs))
+        with _values_refused():
+            return await self._runner.read(lambda conn: work(conn, *args, **kwargs))
 
     async def write(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``work`` in one transaction; return after its commit. Raises Unavailable when too many wait."""
-        return await self._runner.write(lambda conn: work(conn, *args, **kwargs))
+        with _values_refused():
+            return await self._runner.write(lambda conn: work(conn, *args, **kwargs))
 
     async def close(self) -> None:
         """Finish what was accepted, then let go of every connection and thread."""
         await self._runner.close()
+
+
+@contextmanager
+def _values_refused() -> Iterator[None]:
+    """A value that no column can hold came from outside: NUL, half a surrogate, an integer past 64 bits."""
+    try:
+        yield
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise InvalidRequest("含有无法存储的字符或数值") from error
+    except DBAPIError as error:
+        # SQLSTATE class 22 is "data exception".
+        if str(getattr(error.orig, "sqlstate", "")).startswith("22"):
+            raise InvalidRequest("含有无法存储的字符或数值") from error
+        raise

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
+from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -111,21 +112,36 @@ class Shard:
     digest: bytes
 
 
-# Position of Status within the item: it is not the owner's archive but the device's state of the moment.
-_STATUS = next(i for i, name in enumerate(CatalogItem.__struct_fields__) if name == "status")
-_encode = msgspec.json.Encoder(
-    enc_hook=lambda value: value.value if isinstance(value, Enum) else str(value)
-).encode
+def flat_item(item: CatalogItem) -> list[Any]:
+    """The item's values as they are stored, in order, without Status: lists joined by "/", floats as floats.
+
+    Status is left out because it is the state of the moment and not the owner's archive.
+    """
+    values = list(astuple(item))
+    for index in _LISTS:
+        values[index] = "/".join(values[index])
+    for index in _FLOATS:
+        if values[index] is not None:
+            # Zero has two signs and a whole number may come as an int; a database returns one form.
+            values[index] = float(values[index]) + 0.0
+    del values[_STATUS]
+    return values
+
+
+def flat_ext(ext: ExtendedAttributes) -> list[Any]:
+    """The values of Table A.1 as they are stored, in order."""
+    values = list(astuple(ext))
+    values[-1] = "/".join(values[-1])
+    return values
 
 
 def canonical(archive: DeviceArchive) -> bytes:
     """The bytes that two platforms compare: owner, item without status, extended attributes; nothing local.
 
-    A JSON array in the order of A.2.1.9 and Table A.1, UTF-8, floats in shortest form, so that equal archives
-    give equal bytes on every platform, whatever the source and revision.
+    A JSON array in the order of A.2.1.9 and Table A.1, UTF-8, floats in shortest form, lists as text joined
+    by "/", so that equal archives give equal bytes on every platform, whatever the source and revision.
     """
-    item = astuple(archive.item)
-    return _encode((archive.owner, item[:_STATUS], item[_STATUS + 1 :], astuple(archive.ext)))
+    return _encode((archive.owner, flat_item(archive.item), flat_ext(archive.ext)))
 
 
 def digest(archive: DeviceArchive) -> bytes:
@@ -133,4 +149,8 @@ def digest(archive: DeviceArchive) -> bytes:
     return hashlib.new("sm3", canonical(archive)).digest()
 
 
+_encode = msgspec.json.Encoder().encode
+_STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
+_LISTS = tuple(i for i, f in enumerate(ITEM_FIELDS) if f.kind == "list")
+_FLOATS = tuple(i for i, f in enumerate(ITEM_FIELDS) if f.kind == "float")
 assert tuple(f.attribute for f in ITEM_FIELDS) == CatalogItem.__struct_fields__, "one table drives both"

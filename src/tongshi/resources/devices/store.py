@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from msgspec.structs import astuple
 from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, text, true, update
 
 from tongshi.errors import LimitExceeded
@@ -25,6 +24,8 @@ from tongshi.resources.devices.model import (
     Source,
     UpsertResult,
     digest,
+    flat_ext,
+    flat_item,
 )
 from tongshi.sharing.model import Scope
 from tongshi.storage import changes
@@ -370,15 +371,9 @@ def _lock(conn: Connection) -> None:
 
 
 def _to_row(archive: DeviceArchive, revision: int, updated_at_ms: int, row_digest: bytes) -> tuple[Any, ...]:
-    item = list(astuple(archive.item))
-    del item[_STATUS]
-    for index in _ITEM_LISTS:
-        item[index] = "/".join(item[index])
-    ext = astuple(archive.ext)
     return (
-        *item,
-        *ext[:-1],
-        "/".join(ext[-1]),
+        *flat_item(archive.item),
+        *flat_ext(archive.ext),
         archive.owner,
         revision,
         archive.source.value,

@@ -13,6 +13,7 @@ from tongshi.resources.platforms.model import KnownPlatform, Platform, PlatformS
 from tongshi.storage import changes
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.schema import platform
+from tongshi.storage.text import storable
 from tongshi.storage.times import from_ms, to_ms
 
 KIND = "platform"
@@ -58,7 +59,7 @@ def set_state(conn: Connection, platform_id: str, state: PlatformState, at: date
             registered_at=_ms(state.registered_at),
             last_seen_at=_ms(state.last_seen_at),
             expires_at=_ms(state.expires_at),
-            last_error=state.last_error,
+            last_error=storable(state.last_error),
             updated_at=to_ms(at),
         )
     )
