@@ -14,7 +14,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from tongshi import __version__, _media
+from tongshi import _media
 from tongshi.app.seed import seed
 from tongshi.audit import http as audit_http
 from tongshi.audit.recorder import AuditRecorder
@@ -57,7 +57,6 @@ from tongshi.web import app as web
 from tongshi.web import system
 from tongshi.web.annex_e import complete
 from tongshi.web.operations import AnyOperation
-from tongshi.web.ports import Attempt
 
 STATIC = Path(web.__file__).parent / "static"
 
@@ -143,7 +142,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
-    metrics = Metrics(__version__)
+    metrics = Metrics()
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
@@ -159,7 +158,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     asgi = web.build(
         table,
         gate=SharingGate(accounts, grants, clock, own_id),
-        recorder=AuditRecorder(database, clock, _measuring(metrics)),
+        recorder=AuditRecorder(database, clock, metrics.observe),
         clock=clock,
         static=STATIC if STATIC.is_dir() else None,
         connect_sources=("http:",),
@@ -225,13 +224,6 @@ def _noting(platforms: Platforms) -> Callable[[str, bool, str], Awaitable[None]]
             await platforms.note_offline(platform_id, reason)
 
     return note
-
-
-def _measuring(metrics: Metrics) -> Callable[[Attempt], None]:
-    def observe(attempt: Attempt) -> None:
-        metrics.observe_call(attempt.operation.name, attempt.status, attempt.rows, attempt.duration_s)
-
-    return observe
 
 
 def _timeouts(config: Config) -> Timeouts:
