@@ -237,6 +237,21 @@ async def test_a_handler_that_forgets_or_fails_answers_500() -> None:
             assert response.status == 500
 
 
+async def test_an_answer_that_would_break_the_message_becomes_500() -> None:
+    async def break_request(incoming: IncomingRequest) -> None:
+        incoming.respond(403, "no\r\nVia: forged")
+
+    async def break_invite(invite: IncomingInvite) -> None:
+        await invite.accept(ANSWER, headers=(("X-A", "a\r\nVia: forged"),))
+
+    async with endpoint(CAMERA, break_request, break_invite) as camera, endpoint(PLATFORM) as platform:
+        response = await platform.request("MESSAGE", to_id=CAMERA, remote=at(camera))
+        assert response.status == 500
+        with pytest.raises(PeerFailed) as caught:
+            await platform.invite(to_id=CAMERA, remote=at(camera), sdp=OFFER, subject="")
+        assert caught.value.details["sipStatus"] == 500
+
+
 async def test_options_unknown_methods_and_unknown_dialogs_need_no_handler() -> None:
     async with endpoint(CAMERA) as camera, endpoint(PLATFORM) as platform:
         options = await platform.request("OPTIONS", to_id=CAMERA, remote=at(camera))

@@ -153,8 +153,8 @@ class IncomingRequest:
         """Answer. Raises LocalViolation on a second answer."""
         if self.is_answered:
             raise LocalViolation("request answered twice")
-        self.is_answered = True
         self._driver.respond(self._arrived, status, reason, headers, body, content_type)
+        self.is_answered = True
 
 
 class IncomingInvite:

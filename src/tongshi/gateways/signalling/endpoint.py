@@ -482,7 +482,7 @@ class SipEndpoint:
         if len(self._tasks) >= self._max_pending:
             invite.reject(503, headers=(("Retry-After", "5"),))
             return
-        self._spawn(self._serve_invite(invite))
+        self._spawn(self._serve_invite(number, invite))
 
     def _call_answered(self, number: int, response: Response) -> None:
         answer = self._answers.pop(number, None)
@@ -530,13 +530,14 @@ class SipEndpoint:
             if not incoming.is_answered:
                 incoming.respond(500)
 
-    async def _serve_invite(self, invite: IncomingInvite) -> None:
+    async def _serve_invite(self, number: int, invite: IncomingInvite) -> None:
         try:
             await self._on_invite(invite)
         except (PeerTimeout, Unavailable) as error:
             log.info("sip_call_not_established", reason=error.message)
         except Exception:
             log.exception("sip_invite_handler_failed")
+            self.reject_call(number, 500, "", ())
         finally:
             if not invite.is_answered:
                 invite.reject(500)

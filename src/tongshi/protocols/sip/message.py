@@ -12,12 +12,13 @@ send (quirk 32).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from tongshi.errors import LocalViolation, RemoteViolation
 from tongshi.protocols.sip.address import NameAddr, Params, Remote, Uri, Via, split_list
+from tongshi.protocols.sip.headers import KEYS, TOKEN, Headers
 
 __all__ = [
     "REASONS",
@@ -53,25 +54,9 @@ REASONS = {
     513: "Message Too Large", 603: "Decline",
 }  # fmt: skip
 
-_COMPACT = {
-    "v": "Via", "f": "From", "t": "To", "m": "Contact", "i": "Call-ID", "s": "Subject", "c": "Content-Type",
-    "l": "Content-Length", "k": "Supported", "e": "Content-Encoding", "o": "Event", "u": "Allow-Events",
-    "r": "Refer-To", "x": "Session-Expires",
-}  # fmt: skip
-_USUAL = (
-    *_COMPACT.values(), "CSeq", "Max-Forwards", "User-Agent", "Expires", "Allow", "Authorization", "Date",
-    "WWW-Authenticate", "X-GB-Ver", "Subscription-State", "Record-Route", "Route", "Require", "Server",
-    "Accept", "Min-Expires", "Note", "Monitor-User-Identity", "X-RoutePath", "X-PreferredPath",
-)  # fmt: skip
-# From a spelling on the wire to the key we compare by. Fixed at import, so hostile names cannot make it grow.
-_KEYS = {name: name.lower() for name in _USUAL} | {name.lower(): name.lower() for name in _USUAL}
-_KEYS |= {short: full.lower() for short, full in _COMPACT.items()}
-_KEYS |= {short.upper(): full.lower() for short, full in _COMPACT.items()}
-
 _HEAD_END = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(r"[ \t]*\n[ \t]+")
-_TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+\Z", re.ASCII)
-_REQUEST_LINE = re.compile(r"([A-Za-z0-9.!%*_+`'~-]{1,32}) +(\S+) +SIP/2\.0 *\Z", re.ASCII)
+_REQUEST_LINE = re.compile(r"([A-Za-z0-9.!%*_+`'~-]{1,32}) +([^\s\0]+) +SIP/2\.0 *\Z", re.ASCII)
 _STATUS_LINE = re.compile(r"SIP/2\.0 +([1-6][0-9]{2})(?: (.*))?\Z", re.ASCII | re.DOTALL)
 _CSEQ = re.compile(r"([0-9]{1,10})[ \t]+([A-Za-z0-9.!%*_+`'~-]{1,32})\Z", re.ASCII)
 _START = re.compile(rb"(?:SIP/2\.0 |[A-Z]{3,16} +[A-Za-z])")
@@ -89,90 +74,6 @@ class CSeq:
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
-
-
-class Headers:
-    """Ordered header table; names compare without case and compact forms are the long ones.
-
-    Args:
-        items: pairs of name and value in order; checked like ``add``.
-    """
-
-    __slots__ = ("_items", "_parsed")
-
-    def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
-        self._items: list[tuple[str, str, str]] = []
-        self._parsed: dict[str, object] = {}
-        for name, value in items:
-            self.add(name, value)
-
-    def get(self, name: str, default: str = "") -> str:
-        """The first value, or ``default``."""
-        key = _key(name)
-        for item in self._items:
-            if item[0] == key:
-                return item[2]
-        return default
-
-    def get_all(self, name: str) -> list[str]:
-        """The values of all lines of that name, in order, as they stand (comma lists unsplit)."""
-        key = _key(name)
-        return [item[2] for item in self._items if item[0] == key]
-
-    def add(self, name: str, value: str) -> None:
-        """Append one line. Raises LocalViolation when it would break the message apart."""
-        self._items.append(_checked(name, value))
-        self._parsed.clear()
-
-    def set(self, name: str, value: str) -> None:
-        """Replace all lines of that name by one, at the place of the first."""
-        line = _checked(name, value)
-        places = [index for index, item in enumerate(self._items) if item[0] == line[0]]
-        if not places:
-            self._items.append(line)
-        else:
-            self._items[places[0]] = line
-            for index in reversed(places[1:]):
-                del self._items[index]
-        self._parsed.clear()
-
-    def remove(self, name: str) -> None:
-        """Drop all lines of that name."""
-        key = _key(name)
-        self._items = [item for item in self._items if item[0] != key]
-        self._parsed.clear()
-
-    def take_over(self, other: Headers, *names: str) -> None:
-        """Append all lines of these names from another table, name by name; they were checked there."""
-        for name in names:
-            key = _key(name)
-            self._items += [item for item in other._items if item[0] == key]
-        self._parsed.clear()
-
-    def copy(self) -> Headers:
-        """An independent table with the same lines."""
-        other = Headers()
-        other._items = list(self._items)
-        return other
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(item[0] == _key(name) for item in self._items)
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return ((name, value) for _, name, value in self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Headers):
-            return NotImplemented
-        return [(key, value) for key, _, value in self._items] == [(k, v) for k, _, v in other._items]
-
-    __hash__ = None  # type: ignore[assignment]  # a mutable table has no hash
-
-    def __repr__(self) -> str:
-        return f"Headers({list(self)!r})"
 
 
 class _Message:
@@ -253,7 +154,7 @@ class _Message:
         _ = self.via, self.from_, self.to, self.call_id, self.cseq
 
     def _cached(self, key: str, read: Callable[[str], T]) -> T:
-        parsed = self.headers._parsed
+        parsed = self.headers.parsed
         value = parsed.get(key)
         if value is None:
             text = self.headers.get(key)
@@ -266,7 +167,7 @@ class _Message:
         if _FORBIDDEN.search(start_line):
             raise LocalViolation("start line would break the message")
         lines = [start_line]
-        lines += [f"{name}: {value}" for key, name, value in self.headers._items if key != "content-length"]
+        lines += [f"{name}: {value}" for key, name, value in self.headers.lines if key != "content-length"]
         lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
         return encode_text("\r\n".join(lines)) + self.body
 
@@ -389,14 +290,14 @@ def parse(data: bytes, *, max_body_bytes: int = MAX_BODY_BYTES) -> Request | Res
     if len(lines) > MAX_HEADERS + 1:
         raise RemoteViolation("too many header lines")
     message = _parse_start(lines[0])
-    items = message.headers._items
+    items = message.headers.lines
     for line in lines[1:]:
         name, colon, value = line.partition(":")
-        key = _KEYS.get(name)
+        key = KEYS.get(name)
         if key is None:
             name = name.rstrip(" \t")
-            key = _KEYS.get(name) or name.lower()
-            if not colon or not _TOKEN.match(name):
+            key = KEYS.get(name) or name.lower()
+            if not colon or not TOKEN.match(name):
                 raise RemoteViolation("malformed header line")
         if not colon or len(line) > MAX_LINE_CHARS or "\r" in value or "\0" in value:
             raise RemoteViolation("malformed header line")
@@ -435,14 +336,3 @@ def _parse_cseq(text: str) -> CSeq:
     if match is None or int(match[1]) >= 2**32:
         raise RemoteViolation("malformed CSeq")
     return CSeq(int(match[1]), match[2])
-
-
-def _key(name: str) -> str:
-    return _KEYS.get(name) or name.lower()
-
-
-def _checked(name: str, value: str) -> tuple[str, str, str]:
-    """One line fit for the table: a peer's text that we pass on must not open a second header."""
-    if not _TOKEN.match(name) or _FORBIDDEN.search(value):
-        raise LocalViolation(f"header {name!r} would break the message")
-    return _key(name), name, value.strip(" \t")
