@@ -1,0 +1,157 @@
+"""A small platform for tests: SQLite, signalling, viewing and the native engine; no REST, no exchange.
+
+Not here: the real composition (``app.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tongshi._media import Engine
+from tongshi.clock import SystemClock
+from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.gateways.media.viewer_server import ViewerServer
+from tongshi.gateways.signalling.catalogues import Patience
+from tongshi.gateways.signalling.endpoint import Remote
+from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
+from tongshi.gateways.signalling.keepalive import Beat
+from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+from tongshi.gateways.signalling.upward import UpperAccount
+from tongshi.ids import PlatformId
+from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.platforms import store as platform_store
+from tongshi.resources.platforms.model import Platform, Relation
+from tongshi.resources.registrations import store as registration_store
+from tongshi.resources.registrations.model import SipAccount
+from tongshi.resources.viewing.access import SharingGuard
+from tongshi.resources.viewing.model import Timeouts, Transport
+from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.ptz import PtzControl
+from tongshi.resources.viewing.service import Viewing
+from tongshi.sharing import store as sharing_store
+from tongshi.sharing.decision import Access
+from tongshi.sharing.model import Grant, ScopeKind, Subject, SubjectKind
+from tongshi.sharing.permissions import Permission
+from tongshi.storage.engine import Database
+
+HOST = "127.0.0.1"
+ACTIONS = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE, Permission.PTZ_CONTROL})
+QUICK = Timeouts(
+    answer_s=1.0, first_packet_s=1.0, first_key_frame_s=3.0, media_lost_s=1.5, linger_s=0.2, sweep_s=0.2
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A platform beside, with the secret that it or we register with."""
+
+    id: str
+    relation: Relation
+    secret: str
+    port: int = 0
+    media_transport: Transport = Transport.UDP
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformPlan:
+    """What a small platform is; rhythms are those of a hurried test."""
+
+    id: str
+    name: str = "测试平台"
+    civil_code: str = "310101"
+    device_secret: str = "gb-2022"
+    neighbours: Sequence[Neighbour] = ()
+    timeouts: Timeouts = field(default_factory=lambda: QUICK)
+    beat: Beat = field(default_factory=lambda: Beat(0.3, 3))
+
+
+class SmallPlatform:
+    """One platform; ``viewer`` may watch and turn everything."""
+
+    def __init__(self, plan: PlatformPlan, db: Database) -> None:
+        self.plan = plan
+        self.db = db
+        self.clock = SystemClock()
+        access = Access(db)
+        self.devices = DeviceArchives(db, device_store, self.clock, plan.id)
+        archive = RecordedArchive(self.devices, access, self.clock, plan.id)
+        self.gateway = SignallingGateway(
+            GatewayConfig(
+                platform_id=PlatformId(plan.id),
+                name=plan.name,
+                civil_code=plan.civil_code,
+                host=HOST,
+                port=0,
+                beat=plan.beat,
+                uppers=tuple(self._uppers()),
+                media_transports=tuple((n.id, n.media_transport) for n in plan.neighbours),
+                patience=Patience(idle_s=1.0, total_s=10.0, retries=1, retry_s=0.2),
+            ),
+            RecordedRegistrations(db, self.clock, plan.id),
+            archive,
+            self.clock,
+        )
+        guard = SharingGuard(access, archive, self.clock)
+        self.engine = AsyncEngine(Engine(), HOST)
+        self.viewing = Viewing(
+            signalling=self.gateway.downward,
+            engine=self.engine,
+            guard=guard,
+            clock=self.clock,
+            base_url=lambda: f"http://{HOST}:{self.server.port}",
+            timeouts=plan.timeouts,
+        )
+        self.ptz = PtzControl(self.gateway.downward, guard)
+        self.server = ViewerServer(self.viewing, HOST, 0, self.clock)
+        self.gateway.attach(self.viewing, self.ptz)
+        subject = Subject(SubjectKind.USER, "1", "tester", permissions=frozenset(Permission))
+        self.viewer = Viewer(subject, HOST)
+
+    @classmethod
+    async def start(cls, plan: PlatformPlan, folder: Path) -> SmallPlatform:
+        """Make the record in ``folder`` and start."""
+        folder.mkdir(parents=True, exist_ok=True)
+        platform = cls(plan, await Database.open(f"sqlite:///{folder}/{plan.id}.db"))
+        await platform._enter()
+        platform.engine.start()
+        await platform.viewing.start()
+        await platform.server.start()
+        await platform.gateway.start()
+        return platform
+
+    async def stop(self) -> None:
+        """Stop; nothing is left."""
+        await self.server.stop()
+        await self.ptz.stop()
+        await self.viewing.stop_all()
+        await self.gateway.stop()
+        await self.engine.stop()
+        await self.db.close()
+
+    async def grant(self, kind: SubjectKind, subject_id: str, number: str) -> None:
+        """Let somebody see and control everything."""
+        grant = Grant(number, kind, subject_id, ACTIONS, ScopeKind.ALL)
+        await self.db.write(sharing_store.add_grant, grant, self.clock.at())
+
+    async def _enter(self) -> None:
+        at = self.clock.at()
+        account = SipAccount("domain", self.plan.id[:10], "", self.plan.device_secret)
+        await self.db.write(registration_store.put_account, account, at)
+        for neighbour in self.plan.neighbours:
+            platform = Platform(
+                PlatformId(neighbour.id), neighbour.id, neighbour.relation, secret=neighbour.secret
+            )
+            await self.db.write(platform_store.put, platform, at)
+            if neighbour.relation is Relation.UPPER:
+                await self.grant(SubjectKind.PLATFORM, neighbour.id, f"upper-{neighbour.id}")
+        await self.grant(SubjectKind.USER, "1", "tester")
+
+    def _uppers(self) -> list[UpperAccount]:
+        return [
+            UpperAccount(n.id, Remote(HOST, n.port, "udp"), self.plan.id, n.secret, retry_s=0.5)
+            for n in self.plan.neighbours
+            if n.relation is Relation.UPPER
+        ]

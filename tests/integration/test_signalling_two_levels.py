@@ -1,0 +1,135 @@
+"""A district below a city: catalogue upward, picture and PTZ downward, and every way that breaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tongshi.errors import PeerFailed, PeerTimeout, TongshiError
+from tongshi.ids import DeviceId
+from tongshi.resources.platforms.model import Relation
+from tongshi.resources.viewing.model import EndReason, Transport
+from tongshi.resources.viewing.ptz import Command, Turn
+from tongshi.resources.viewing.sessions import Wish
+from tongshi.testing.plan import CameraPlan, Faults
+from tongshi.testing.small_platform import Neighbour, PlatformPlan, SmallPlatform
+from tongshi.testing.viewer import watch_http
+
+CITY, DISTRICT = "31000000002000000001", "31010100002000000001"
+CODE, SECRET = "31010100001320000001", "cascade-secret"
+
+Neighbourhood = Any  # the class lives in conftest, which cannot be imported
+
+
+def camera_row(**faults: Any) -> CameraPlan:
+    return CameraPlan(id=CODE, scene="crossing-day", civil_code="310101", faults=Faults(**faults))
+
+
+async def two_levels(
+    neighbourhood: Neighbourhood, transport: Transport = Transport.UDP
+) -> tuple[SmallPlatform, SmallPlatform]:
+    below = Neighbour(DISTRICT, Relation.LOWER, SECRET, media_transport=transport)
+    city = await neighbourhood.platform(PlatformPlan(CITY, "市级平台", "3100", neighbours=(below,)))
+    above = Neighbour(CITY, Relation.UPPER, SECRET, port=city.gateway.port)
+    district = await neighbourhood.platform(PlatformPlan(DISTRICT, "区级平台", neighbours=(above,)))
+    await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
+    return city, district
+
+
+async def known_above(
+    neighbourhood: Neighbourhood, city: SmallPlatform, district: SmallPlatform, row: CameraPlan
+) -> Any:
+    camera = await neighbourhood.camera(district, row)
+    await neighbourhood.known(district, CODE)
+    await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
+    await city.gateway.catalogues.query(city.gateway.peers.get(DISTRICT))  # type: ignore[arg-type]
+    await neighbourhood.known(city, CODE)
+    return camera
+
+
+async def nothing_left(neighbourhood: Neighbourhood, *platforms: SmallPlatform) -> None:
+    for platform in platforms:
+        await neighbourhood.until(
+            lambda p=platform: (
+                not len(p.viewing.streams)
+                and not p.gateway.relays
+                and not p.gateway.ssrcs_in_use
+                and not p.engine.native.streams()
+            )
+        )
+
+
+@pytest.mark.parametrize("transport", [Transport.UDP, Transport.TCP_PASSIVE, Transport.TCP_ACTIVE])
+async def test_a_picture_travels_through_both_levels_and_both_release_it(
+    neighbourhood: Neighbourhood, transport: Transport
+) -> None:
+    city, district = await two_levels(neighbourhood, transport)
+    camera = await known_above(neighbourhood, city, district, camera_row())
+    archive = await city.devices.get(CODE)
+    assert archive.owner == DISTRICT
+    opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
+    assert district.gateway.relays == 1
+    watched = await watch_http(opening.urls[0][1], frames=5, timeout_s=10)
+    assert (watched.codec, watched.frames >= 5) == ("h264", True)
+    await nothing_left(neighbourhood, city, district)
+    await neighbourhood.until(lambda: camera.calls.count == 0)
+
+
+async def test_ptz_from_above_reaches_the_camera(neighbourhood: Neighbourhood) -> None:
+    city, district = await two_levels(neighbourhood)
+    camera = await known_above(neighbourhood, city, district, camera_row())
+    turn = Turn(DeviceId(CODE), Command.UP, auto_stop_ms=100)
+    reply = await city.ptz.turn(city.viewer, turn)
+    assert reply.delay_ms < 400
+    await neighbourhood.until(lambda: len(camera.device.channels[CODE].instructions) >= 2)
+
+
+@pytest.mark.parametrize(
+    ("faults", "kind", "code"),
+    [
+        ({"never_answer_invite": True}, PeerTimeout, 50401),
+        ({"no_media": True}, PeerTimeout, 50402),
+        ({"garbage_media": True}, PeerTimeout, 50402),  # the district relays only what it can decode
+        ({"refuse_invite": 603}, PeerFailed, 50201),
+    ],
+)
+async def test_a_failure_below_has_its_answer_above(
+    neighbourhood: Neighbourhood, faults: dict[str, Any], kind: type[TongshiError], code: int
+) -> None:
+    city, district = await two_levels(neighbourhood)
+    await known_above(neighbourhood, city, district, camera_row(**faults))
+    with pytest.raises(kind) as caught:
+        await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
+    assert caught.value.code == code
+    await nothing_left(neighbourhood, city, district)
+
+
+async def test_a_district_that_dies_in_the_middle_ends_the_session(neighbourhood: Neighbourhood) -> None:
+    city, district = await two_levels(neighbourhood)
+    await known_above(neighbourhood, city, district, camera_row())
+    opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
+    await district.gateway.endpoint.stop()  # no BYE, no deregistration
+    await district.engine.stop()
+    await nothing_left(neighbourhood, city)
+    ended = city.viewing.session(city.viewer, opening.view.session_id)
+    assert ended.end_reason in (EndReason.MEDIA_LOST, EndReason.DEVICE_OFFLINE)
+    await neighbourhood.until(lambda: DISTRICT not in city.gateway.peers)
+
+
+async def test_a_city_that_dies_releases_the_camera_of_the_district(neighbourhood: Neighbourhood) -> None:
+    city, district = await two_levels(neighbourhood)
+    camera = await known_above(neighbourhood, city, district, camera_row())
+    await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
+    await city.gateway.endpoint.stop()
+    await nothing_left(neighbourhood, district)
+    await neighbourhood.until(lambda: camera.calls.count == 0)
+
+
+async def test_a_district_restart_keeps_the_registrations_of_its_cameras(
+    neighbourhood: Neighbourhood,
+) -> None:
+    city, _ = await two_levels(neighbourhood)
+    stored = await city.gateway._record.stored(city.clock.at())
+    assert [row.peer_id for row in stored] == [DISTRICT]
+    assert stored[0].is_platform
