@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from tongshi.storage.engine import Database
-from tongshi.testing.postgres import PostgresMissing, create_database, drop_database, private_postgres
+from tongshi.storage.schema import audit_head
+from tongshi.testing.postgres import (
+    PostgresMissing,
+    create_database,
+    drop_database,
+    empty_database,
+    private_postgres,
+)
 
 _TEMPLATE = "tongshi_template"
 _numbers = itertools.count(1)
@@ -46,9 +54,27 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+@pytest.fixture(scope="session")
+def spare_databases(postgres_server: str) -> list[str]:
+    """URLs of databases that a finished test left behind, emptied."""
+    return []
+
+
 @pytest.fixture
-def postgresql_url(postgres_server: str) -> Iterator[str]:
-    """URL of a fresh, migrated PostgreSQL database."""
+def postgresql_url(postgres_server: str, spare_databases: list[str]) -> Iterator[str]:
+    """URL of a fresh, migrated PostgreSQL database; to be damaged, take ``own_postgresql_url``."""
+    if spare_databases:
+        url = spare_databases.pop()
+    else:
+        url = _run(create_database(postgres_server, f"tongshi_{next(_numbers)}", _TEMPLATE))
+    yield url
+    if _run(_empty(url)):
+        spare_databases.append(url)
+
+
+@pytest.fixture
+def own_postgresql_url(postgres_server: str) -> Iterator[str]:
+    """URL of a migrated PostgreSQL database that nobody uses after this test."""
     name = f"tongshi_{next(_numbers)}"
     yield _run(create_database(postgres_server, name, _TEMPLATE))
     _run(drop_database(postgres_server, name))
@@ -71,6 +97,17 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 async def _make_template(server_url: str) -> None:
     await _migrate(await create_database(server_url, _TEMPLATE))
+
+
+async def _empty(url: str) -> bool:
+    if not await empty_database(url, keep="alembic_version"):
+        return False
+    database = await Database.open(url)
+    # The one row that the first migration writes.
+    chain = {"id": 1, "first_seq": 0, "first_hash": bytes(32), "last_seq": 0, "last_hash": bytes(32)}
+    await database.write(lambda conn: conn.execute(insert(audit_head), chain))
+    await database.close()
+    return True
 
 
 async def _migrate(url: str) -> None:

@@ -209,7 +209,9 @@ async def test_both_engines_migrate_from_nothing_to_the_declared_schema(
     await drop_database(postgres_server, "empty_to_head")
 
 
-async def test_a_newer_schema_is_refused(database_url: str) -> None:
+@pytest.mark.parametrize("kind", ["sqlite_url", "own_postgresql_url"])
+async def test_a_newer_schema_is_refused(request: pytest.FixtureRequest, kind: str) -> None:
+    database_url: str = request.getfixturevalue(kind)
     database = await Database.open(database_url)
     await database.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     await database.close()

@@ -11,6 +11,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -32,6 +33,7 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     "max_connections": "60",
     "autovacuum": "off",
+    "deadlock_timeout": "100ms",
     "log_min_messages": "fatal",
     "unix_socket_directories": "",
     "listen_addresses": "127.0.0.1",
@@ -101,6 +103,30 @@ async def create_database(server_url: str, name: str, template: str = "template0
 async def drop_database(server_url: str, name: str) -> None:
     """Remove a database, with whoever is still connected."""
     await _administer(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def empty_database(url: str, keep: str) -> bool:
+    """Empty every table but ``keep``, much faster than a new database. False when one is held."""
+    connection = await _connect(url)
+    try:
+        await connection.execute("SET lock_timeout = '500ms'")
+        await connection.execute(_EMPTY.format(keep=keep))
+    except asyncpg.LockNotAvailableError:
+        return False
+    finally:
+        await connection.close()
+    return True
+
+
+# Only tables that hold something are truncated: that is what takes the time.
+_EMPTY = """
+DO $$ DECLARE t text; filled bool; BEGIN
+  FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> '{keep}' LOOP
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', t) INTO filled;
+    IF filled THEN EXECUTE format('TRUNCATE %I RESTART IDENTITY', t); END IF;
+  END LOOP;
+END $$
+"""
 
 
 async def _administer(server_url: str, statement: str) -> None:
@@ -180,9 +206,9 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    # SIGINT is PostgreSQL's fast shutdown: it ends its own children.
+    # SIGQUIT is PostgreSQL's immediate shutdown: it ends its own children and saves nothing, as nothing is kept.
     with contextlib.suppress(ProcessLookupError):
-        server.send_signal(2)
+        server.send_signal(signal.SIGQUIT)
     try:
         server.wait(_STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
