@@ -206,7 +206,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    # SIGQUIT is PostgreSQL's immediate shutdown: it ends its own children and saves nothing, as nothing is kept.
+    # SIGQUIT is PostgreSQL's immediate shutdown: it ends its own children and saves nothing.
     with contextlib.suppress(ProcessLookupError):
         server.send_signal(signal.SIGQUIT)
     try:
