@@ -56,6 +56,9 @@ def operations(viewing: Viewing, ptz: PtzControl) -> list[AnyOperation]:
         views = viewing.recent(_viewer(call), call.query.limit, may_see_any=_may_see_any(call))
         return wire.SessionList([wire.session_answer(view) for view in views])
 
+    async def list_streams(call: Call[Nothing, Nothing]) -> wire.StreamList:
+        return wire.stream_list(viewing.streams.streams(), viewing.now())
+
     return [
         Operation(
             name="stopLive",
@@ -124,6 +127,19 @@ def operations(viewing: Viewing, ptz: PtzControl) -> list[AnyOperation]:
             query=Nothing,
             response=wire.SessionAnswer,
             handler=get_session,
+        ),
+        Operation(
+            name="listVideoStreams",
+            method="GET",
+            path="/api/v1/video/streams",
+            summary="查询本平台正在运行的码流",
+            permission=Permission.PLATFORM_ADMIN,
+            quota=Quota.QUERY,
+            audit=AuditTag.VIDEO_QUERY,
+            body=Nothing,
+            query=Nothing,
+            response=wire.StreamList,
+            handler=list_streams,
         ),
     ]
 

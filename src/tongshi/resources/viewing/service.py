@@ -82,6 +82,10 @@ class Viewing:
     def streams(self) -> StreamPool:
         return self._pool
 
+    def now(self) -> float:
+        """Monotonic seconds, the scale of every mark."""
+        return self._clock.now()
+
     async def start(self) -> None:
         """Begin to look for media that stopped."""
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())

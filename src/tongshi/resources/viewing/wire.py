@@ -5,6 +5,7 @@ Implements: DB31DSJ/Z 001-2024 Table E.2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ from tongshi.resources.viewing.model import (
 from tongshi.resources.viewing.ports import ControlReply
 from tongshi.resources.viewing.ptz import DEFAULT_AUTO_STOP_MS, MAX_AUTO_STOP_MS, Command, Turn
 from tongshi.resources.viewing.sessions import Wish
+from tongshi.resources.viewing.streams import SharedStream
 from tongshi.web.operations import Answer, Request
 
 # Names that a caller may ask for; those in the second group are known and not built.
@@ -307,3 +309,39 @@ def _codec(codec: Codec | None) -> WireCodec | None:
 
 def _unsupported(name: str, supported: list[str]) -> Unprocessable:
     return Unprocessable(f"不支持所选的 {name}", code=42203, field=name, details={"supported": supported})
+
+
+class StreamLine(Answer, frozen=True):
+    """One source open or opening inside the engine. ``step`` is the step it waits for, or its last."""
+
+    stream_id: str
+    device_id: str
+    step: str
+    peer_id: str
+    holders: int
+    age_sec: float
+    codec: WireCodec | None
+
+
+class StreamList(Answer, frozen=True):
+    """Every source now."""
+
+    rows: list[StreamLine] = field(name="list")
+
+
+def stream_list(streams: Sequence[SharedStream], now: float) -> StreamList:
+    """Sources as an engineer reads them."""
+    return StreamList(
+        [
+            StreamLine(
+                stream_id=stream.stream_id,
+                device_id=stream.key.device_id,
+                step=stream.step.value,
+                peer_id=stream.route.peer_id if stream.route else "",
+                holders=len(stream.holders),
+                age_sec=round(now - stream.reached[Step.REQUESTED], 3),
+                codec=_codec(stream.codec),
+            )
+            for stream in streams
+        ]
+    )
