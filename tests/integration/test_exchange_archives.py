@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -63,10 +64,11 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(database: Database, tmp_path: Path) -> AsyncIterator[Pair]:
+async def pair(database: Database, sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Pair]:
     """A district on SQLite below a city on either database."""
     clock = ManualClock()
-    below = await Database.open(f"sqlite:///{tmp_path}/district.db")
+    shutil.copy(sqlite_template, tmp_path / "district.db")
+    below = await Database.open(f"sqlite:///{tmp_path}/district.db", migrate=False)
     city = await RestPlatform.open(CITY, database, clock)
     district = await RestPlatform.open(DISTRICT, below, clock)
     yield Pair(clock, city, district, await district.sender_to(city, SECRET))

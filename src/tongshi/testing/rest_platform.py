@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx2
+from argon2 import PasswordHasher
 from starlette.applications import Starlette
 
 from tongshi.audit import http as audit_http
@@ -36,12 +37,17 @@ from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import SharingGate
 from tongshi.sharing.grants import Grants
+from tongshi.sharing.passwords import Passwords
 from tongshi.sharing.permissions import ROLES, Permission
 from tongshi.storage.engine import Database
 from tongshi.web import annex_e, app, system
 from tongshi.web.operations import AnyOperation
 
 PASSWORD = "Tongshi-2024"  # noqa: S105  # of accounts that live in a test
+
+
+# A hash that protects nothing and costs nothing.
+QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @dataclass(slots=True)
@@ -65,7 +71,7 @@ class RestPlatform:
     async def open(cls, platform_id: str, db: Database, clock: Clock) -> RestPlatform:
         """Build every part over an open database."""
         own_id = PlatformId(platform_id)
-        accounts, grants, access = Accounts(db, clock), Grants(db, clock), Access(db)
+        accounts, grants, access = Accounts(db, clock, Passwords(QUICK_HASHER)), Grants(db, clock), Access(db)
         platforms = Platforms(db, platform_store, clock)
         devices = DeviceArchives(db, device_store, clock, own_id)
         exchange = Exchange(db, clock, platforms, own_id)

@@ -57,7 +57,7 @@ class Meter:
             while len(self._buckets) > self._max_buckets:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end((key, quota))
-        bucket.tokens = min(quota.burst, bucket.tokens + (now - bucket.filled_now) * per_second)
+        bucket.tokens = min(quota.burst, bucket.tokens + max(0.0, now - bucket.filled_now) * per_second)
         bucket.filled_now = now
         if bucket.tokens < 1:
             wait_s = (1 - bucket.tokens) / per_second
