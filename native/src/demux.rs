@@ -5,6 +5,8 @@
 //! The payload type is only a hint. Devices send PS under any number, and H.264 under 96 although PS was agreed; what they
 //! cannot fake is a pack header, or a parameter set that gives a picture size.
 
+use memchr::memmem;
+
 use crate::es::{EsDepacketizer, EsKind};
 use crate::frame::Frame;
 use crate::ps_demux::{PsDemuxer, PsStats};
@@ -36,7 +38,7 @@ impl Demuxer {
             Format::Unknown => false,
         };
         if !is_settled {
-            if begins_pack(packet.payload) {
+            if begins_pack(packet.payload) || self.is_unknown() && holds_pack(packet.payload) {
                 self.format = Format::Ps(Box::default());
             } else if let Some(kind) = EsKind::recognise(packet) {
                 self.format = Format::Es(EsDepacketizer::new(kind));
@@ -47,6 +49,10 @@ impl Demuxer {
             Format::Es(depacketizer) => depacketizer.push(packet, out),
             Format::Unknown => {}
         }
+    }
+
+    fn is_unknown(&self) -> bool {
+        matches!(self.format, Format::Unknown)
     }
 
     /// Packets are missing before the next one.
@@ -79,6 +85,11 @@ impl Demuxer {
             Format::Unknown => PsStats::default(),
         }
     }
+}
+
+/// A pack header anywhere: some senders cut their PS into packets without regard to frames.
+fn holds_pack(payload: &[u8]) -> bool {
+    memmem::find(payload, &[0, 0, 1, 0xBA]).is_some_and(|place| begins_pack(&payload[place..]))
 }
 
 fn begins_pack(payload: &[u8]) -> bool {

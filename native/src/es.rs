@@ -56,8 +56,7 @@ impl EsKind {
 /// The NAL units of a single or aggregation packet of either codec.
 fn parts(payload: &[u8]) -> Option<Box<dyn Iterator<Item = &[u8]> + '_>> {
     match payload {
-        [24, rest @ ..] => Some(Box::new(aggregated(rest))),
-        [0x60, 0x01, rest @ ..] => Some(Box::new(aggregated(rest))),
+        [24 | 0x38 | 0x58 | 0x78, rest @ ..] | [0x60, 0x01, rest @ ..] => Some(Box::new(aggregated(rest))),
         [first, ..] if first & 0x80 == 0 => Some(Box::new(std::iter::once(payload))),
         _ => None,
     }
@@ -90,8 +89,10 @@ pub struct EsDepacketizer {
     buffer: Vec<u8>,
     large_size: usize,
     rtp_ts: Option<u32>,
-    /// After a loss: nothing of this RTP time, nor of the unit in progress, is worth keeping.
+    /// After a loss: nothing more of this RTP time is worth keeping.
     is_spoilt: bool,
+    /// The picture that follows a loss may lack its beginning; its first slice tells.
+    is_doubtful: bool,
     is_in_fragment: bool,
     timeline: Timeline,
     track: Track,
@@ -106,6 +107,7 @@ impl EsDepacketizer {
             large_size: 0,
             rtp_ts: None,
             is_spoilt: false,
+            is_doubtful: false,
             is_in_fragment: false,
             timeline: Timeline::default(),
             track: Track::default(),
@@ -131,6 +133,7 @@ impl EsDepacketizer {
         self.stats.dropped += u64::from(!self.buffer.is_empty());
         self.buffer.clear();
         self.is_spoilt = true;
+        self.is_doubtful = true;
         self.is_in_fragment = false;
     }
 
@@ -144,8 +147,7 @@ impl EsDepacketizer {
         if self.rtp_ts != Some(packet.timestamp) {
             self.is_in_fragment = false;
             self.end_picture(out);
-            // The time of a picture whose beginning was lost has passed, unless the loss took a whole number of them.
-            self.is_spoilt = self.is_spoilt && !self.begins_picture(packet.payload);
+            self.is_spoilt = false;
             self.rtp_ts = Some(packet.timestamp);
         }
         if !self.is_spoilt {
@@ -159,16 +161,6 @@ impl EsDepacketizer {
             self.is_in_fragment = false;
             self.end_picture(out);
             self.is_spoilt = false;
-        }
-    }
-
-    /// Whether the payload can be the first of a picture: not the middle of a fragmented unit.
-    fn begins_picture(&self, payload: &[u8]) -> bool {
-        match (self.kind, payload) {
-            (EsKind::H264, [first, header, ..]) if first & 0x1F == 28 => header & 0x80 != 0,
-            (EsKind::H265, [first, _, header, ..]) if first >> 1 == 49 => header & 0x80 != 0,
-            (EsKind::AnnexB(_), payload) => payload.starts_with(&[0, 0]),
-            _ => true,
         }
     }
 
@@ -210,7 +202,7 @@ impl EsDepacketizer {
         } else if self.is_in_fragment {
             self.append(&[rest]);
         } else {
-            self.stats.malformed += 1;
+            self.stats.malformed += u64::from(!self.is_doubtful);
             return;
         }
         self.is_in_fragment = header & 0x40 == 0;
@@ -241,6 +233,10 @@ impl EsDepacketizer {
             EsKind::AnnexB(codec) => codec,
             _ => Codec::H265,
         };
+        if std::mem::take(&mut self.is_doubtful) && !nal::has_first_slice(codec, &data) {
+            self.stats.dropped += 1;
+            return;
+        }
         let kind = nal::inspect(codec, &data, false);
         let pts = self.timeline.unwrap(&mut self.track, u64::from(rtp_ts));
         self.stats.frames += 1;

@@ -11,6 +11,8 @@ use crate::frame::Codec;
 
 /// How many NAL units are looked at to tell what a frame is; parameter sets and SEI stand before the first slice.
 const LOOK_MAX: usize = 32;
+/// Parameter sets that prove a codec are smaller than this; noise of packet size is not taken for one.
+const SET_USUAL_MAX: usize = 512;
 
 pub mod h264 {
     pub const SLICE: u8 = 1;
@@ -122,18 +124,39 @@ pub fn sniff(data: &[u8]) -> Option<Codec> {
     nals(data).take(LOOK_MAX).find_map(sniff_nal)
 }
 
-/// The same for one NAL unit. A picture size that makes sense is the proof; two matching bytes are not.
+/// The same for one NAL unit. A set of usual size with a picture size that makes sense is the proof; two bytes are not.
 pub fn sniff_nal(nal: &[u8]) -> Option<Codec> {
-    if h264::kind(nal) == h264::SPS && nal[0] & 0x80 == 0 && sps::parse_h264(nal).is_some() {
-        return Some(Codec::H264);
+    if nal.len() > SET_USUAL_MAX {
+        return None;
     }
+    let is_h264 = match nal {
+        [first, 66 | 77 | 88 | 100 | 110 | 122 | 244 | 44 | 118 | 128, ..] => {
+            first & 0x9F == h264::SPS && sps::parse_h264(nal).is_some()
+        }
+        _ => false,
+    };
     let is_h265 = match nal {
         [0x42, 0x01, ..] => sps::parse_h265(nal).is_some(),
         // VPS: base layer flags set, and the reserved 16 bits all ones.
         [0x40, 0x01, first, _, 0xFF, 0xFF, ..] => first & 0x0C == 0x0C,
         _ => false,
     };
-    is_h265.then_some(Codec::H265)
+    match (is_h264, is_h265) {
+        (true, _) => Some(Codec::H264),
+        (_, true) => Some(Codec::H265),
+        _ => None,
+    }
+}
+
+/// Whether the first slice of the frame is the first of its picture; false when there is none.
+pub fn has_first_slice(codec: Codec, data: &[u8]) -> bool {
+    let first = nals(data).take(LOOK_MAX).find(|nal| match codec {
+        Codec::H264 => matches!(h264::kind(nal), 1..=h264::IDR),
+        _ => h265::kind(nal) <= h265::VCL_LAST,
+    });
+    // H.264: first_mb_in_slice is 0, which Exp-Golomb writes as a single 1. H.265: the flag of that name.
+    let header = if codec == Codec::H264 { 1 } else { 2 };
+    first.and_then(|nal| nal.get(header)).is_some_and(|byte| byte & 0x80 != 0)
 }
 
 /// Append the frame as MP4 and FLV hold it: NAL units behind lengths of four bytes. Parameter sets and delimiters are left

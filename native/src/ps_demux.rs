@@ -241,11 +241,12 @@ impl PsDemuxer {
     /// No start code where one belongs: the video went on past its length, or we have lost our place.
     fn out_of_step<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
         self.stats.malformed += 1;
-        let goes_on = self.video.is_last && !self.video.is_empty();
-        self.state = if goes_on { State::Open } else { State::Resync };
-        if !goes_on && data.starts_with(&PACK_START) {
+        if data.starts_with(&PACK_START) {
+            self.state = State::Resync;
             return &data[1..]; // a pack header that is none; do not find it again
         }
+        let goes_on = self.video.is_last && !self.video.is_empty();
+        self.state = if goes_on { State::Open } else { State::Resync };
         data
     }
 
