@@ -106,7 +106,7 @@ class DeviceArchives:
         """
         owner = peer_id if is_platform else self._self_id
         source = Source.CASCADE if is_platform else Source.SIGNALLING
-        # A platform lists itself first (Annex H.2.1); it is a neighbour here, not a device of its own archive.
+        # A platform lists itself first (Annex H.2.1); here it is a neighbour, no device of its own archive.
         kept, rejected = _sort_out(item for item in items if not is_platform or item.device_id != peer_id)
         results: list[tuple[UpsertResult, list[str]]] = []
         for start in range(0, len(kept), BATCH):
