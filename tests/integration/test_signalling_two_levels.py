@@ -90,7 +90,7 @@ async def test_ptz_from_above_reaches_the_camera(neighbourhood: Neighbourhood) -
     [
         ({"never_answer_invite": True}, PeerTimeout, 50401),
         ({"no_media": True}, PeerTimeout, 50402),
-        ({"garbage_media": True}, PeerTimeout, 50402),  # the district relays only what it can decode
+        ({"garbage_media": True}, PeerTimeout, 50403),
         ({"refuse_invite": 603}, PeerFailed, 50201),
     ],
 )
@@ -109,7 +109,7 @@ async def test_a_district_that_dies_in_the_middle_ends_the_session(neighbourhood
     city, district = await two_levels(neighbourhood)
     await known_above(neighbourhood, city, district, camera_row())
     opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
-    await district.gateway.endpoint.stop()  # no BYE, no deregistration
+    await district.gateway.endpoint.stop(silently=True)
     await district.engine.stop()
     await nothing_left(neighbourhood, city)
     ended = city.viewing.session(city.viewer, opening.view.session_id)
@@ -121,15 +121,6 @@ async def test_a_city_that_dies_releases_the_camera_of_the_district(neighbourhoo
     city, district = await two_levels(neighbourhood)
     camera = await known_above(neighbourhood, city, district, camera_row())
     await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
-    await city.gateway.endpoint.stop()
+    await city.gateway.endpoint.stop(silently=True)
     await nothing_left(neighbourhood, district)
     await neighbourhood.until(lambda: camera.calls.count == 0)
-
-
-async def test_a_district_restart_keeps_the_registrations_of_its_cameras(
-    neighbourhood: Neighbourhood,
-) -> None:
-    city, _ = await two_levels(neighbourhood)
-    stored = await city.gateway._record.stored(city.clock.at())
-    assert [row.peer_id for row in stored] == [DISTRICT]
-    assert stored[0].is_platform

@@ -135,9 +135,7 @@ async def test_each_failure_has_its_own_answer_and_leaves_nothing(
 async def test_a_camera_that_dies_in_the_middle_ends_the_session_with_its_reason(
     neighbourhood: Neighbourhood, platform: SmallPlatform
 ) -> None:
-    row = CameraPlan(
-        id=CODE, scene="crossing-day", civil_code="310101", faults=Faults(drop_after_s=0.5)
-    )
+    row = CameraPlan(id=CODE, scene="crossing-day", civil_code="310101", faults=Faults(drop_after_s=0.5))
     await neighbourhood.camera(platform, row)
     await neighbourhood.known(platform, CODE)
     opening = await platform.viewing.watch(platform.viewer, wish())

@@ -5,6 +5,7 @@ Not here: the real composition (``app.py``).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,7 @@ class PlatformPlan:
     id: str
     name: str = "测试平台"
     civil_code: str = "310101"
-    device_secret: str = "gb-2022"
+    device_secret: str = "gb-2022"  # noqa: S105  # of a test
     neighbours: Sequence[Neighbour] = ()
     timeouts: Timeouts = field(default_factory=lambda: QUICK)
     beat: Beat = field(default_factory=lambda: Beat(0.3, 3))
@@ -113,7 +114,7 @@ class SmallPlatform:
     @classmethod
     async def start(cls, plan: PlatformPlan, folder: Path) -> SmallPlatform:
         """Make the record in ``folder`` and start."""
-        folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         platform = cls(plan, await Database.open(f"sqlite:///{folder}/{plan.id}.db"))
         await platform._enter()
         platform.engine.start()

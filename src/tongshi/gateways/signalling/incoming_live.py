@@ -190,8 +190,6 @@ class IncomingLive:
                 ingest = relayed.lease.stream.ingest
                 if ingest is not None:
                     await ingest.drop_relay(relayed.relay)
-            if bye and relayed.call is not None:
-                await relayed.call.bye()
         except TongshiError as error:
             log.warning("relay_release_failed", error=error.message)
         finally:
@@ -199,6 +197,8 @@ class IncomingLive:
                 self._viewing.release(relayed.lease)
             if relayed.own_ssrc is not None:
                 self._ssrcs.release(relayed.own_ssrc, self._clock.now())
+        if bye and relayed.call is not None:
+            await relayed.call.bye()
 
 
 def _understand(invite: IncomingInvite) -> _Wanted:

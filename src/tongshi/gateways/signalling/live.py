@@ -53,10 +53,8 @@ class DownwardCall:
         if self._is_over:
             return
         self._is_over = True
-        try:
-            await self._call.bye()
-        finally:
-            self._release()
+        self._release()  # it rests for a while before it is used again; a peer that is gone holds nothing up
+        await self._call.bye()
 
 
 class LiveCaller:
@@ -146,7 +144,5 @@ class LiveCaller:
 
 
 async def _hang_up(call: OutgoingCall, release: Callable[[], None]) -> None:
-    try:
-        await call.bye()
-    finally:
-        release()
+    release()
+    await call.bye()

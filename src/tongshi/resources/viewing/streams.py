@@ -7,8 +7,8 @@ limit and its own error, so that a silent device (50401), a device that answers 
 whose media cannot be decoded (50403) are told apart. Whatever goes wrong, call, port and SSRC are given back
 by one ``_tear_down``.
 
-Holders come and go; when the last one left while the stream opens, opening is abandoned at once; when it
-plays, it stays warm for ``linger_s``.
+Holders come and go; when the last one left before the device answered, the call is abandoned at once; after
+that the stream stays warm for ``linger_s``.
 """
 
 from __future__ import annotations
@@ -153,12 +153,12 @@ class StreamPool:
         stream.holders[lease.number] = on_lost
 
     def release(self, lease: Lease) -> None:
-        """Let go; idempotent. The last holder of a playing stream leaves it warm for a while."""
+        """Let go; idempotent. The last holder of an answered stream leaves it warm for a while."""
         stream = lease.stream
         lease.released.set()
         if stream.holders.pop(lease.number, 0) == 0 or stream.holders or stream.end_reason is not None:
             return
-        if not stream.playing.is_set():
+        if not stream.answered.is_set():
             self.end(stream, EndReason.CLOSED)
             return
         loop = asyncio.get_running_loop()
