@@ -89,13 +89,14 @@ def decode_body(body: bytes, content_type: str, shape: type[_S]) -> _S:
 
 def decode(data: bytes | msgspec.Raw, shape: type[_S]) -> _S:
     """Decode one JSON value, for a body or for one item of a list kept as ``msgspec.Raw``."""
-    if _NUL.search(data):
+    # The plain search costs a twentieth of the pattern, and almost never finds anything.
+    if b"\\u0000" in bytes(data) and _NUL.search(data):
         raise InvalidRequest("文本中不允许出现 U+0000 字符")
     try:
         return msgspec.json.decode(data, type=shape)
     except msgspec.ValidationError as error:
         raise _named(error) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"不是合法的 JSON：{error}") from error
     except RecursionError as error:
         raise InvalidRequest("JSON 嵌套过深") from error

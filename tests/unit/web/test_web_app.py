@@ -250,6 +250,8 @@ def test_a_fixed_word_wins_over_a_parameter(client: TestClient) -> None:
         (b'{"items":[{"name":"\\u0000"}]}', None),
         (b'{"anything":' + b"[" * 200_000 + b"]" * 200_000 + b"}", None),
         (b"\xff\xfe", None),
+        (b'{"items":[{"name":"\x80"}]}', None),
+        (b'{"\x80":1}', None),
         (b"{", None),
         (b"[]", None),
         (b'{"items":[]}x', None),
