@@ -9,6 +9,9 @@
 //! A picture is complete when the RTP time changes, when a PES with another PTS begins, or, earliest, when the marker says so
 //! and all PES lengths are used up. A sender whose markers prove wrong is not believed again.
 //!
+//! A PES with a PTS begins its picture (C.1: one pack a picture). Packs of fixed size that cut through pictures, as on DVD, are
+//! not GB/T 28181 and come out in the wrong pieces.
+//!
 //! Lengths lie in the field. A video PES of length 0, or whose length counts modulo 65,536, goes on to the next system start
 //! code (H.264 and H.265 have none inside); one that claims too much ends where the RTP time changes at a pack header.
 
