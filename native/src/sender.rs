@@ -206,10 +206,9 @@ impl PsSender {
         let Link::Udp(socket) = &self.link else { return };
         let fd = net::fd(socket);
         let step = match self.options.rate_bps {
-            0 => self.out.len(),
-            rate => (rate as f64 / 8.0 * SPREAD_STEP_S) as usize,
+            0 => self.out.len().max(1),
+            rate => ((rate as f64 / 8.0 * SPREAD_STEP_S) as usize / size).max(1) * size,
         };
-        let step = (step / size).max(1) * size;
         let begun = Instant::now();
         for (index, part) in self.out.chunks(step).enumerate() {
             if index > 0 {
