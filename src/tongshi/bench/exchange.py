@@ -33,6 +33,7 @@ from tongshi.exchange.client import Link
 from tongshi.exchange.model import Equality
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.signing import Signer
+from tongshi.observe import logs
 from tongshi.resources.devices import store as devices
 from tongshi.resources.platforms.model import Relation
 from tongshi.storage.bulk import bulk_upsert
@@ -73,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_cli(args: argparse.Namespace) -> int:
     """Measure and print. Returns 0 when every round ended equal."""
+    # Standard output is the report's alone.
+    logs.configure("warning", "text", sys.stderr)
     rounds = []
     for number in range(args.rounds):
         _say(args, f"round {number + 1} of {args.rounds}: {args.devices} archives")
