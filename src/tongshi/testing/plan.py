@@ -124,7 +124,7 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     camera: Annotated[tuple[CameraPlan, ...], msgspec.Meta(max_length=MAX_CAMERAS)] = ()
     clips: str = "var/clips"
     host: str = "127.0.0.1"
-    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
     starts_per_s: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] = 100.0
     seed: int = 1
     keepalive_s: Seconds = 60.0

@@ -12,6 +12,7 @@ from tongshi.testing.stream import FrameSender
 
 MediaTransport = Literal["udp", "tcp-active", "tcp-passive"]
 
+_FAST_ETHERNET_KBPS = 100_000  # the port of most cameras: a key frame's packets leave no faster
 _GARBAGE_PACKETS, _GARBAGE_BYTES = 4, 1000
 
 
@@ -20,7 +21,8 @@ def open_sender(transport: MediaTransport, host: str, ssrc: int, codec: Codec, a
     # Imported here, because cameras that are never watched and most tests need no engine.
     from tongshi._media import PsSender
 
-    return PsSender(transport, host, 0, ssrc, codec, "g711a" if audio else "")
+    sound = "g711a" if audio else ""
+    return PsSender(transport, host, 0, ssrc, codec, sound, rate_kbps=_FAST_ETHERNET_KBPS)
 
 
 class GarbageSender:

@@ -14,6 +14,7 @@ import uvloop
 
 from tongshi.clock import SystemClock
 from tongshi.errors import InvalidRequest
+from tongshi.observe import logs
 from tongshi.testing.clips import make_clips
 from tongshi.testing.fleet import Figures, Fleet
 from tongshi.testing.picture import Codec
@@ -50,17 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate-kbps", type=int, default=512)
     parser.add_argument("--host", default="127.0.0.1", help="own address (default 127.0.0.1)")
     parser.add_argument("--clips", type=Path, default=Path("var/clips"), help="made when missing")
-    parser.add_argument("--threads", type=int, default=2, help="threads that draw and code pictures")
+    parser.add_argument("--threads", type=int, default=4, help="threads that draw and code pictures")
     parser.add_argument("--keepalive", type=float, default=60.0, help="seconds between heartbeats")
     parser.add_argument("--expires", type=int, default=3600, help="seconds a registration lives")
     parser.add_argument("--retry", type=float, default=60.0, help="seconds after a failed registration")
     parser.add_argument("--starts-per-s", type=float, default=100.0)
     parser.add_argument("--seed", type=int, default=1, help="of everything made up")
     parser.add_argument("--json", action="store_true", help="report as JSON lines")
+    parser.add_argument("--verbose", action="store_true", help="log every registration to stderr")
 
 
 def run_cli(args: argparse.Namespace) -> int:
     """Run until interrupted. 0: ended as asked; 1: no camera could start."""
+    logs.configure("debug" if args.verbose else "warning", "text")
     plan = read_plan(args.plan) if args.plan else plan_of(args)
     make_clips(Path(plan.clips), lambda line: None if args.json else print(line, flush=True))
     return uvloop.run(_run(plan, as_json=args.json))

@@ -156,7 +156,7 @@ class LiveStream:
             return self._send(now)
         except OSError as error:
             self.stop(f"receiver: {error}")
-        except Exception as error:  # a job ends here; the pacer's thread serves other cameras
+        except BaseException as error:  # also a panic of the engine; other cameras go on
             log.exception("camera_stream_failed")
             self.stop(f"failed: {error}")
         return None

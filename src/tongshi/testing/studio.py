@@ -19,10 +19,10 @@ class Studio:
 
     Args:
         clips: folder made by ``make_clips``; a file put there by hand is a scene too, named by its stem.
-        threads: that draw and code; two keep two cores busy.
+        threads: that draw and code; more than cores, because sending waits now and then.
     """
 
-    def __init__(self, clips: Path, clock: Clock, threads: int = 2) -> None:
+    def __init__(self, clips: Path, clock: Clock, threads: int = 4) -> None:
         self.pacer = Pacer(clock, threads)
         self._folder = clips
         self._lettering = Lettering()

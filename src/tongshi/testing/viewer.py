@@ -17,7 +17,7 @@ from tongshi.testing.frame_code import Code, read_code
 
 _LARGEST_HEAD_BYTES = 16_384
 _NO_MEDIA, _UNDECODABLE = 50402, 50403
-_PROMPT = {"probesize": "65536", "fflags": "nobuffer"}  # else FFmpeg looks on for five seconds first
+_PROMPT = {"probesize": "65536", "fpsprobesize": "0"}  # else FFmpeg looks on for seconds first
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +142,7 @@ def _decode(body: _Readable, frames: int, path: str, began: float, answered: flo
     count, first_ms, name, size = 0, 0.0, "", (0, 0)
     kind = "mp4" if path.endswith(".mp4") else "flv"
     try:
-        with av.open(
-            body, "r", format=kind, options={"probesize": "65536", "fflags": "nobuffer"}
-        ) as container:
+        with av.open(body, "r", format=kind, options=_PROMPT) as container:
             stream = container.streams.video[0]
             name = stream.codec_context.name
             for frame in container.decode(stream):

@@ -31,7 +31,7 @@ class FakeSender:
         self.video: list[int] = []
         self.audio: list[bytes] = []
         self.is_closed = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def connect(self, host: str, port: int) -> None: ...
 
@@ -113,9 +113,14 @@ def test_a_receiver_that_left_ends_the_stream_with_its_reason() -> None:
     assert bench.sender.is_closed
 
 
-def test_a_bug_in_one_picture_ends_only_its_stream() -> None:
+class Panic(BaseException):
+    """As the engine's panics arrive: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), Panic("bug")])
+def test_a_bug_in_one_picture_ends_only_its_stream(error: BaseException) -> None:
     bench = Bench()
-    bench.sender.error = ValueError("bug")
+    bench.sender.error = error
     assert bench.stream.step(bench.clock.now()) is None
     bench.stream.close()
     assert bench.ends == ["failed: bug"]
