@@ -1,8 +1,9 @@
-"""``tongshi bench sip``: heartbeats and digest registrations on one core, with storage, beside a bare UDP echo.
+"""``tongshi bench sip``: heartbeats and registrations on one core, with storage, beside a bare UDP echo.
 
-The platform's signalling runs in a process of its own on one core, with a temporary SQLite file; the generator
-on another core keeps a window of requests open. Figures are requests a second of the platform's processor time
-(``per_cpu_s``), which does not depend on how much of its core it got, and of wall time (``per_s``). A
+The platform's signalling runs in a process of its own on one core, with a temporary SQLite file; the
+generator on another core keeps a window of requests open. Figures are requests a second of the platform's
+processor time (``per_cpu_s``), which does not depend on how much of its core it got, and of wall time
+(``per_s``). A
 registration is the whole exchange: REGISTER, 401, REGISTER with digest, record, 200.
 """
 
@@ -240,7 +241,8 @@ class _Generator:
             f"<SN>{number}</SN>\r\n<DeviceID>{code}</DeviceID>\r\n<Status>OK</Status>\r\n</Notify>\r\n"
         )
         head = self._head("MESSAGE", code, number, number)
-        return f"{head}Content-Type: Application/MANSCDP+xml\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        kind = "Content-Type: Application/MANSCDP+xml"
+        return f"{head}{kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
     def _register(self) -> bytes:
         code, number = self._next()

@@ -45,8 +45,8 @@ class Registrations(Protocol):
         """The secret for this identity and user name; None when nobody may register so."""
         ...
 
-    async def put(self, registration: StoredRegistration) -> None:
-        """Record a registration or its refresh, and that the peer is online."""
+    async def put(self, registration: StoredRegistration, *, is_refresh: bool) -> None:
+        """Record a registration, and unless it only refreshes one, that the device is online."""
         ...
 
     async def remove(self, peer_id: str, channel_ids: Sequence[str], at: datetime, reason: str) -> None:

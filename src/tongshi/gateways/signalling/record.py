@@ -68,8 +68,8 @@ class RecordedRegistrations:
             return None
         return account
 
-    async def put(self, registration: StoredRegistration) -> None:
-        await self._db.write(_put, registration, self._self_id)
+    async def put(self, registration: StoredRegistration, *, is_refresh: bool) -> None:
+        await self._db.write(_put, registration, self._self_id, is_refresh)
 
     async def remove(self, peer_id: str, channel_ids: Sequence[str], at: datetime, reason: str) -> None:
         await self._db.write(_remove, peer_id, channel_ids, at, reason, self._self_id)
@@ -150,7 +150,7 @@ def _find_account(conn: Connection, peer_id: str) -> Account | None:
     return None if found is None or not found.secret else Account(found.username, found.secret)
 
 
-def _put(conn: Connection, new: StoredRegistration, self_id: str) -> None:
+def _put(conn: Connection, new: StoredRegistration, self_id: str, is_refresh: bool) -> None:
     registration_store.put(
         conn,
         Registration(
@@ -171,7 +171,7 @@ def _put(conn: Connection, new: StoredRegistration, self_id: str) -> None:
     if new.is_platform:
         state = PlatformState(True, registered_at=at, last_seen_at=at, expires_at=new.expires_at)
         platform_store.set_state(conn, new.peer_id, state, at)
-    else:
+    elif not is_refresh:
         device_store.set_statuses(conn, {new.peer_id: True}, "register", at, "", self_id)
 
 

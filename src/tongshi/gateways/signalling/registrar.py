@@ -171,7 +171,8 @@ class Registrar:
                 expires_at=at + timedelta(seconds=expires_s),
                 last_seen_at=at,
                 is_platform=account.is_platform,
-            )
+            ),
+            is_refresh=known is not None,
         )
         profile = for_edition(edition, remote.transport)
         sn = known.sn if known is not None else 0
