@@ -18,7 +18,7 @@ from tongshi.testing.studio import Studio
 log = structlog.get_logger(__name__)
 
 _FILES_A_CAMERA = 6  # SIP socket, connection, media sockets of a few calls
-_STOPPED_AT_ONCE = 50
+_STOPPED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
