@@ -1,8 +1,8 @@
 //! Viewers of a stream: shared tags, one bounded queue a viewer, and who is slow skips ahead.
 //!
 //! A frame is wrapped once a container ([`Track`]) and every viewer queues a reference to the same bytes. A viewer
-//! whose queue is full loses what is queued and goes on at the next key frame; the part of a tag that was sent
-//! already is finished first, so that its bytes stay a valid file. Nobody waits for anybody: sockets do not block.
+//! whose queue is full gets no more until the next key frame, which then takes the place of what is still queued; the
+//! tag that was sent in part is finished first, so that the bytes stay a valid file. Nobody waits for anybody: sockets do not block.
 
 use crate::flv::FlvMuxer;
 use crate::fmp4::Fmp4Muxer;
@@ -72,13 +72,13 @@ impl Track {
         };
         let mut track = Self { muxer, recent: VecDeque::new(), recent_bytes: 0, cap_bytes };
         for frame in gop.frames() {
-            track.push(frame, &mut []);
+            track.push(frame, &mut [], 0.0);
         }
         track
     }
 
     /// Wrap one frame and queue it for all viewers of this container.
-    pub fn push(&mut self, frame: &Frame, viewers: &mut [Viewer]) {
+    pub fn push(&mut self, frame: &Frame, viewers: &mut [Viewer], now_ms: f64) {
         let made = match &mut self.muxer {
             Muxer::Flv(muxer) => muxer.tag(frame),
             Muxer::Fmp4(muxer) => muxer.fragment(frame),
@@ -92,7 +92,7 @@ impl Track {
         let is_start = tag.key && viewers.iter().any(|v| !v.has_header);
         let header = if is_start { self.header() } else { Bytes::new() };
         for viewer in viewers.iter_mut() {
-            viewer.offer(&tag, &header);
+            viewer.offer(&tag, &header, now_ms);
         }
         self.keep(tag);
     }
@@ -118,14 +118,14 @@ impl Track {
     }
 
     /// Queue what a new viewer starts from.
-    fn greet(&mut self, viewer: &mut Viewer) {
+    fn greet(&mut self, viewer: &mut Viewer, now_ms: f64) {
         if self.recent.is_empty() {
             return;
         }
         let header = self.header();
         viewer.burst_bytes = self.recent_bytes + header.len();
         for tag in &self.recent {
-            viewer.offer(tag, &header);
+            viewer.offer(tag, &header, now_ms);
         }
     }
 }
@@ -213,8 +213,8 @@ impl Viewer {
     }
 
     /// Start from what the track has.
-    pub fn join(&mut self, track: &mut Track) {
-        track.greet(self);
+    pub fn join(&mut self, track: &mut Track, now_ms: f64) {
+        track.greet(self, now_ms);
     }
 
     fn queue(&mut self, bytes: Bytes, is_frame: bool) {
@@ -222,20 +222,24 @@ impl Viewer {
         self.queue.push_back(Queued { bytes, is_frame });
     }
 
-    fn offer(&mut self, tag: &Tag, header: &Bytes) {
+    /// Queue a frame, or leave it out while the viewer is behind.
+    fn offer(&mut self, tag: &Tag, header: &Bytes, now_ms: f64) {
         if self.awaits_key && !tag.key {
             self.skipped += u64::from(self.has_header);
             return;
         }
-        let is_full = self.queued_bytes + tag.bytes.len() > self.cap_bytes + self.burst_bytes;
-        if is_full && !self.queue.is_empty() {
+        if self.has_no_room(tag) {
+            // A burst may fill the queue within one tick; the socket may take it all the same. Its errors come
+            // again with the flush at the tick's end.
+            let _ = self.flush(now_ms);
+        }
+        if tag.key && (self.awaits_key || self.has_no_room(tag)) {
+            // What is still queued is older than this picture.
             self.skip_queued();
-            // A key frame may go behind the one unfinished tag; anything else waits for the next key frame.
-            if !tag.key || self.queued_bytes > self.cap_bytes {
-                self.awaits_key = true;
-                self.skipped += 1;
-                return;
-            }
+        } else if self.has_no_room(tag) {
+            self.awaits_key = true;
+            self.skipped += 1;
+            return;
         }
         if !self.has_header {
             if header.is_empty() {
@@ -247,6 +251,10 @@ impl Viewer {
         self.awaits_key = false;
         self.frames += 1;
         self.queue(tag.bytes.clone(), true);
+    }
+
+    fn has_no_room(&self, tag: &Tag) -> bool {
+        !self.queue.is_empty() && self.queued_bytes + tag.bytes.len() > self.cap_bytes + self.burst_bytes
     }
 
     /// Drop the frames that have not begun to be sent.

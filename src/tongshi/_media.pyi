@@ -1,10 +1,11 @@
 """The native media engine: moves bytes and decides nothing. Built from native/ (Rust, PyO3).
 
 No call here blocks longer than a hand-over to the engine's threads. Every stream is named by the caller. Hosts are
-numeric addresses. All state is inside one Engine; there are no globals.
+numeric addresses. All state is inside one Engine; there are no globals. The TypedDicts and the two Literals are known
+to type checkers only: import them under TYPE_CHECKING.
 """
 
-from typing import Literal, TypedDict, final
+from typing import Literal, Self, TypedDict, final
 
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
 Container = Literal["flv", "fmp4"]
@@ -78,8 +79,8 @@ class Engine:
         max_streams, max_viewers: refusal beyond these (RuntimeError "limit").
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         threads: int = 1,
         tick_ms: int = 4,
@@ -89,7 +90,7 @@ class Engine:
         viewer_stall_ms: float = 10_000.0,
         max_streams: int = 4096,
         max_viewers: int = 20000,
-    ) -> None: ...
+    ) -> Self: ...
     def now_ms(self) -> float: ...
     @property
     def event_fd(self) -> int:
@@ -150,8 +151,8 @@ class PsSender:
         rate_kbps: peak rate for spreading one frame's packets (4.3.6); 0 sends at once.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         transport: Transport,
         local_host: str,
         local_port: int,
@@ -161,7 +162,7 @@ class PsSender:
         payload_type: int = 96,
         rate_kbps: int = 0,
         mtu: int = 1400,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def local_port(self) -> int: ...
     def connect(self, host: str, port: int) -> None:

@@ -5,7 +5,7 @@ use crate::frame::Frame;
 use crate::gop::GopCache;
 use crate::net::SendBatch;
 use crate::relay::{Relay, Run, Start};
-use crate::rtp;
+use crate::rtp::{self, RtpPacket};
 use crate::viewer::{Container, Track, Viewer};
 
 /// A run is sent when it has grown to this, or when the socket it came from is empty.
@@ -43,7 +43,7 @@ impl Outlets {
     }
 
     /// Let a viewer in; it starts with the cached group.
-    pub fn join(&mut self, mut viewer: Viewer, gop: &GopCache, gop_bytes: usize) {
+    pub fn join(&mut self, mut viewer: Viewer, gop: &GopCache, gop_bytes: usize, now_ms: f64) {
         let container = viewer.container;
         let index = self.audiences.iter().position(|a| a.container == container).unwrap_or_else(|| {
             let track = Track::new(container, gop, gop_bytes);
@@ -51,7 +51,7 @@ impl Outlets {
             self.audiences.len() - 1
         });
         let audience = &mut self.audiences[index];
-        viewer.join(&mut audience.track);
+        viewer.join(&mut audience.track, now_ms);
         audience.viewers.push(viewer);
     }
 
@@ -80,16 +80,14 @@ impl Outlets {
         self.run.clear();
     }
 
+    fn start_of(&self, packet: &RtpPacket<'_>) -> Start {
+        Start::of(packet.payload, self.last_timestamp != Some(packet.timestamp))
+    }
+
     fn gather(&mut self, packet: &[u8], send: &mut SendBatch) {
         let Ok(header) = rtp::parse(packet) else { return };
-        let is_new_time = self.last_timestamp != Some(header.timestamp);
+        let start = self.start_of(&header);
         self.last_timestamp = Some(header.timestamp);
-        let start = Start::of(header.payload, is_new_time);
-        if start == Start::KeyFrame && self.relays.iter().any(Relay::is_remuxing) {
-            // What came before belongs to the relays that forward already.
-            self.forward(send);
-            self.relays.iter_mut().for_each(|r| r.change_to_forward(send));
-        }
         self.run.push(packet, std::mem::take(&mut self.gap), start);
         if self.run.len() >= RUN_BYTES {
             self.forward(send);
@@ -101,9 +99,21 @@ impl Outlets {
 pub struct Delivery<'a> {
     pub outlets: &'a mut Outlets,
     pub send: &'a mut SendBatch,
+    pub now_ms: f64,
 }
 
 impl Sink for Delivery<'_> {
+    /// A relay that sends frames multiplexed anew goes over to packets where a key frame begins.
+    fn turns_at(&mut self, packet: &RtpPacket<'_>) -> bool {
+        self.outlets.relays.iter().any(Relay::is_remuxing) && self.outlets.start_of(packet) == Start::KeyFrame
+    }
+
+    fn turn(&mut self) {
+        // What was gathered belongs to the relays that forward already.
+        self.outlets.forward(self.send);
+        self.outlets.relays.iter_mut().for_each(|r| r.change_to_forward(self.send));
+    }
+
     fn packet(&mut self, packet: &[u8]) {
         if !self.outlets.relays.is_empty() {
             self.outlets.gather(packet, self.send);
@@ -116,7 +126,7 @@ impl Sink for Delivery<'_> {
 
     fn frame(&mut self, frame: &Frame) {
         for audience in &mut self.outlets.audiences {
-            audience.track.push(frame, &mut audience.viewers);
+            audience.track.push(frame, &mut audience.viewers, self.now_ms);
         }
         for relay in &mut self.outlets.relays {
             relay.push_frame(frame);

@@ -11,7 +11,7 @@ use crate::frame::{Codec, Frame};
 use crate::gop::GopCache;
 use crate::nal::records::ParameterSets;
 use crate::reorder::{Arrival, ReorderStats, Reorderer};
-use crate::rtp::{self, RtpError};
+use crate::rtp::{self, RtpError, RtpPacket};
 
 /// A gap is waited for this long; then what came after it goes on. A late packet on a local network is later by a
 /// few milliseconds at most, and each waiting millisecond is delay in the picture.
@@ -19,6 +19,10 @@ const GAP_WAIT_MS: f64 = 40.0;
 
 /// Who takes what comes out. `frame` is called before `packet` for the packet that completed it.
 pub trait Sink {
+    /// Whether the next packet begins something new for the sink; if so the frame before it is given first, then
+    /// `turn` is called, and then the packet takes its way.
+    fn turns_at(&mut self, packet: &RtpPacket<'_>) -> bool;
+    fn turn(&mut self);
     /// A packet in order, whole with its header.
     fn packet(&mut self, packet: &[u8]);
     /// So many packets are missing before the next one.
@@ -70,6 +74,11 @@ impl Counters {
 struct Decoding {
     demuxer: Demuxer,
     gop: GopCache,
+    notes: Notes,
+}
+
+/// What is remembered about the frames that passed.
+struct Notes {
     counters: Counters,
     parameters: ParameterSets,
     news: Vec<(Kind, &'static str)>,
@@ -77,53 +86,60 @@ struct Decoding {
 
 impl Decoding {
     fn arrive(&mut self, arrival: Arrival<'_>, now_ms: f64, sink: &mut impl Sink) {
-        let Self { demuxer, gop, counters, parameters, news } = self;
-        let mut take = |frame: Frame| {
-            note_frame(counters, news, &frame, now_ms);
-            note_parameters(counters, parameters, &frame);
-            sink.frame(&frame);
-            gop.push(frame);
-        };
-        match arrival {
-            Arrival::Packet(bytes) => {
-                if let Ok(packet) = rtp::parse(bytes) {
-                    demuxer.push(&packet, &mut take);
-                }
-                sink.packet(bytes);
-            }
+        let bytes = match arrival {
+            Arrival::Packet(bytes) => bytes,
             Arrival::Loss(count) => {
-                demuxer.loss();
-                sink.loss(count);
+                self.demuxer.loss();
+                return sink.loss(count);
             }
-            Arrival::Restart => demuxer.restart(),
+            Arrival::Restart => return self.demuxer.restart(),
+        };
+        if let Ok(packet) = rtp::parse(bytes) {
+            let Self { demuxer, gop, notes } = self;
+            if sink.turns_at(&packet) {
+                demuxer.flush(&mut |frame| take_frame(frame, now_ms, gop, notes, sink));
+                sink.turn();
+            }
+            demuxer.push(&packet, &mut |frame| take_frame(frame, now_ms, gop, notes, sink));
+        }
+        sink.packet(bytes);
+    }
+}
+
+fn take_frame(frame: Frame, now_ms: f64, gop: &mut GopCache, notes: &mut Notes, sink: &mut impl Sink) {
+    notes.note_frame(&frame, now_ms);
+    notes.note_parameters(&frame);
+    sink.frame(&frame);
+    gop.push(frame);
+}
+
+impl Notes {
+    fn note_frame(&mut self, frame: &Frame, now_ms: f64) {
+        let counters = &mut self.counters;
+        counters.frames += 1;
+        let known = if frame.codec.is_audio() { &mut counters.audio } else { &mut counters.video };
+        if *known != Some(frame.codec) {
+            *known = Some(frame.codec);
+            self.news.push((Kind::Codec, frame.codec.name()));
+        }
+        if !frame.key {
+            return;
+        }
+        counters.key_frames += 1;
+        if counters.first_key_frame_ms < 0.0 {
+            counters.first_key_frame_ms = now_ms;
+            self.news.push((Kind::FirstKeyFrame, frame.codec.name()));
         }
     }
-}
 
-fn note_frame(counters: &mut Counters, news: &mut Vec<(Kind, &'static str)>, frame: &Frame, now_ms: f64) {
-    counters.frames += 1;
-    let known = if frame.codec.is_audio() { &mut counters.audio } else { &mut counters.video };
-    if *known != Some(frame.codec) {
-        *known = Some(frame.codec);
-        news.push((Kind::Codec, frame.codec.name()));
-    }
-    if !frame.key {
-        return;
-    }
-    counters.key_frames += 1;
-    if counters.first_key_frame_ms < 0.0 {
-        counters.first_key_frame_ms = now_ms;
-        news.push((Kind::FirstKeyFrame, frame.codec.name()));
-    }
-}
-
-fn note_parameters(counters: &mut Counters, parameters: &mut ParameterSets, frame: &Frame) {
-    if !frame.config || !parameters.update(frame.codec, &frame.data) {
-        return;
-    }
-    if let Some(sps) = parameters.sps(frame.codec) {
-        counters.width = sps.width;
-        counters.height = sps.height;
+    fn note_parameters(&mut self, frame: &Frame) {
+        if !frame.config || !self.parameters.update(frame.codec, &frame.data) {
+            return;
+        }
+        if let Some(sps) = self.parameters.sps(frame.codec) {
+            self.counters.width = sps.width;
+            self.counters.height = sps.height;
+        }
     }
 }
 
@@ -147,9 +163,11 @@ impl Pipeline {
             decoding: Decoding {
                 demuxer: Demuxer::new(),
                 gop: GopCache::new(gop_bytes),
-                counters: Counters::new(),
-                parameters: ParameterSets::default(),
-                news: Vec::new(),
+                notes: Notes {
+                    counters: Counters::new(),
+                    parameters: ParameterSets::default(),
+                    news: Vec::new(),
+                },
             },
             gap_since_ms: None,
             last_timestamp: 0,
@@ -173,7 +191,7 @@ impl Pipeline {
     }
 
     pub fn counters(&self) -> &Counters {
-        &self.decoding.counters
+        &self.decoding.notes.counters
     }
 
     pub fn reorder_stats(&self) -> ReorderStats {
@@ -187,7 +205,7 @@ impl Pipeline {
 
     /// What the caller should announce; a handful in the life of a stream.
     pub fn take_news(&mut self) -> Vec<(Kind, &'static str)> {
-        std::mem::take(&mut self.decoding.news)
+        std::mem::take(&mut self.decoding.notes.news)
     }
 
     /// Take one packet as it came from the network.
@@ -196,7 +214,7 @@ impl Pipeline {
             Ok(header) => header,
             Err(RtpError::Rtcp) => return,
             Err(_) => {
-                self.decoding.counters.malformed += 1;
+                self.decoding.notes.counters.malformed += 1;
                 return;
             }
         };
@@ -204,7 +222,7 @@ impl Pipeline {
             self.latched_ssrc = Some(header.ssrc);
         }
         if self.ssrc() != Some(header.ssrc) {
-            self.decoding.counters.foreign_ssrc += 1;
+            self.decoding.notes.counters.foreign_ssrc += 1;
             return;
         }
         self.count(packet.len(), header.timestamp, now_ms);
@@ -241,13 +259,13 @@ impl Pipeline {
     }
 
     fn count(&mut self, length: usize, timestamp: u32, now_ms: f64) {
-        let counters = &mut self.decoding.counters;
+        let counters = &mut self.decoding.notes.counters;
         counters.packets += 1;
         counters.bytes += length as u64;
         counters.last_packet_ms = now_ms;
         if counters.first_packet_ms < 0.0 {
             counters.first_packet_ms = now_ms;
-            self.decoding.news.push((Kind::FirstPacket, ""));
+            self.decoding.notes.news.push((Kind::FirstPacket, ""));
         } else if timestamp != self.last_timestamp {
             // RFC 3550 6.4.1, taken once a frame: packets of one frame share a timestamp and leave together.
             let ticks = timestamp.wrapping_sub(self.last_timestamp) as i32;
@@ -277,6 +295,10 @@ mod tests {
     }
 
     impl Sink for Taken {
+        fn turns_at(&mut self, _: &RtpPacket<'_>) -> bool {
+            false
+        }
+        fn turn(&mut self) {}
         fn packet(&mut self, _: &[u8]) {
             self.packets += 1;
         }

@@ -107,7 +107,8 @@ impl Stream {
     fn read_source(&mut self, context: &mut Context, ready: Ready) {
         let Self { source, pipeline, outlets, .. } = self;
         let outcome = source.read(context, ready, &mut |context: &mut Context, packet: &[u8]| {
-            pipeline.receive(packet, context.now_ms, &mut Delivery { outlets, send: &mut context.send });
+            let now_ms = context.now_ms;
+            pipeline.receive(packet, now_ms, &mut Delivery { outlets, send: &mut context.send, now_ms });
         });
         self.report(context, &outcome);
         self.after_input(context);
@@ -128,7 +129,8 @@ impl Stream {
         let outcome = self.source.care(context);
         self.report(context, &outcome);
         let Self { pipeline, outlets, .. } = self;
-        let next = pipeline.close_gap(context.now_ms, &mut Delivery { outlets, send: &mut context.send });
+        let now_ms = context.now_ms;
+        let next = pipeline.close_gap(now_ms, &mut Delivery { outlets, send: &mut context.send, now_ms });
         if let Some(at_ms) = next {
             context.care_at(at_ms);
         }
@@ -178,7 +180,8 @@ impl Stream {
         viewer.token =
             context.watch(net::fd(viewer.socket()), Interest::Output, self.key, Part::Viewer(id))?;
         context.viewer_joined();
-        self.outlets.join(viewer, self.pipeline.gop(), context.options.gop_bytes);
+        let gop_bytes = context.options.gop_bytes;
+        self.outlets.join(viewer, self.pipeline.gop(), gop_bytes, context.now_ms);
         self.flush(context);
         Ok(())
     }

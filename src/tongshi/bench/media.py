@@ -1,9 +1,12 @@
 """The media engine beside the bare system calls that do the same work: ``tongshi bench media``.
 
-Raw and engine take turns within one run and see the same traffic, so that their ratio holds on any machine however
-busy; each figure is the median of the rounds with its spread. CPU is that of the receiving threads alone; generator
-and readers have the other core. ``burst`` sends each frame at once, as a camera does on its own wire; ``spread`` sends
-packet by packet over four fifths of the frame's time, as it arrives behind a network.
+Raw and engine take turns within one run and see the same traffic, so that their ratio holds on any machine;
+each figure is the median of the rounds with its spread. CPU is that of the receiving threads alone; generator
+and readers have the other core. ``burst`` sends each frame at once, as a camera does on its own wire;
+``spread`` sends packet by packet over four fifths of the frame's time, as it arrives behind a network.
+
+Other work on the machine favours the bare loop: it wakes late, so gathers without wanting to. The load
+average stands beside the figures for that reason.
 """
 
 import argparse
@@ -176,7 +179,8 @@ def table(figures: dict[str, Any]) -> str:
     for name, case in figures["cases"].items():
         ratio = case["ratio"]
         lines.append(
-            f"| {name} | {case['raw_cpu_s_per_gbit']['median']:.3f} | {case['engine_cpu_s_per_gbit']['median']:.3f} "
+            f"| {name} | {case['raw_cpu_s_per_gbit']['median']:.3f} "
+            f"| {case['engine_cpu_s_per_gbit']['median']:.3f} "
             f"| {ratio['median']:.2f} ({ratio['least']:.2f}-{ratio['most']:.2f}) "
             f"| {case['accepted']:g} | {case['goal']:g} | {case['kernel_drops']} |"
         )

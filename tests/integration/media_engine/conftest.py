@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 
 from tongshi._media import Engine, PsSender
 
 if TYPE_CHECKING:
-    from tongshi._media import Event
+    from tongshi._media import Container, Event
 
 Clip = list[tuple[bytes, bool]]
 """Access units in Annex B, and whether each is a key frame."""
@@ -31,6 +32,7 @@ def encode(codec: str, count: int) -> Clip:
     name, format_name = {"h264": ("libx264", "h264"), "h265": ("libx265", "hevc")}[codec]
     container = av.open(io.BytesIO(), "w", format=format_name)
     stream = container.add_stream(name, rate=25)
+    assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
     stream.options = {
         "preset": "ultrafast",
@@ -102,8 +104,7 @@ def watch() -> Iterator[Callable[[Engine, str, str], tuple[int, socket.socket]]]
             served, _ = listener.accept()
         player.settimeout(5)
         players.append(player)
-        assert container in ("flv", "fmp4")
-        kind = "flv" if container == "flv" else "fmp4"
+        kind: Container = "flv" if container == "flv" else "fmp4"
         return engine.attach(stream, kind, served.detach(), b""), player
 
     yield attach
@@ -129,8 +130,8 @@ def count_pictures() -> Callable[[bytes], int]:
     """Decode with an independent demultiplexer and decoder."""
 
     def count(data: bytes) -> int:
-        with av.open(io.BytesIO(data)) as container:
-            return sum(1 for _ in container.decode(video=0))
+        with av.open(io.BytesIO(data), "r") as container:
+            return len(list(container.decode(video=0)))
 
     return count
 

@@ -127,7 +127,7 @@ def test_loss_before_the_relay_is_seen_behind_it(
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as raw:
         raw.connect(("127.0.0.1", port))
         for number, packet in enumerate(packets):
-            if number not in (20, 21, 40):
+            if number not in (10, 11, 20):
                 raw.send(packet)
     eventually(lambda: upper.stats("relayed")["packets"] == len(packets) - 3)
     eventually(lambda: upper.stats("relayed")["lost"] == 3)
@@ -183,7 +183,8 @@ def test_a_receiver_that_does_not_read_delays_nobody_and_is_bounded(
 ) -> None:
     sender = camera_of(engine)
     with socket.create_server(("127.0.0.1", 0)) as receiver:
-        engine.add_relay("camera", "tcp-active", *receiver.getsockname(), 9, local_host="127.0.0.1")
+        port = receiver.getsockname()[1]
+        engine.add_relay("camera", "tcp-active", "127.0.0.1", port, 9, local_host="127.0.0.1")
         connection, _ = receiver.accept()
         join(engine, upper, "udp")
         unit = b"\x00\x00\x00\x01\x41" + b"\xa5" * 60_000

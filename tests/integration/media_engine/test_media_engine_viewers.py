@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,9 +118,9 @@ def test_a_viewer_who_was_slow_goes_on_at_a_key_frame_with_a_valid_file(
     keys = video_tags(bytes(received))
     engine.shutdown()
     # Every break in the sequence of times is followed by a key frame.
-    for (before, _), (after, is_key) in zip(keys, keys[1:], strict=False):
+    for (before, _), (after, is_key) in pairwise(keys):
         assert after - before <= 41 or is_key
-    assert sum(1 for (a, _), (b, _) in zip(keys, keys[1:], strict=False) if b - a > 41) >= 1
+    assert sum(1 for (a, _), (b, _) in pairwise(keys) if b - a > 41) >= 1
 
 
 def video_tags(data: bytes) -> list[tuple[int, bool]]:
@@ -154,9 +155,7 @@ def test_a_viewer_who_leaves_is_noticed(
     assert engine.stats("camera")["viewers"] == 0
 
 
-def test_a_viewer_who_is_sent_away_reads_the_end(
-    engine: Engine, watch: Watch, wait_event: WaitEvent
-) -> None:
+def test_a_viewer_who_is_sent_away_reads_the_end(engine: Engine, watch: Watch, wait_event: WaitEvent) -> None:
     camera_of(engine)
     viewer, player = watch(engine, "camera", "flv")
     engine.detach(viewer)
