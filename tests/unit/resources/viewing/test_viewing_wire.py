@@ -1,0 +1,66 @@
+"""What the REST face accepts and answers for viewing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tongshi.errors import Unprocessable
+from tongshi.resources.viewing import wire
+from tongshi.resources.viewing.model import Delivery, Transport
+from tongshi.resources.viewing.ptz import Command
+
+CODE = "31010100001320000001"
+
+
+def live(**changes: Any) -> wire.LiveUrlRequest:
+    return msgspec.convert({"DeviceID": CODE, **changes}, wire.LiveUrlRequest)
+
+
+def test_the_defaults_are_main_stream_and_flv_for_five_minutes() -> None:
+    wish = live().wish()
+    assert (wish.deliveries, wish.expire_s, wish.transport) == ((Delivery.HTTP_FLV,), 300, Transport.AUTO)
+
+
+def test_the_first_protocols_that_we_have_are_taken_in_their_order() -> None:
+    wish = live(protocol=["webrtc", "http-fmp4", "http-flv", "fmp4"]).wish()
+    assert wish.deliveries == (Delivery.HTTP_FMP4, Delivery.HTTP_FLV)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"protocol": ["webrtc", "hls"]}, {"transcode": {"video": "h264"}}, {"watermark": "visible"}],
+)
+def test_an_option_we_lack_is_refused_with_what_we_have(changes: dict[str, Any]) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        live(**changes).wish()
+    assert caught.value.code == 42203
+    assert caught.value.details["supported"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"DeviceID": "1"},
+        {"expireSec": 9},
+        {"streamType": 3},
+        {"protocol": []},
+        {"password": "x"},
+        {"maxSessionSec": 1},
+    ],
+)
+def test_a_wrong_field_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        live(**changes)
+
+
+def test_every_command_of_the_table_is_understood_and_others_named() -> None:
+    for command in Command:
+        body = {"DeviceID": CODE, "command": command.value}
+        assert msgspec.convert(body, wire.PtzRequest).turn().command is command
+    unknown = msgspec.convert({"DeviceID": CODE, "command": "dragZoomIn"}, wire.PtzRequest)
+    with pytest.raises(Unprocessable) as caught:
+        unknown.turn()
+    assert caught.value.field == "command"
