@@ -1,18 +1,4 @@
-import {
-  ElAlert,
-  ElButton,
-  ElInput,
-  ElLoading,
-  ElOption,
-  ElPagination,
-  ElRadioButton,
-  ElRadioGroup,
-  ElSelect,
-  ElSlider,
-  ElTable,
-  ElTableColumn,
-  ElTag,
-} from 'element-plus'
+import { ElAlert, ElButton, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider, ElTable, ElTag } from 'element-plus'
 import 'element-plus/dist/index.css'
 import { createApp } from 'vue'
 
@@ -23,10 +9,8 @@ import './style.css'
 
 const app = createApp(App).use(i18n).use(router)
 // Only what the pages use: the whole kit would double what an operator's browser loads.
-for (const part of [
-  ElAlert, ElButton, ElInput, ElLoading, ElOption, ElPagination, ElRadioButton, ElRadioGroup, ElSelect, ElSlider,
-  ElTable, ElTableColumn, ElTag,
-]) {
+// ElRadio, ElSelect and ElTable bring their groups, options and columns.
+for (const part of [ElAlert, ElButton, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider, ElTable, ElTag]) {
   app.use(part)
 }
 app.mount('#app')

@@ -31,7 +31,6 @@ const en: Words<typeof zh> = {
     loading: 'Loading…',
     address: 'Address',
     source: 'Platform',
-    missing: 'No longer reported',
   },
   live: {
     choose: 'Choose a camera on the left',

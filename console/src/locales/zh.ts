@@ -27,7 +27,6 @@ export default {
     loading: '正在载入…',
     address: '地址',
     source: '来源平台',
-    missing: '上级未再上报',
   },
   live: {
     choose: '从左侧选择一台摄像机',
