@@ -148,3 +148,114 @@ impl Fmp4Muxer {
         time
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPS: &str = "6742c028da01e0089f961000000300100000030320f1832a";
+    const SPS_FIELDS: &str = "674d4028f403c0227ee1000003000100000300321f162ea0";
+
+    fn video(dts: u64, key: bool, sps: Option<&str>) -> Frame {
+        let mut data = Vec::new();
+        if let Some(sps) = sps {
+            data.extend(
+                [&[0, 0, 1], &crate::nal::sps::tests::hex(sps)[..], &[0, 0, 1, 0x68, 0xCE, 0x0F, 0xC8]]
+                    .concat(),
+            );
+        }
+        data.extend([0, 0, 1, if key { 0x65 } else { 0x41 }, 0x88, 1]);
+        let data = Bytes::from(data);
+        Frame { codec: Codec::H264, pts: dts, dts, key, config: sps.is_some(), data }
+    }
+
+    fn aac(pts: u64, count: usize) -> Frame {
+        let config = AacConfig { object_type: 2, rate_index: 11, channels: 1 };
+        let data = Bytes::from([&config.header(2)[..], &[7, 7]].concat().repeat(count));
+        Frame { codec: Codec::Aac, pts, dts: pts, key: false, config: false, data }
+    }
+
+    /// Names and bodies of the boxes at this level; checks that their sizes add up.
+    fn boxes(mut data: &[u8]) -> Vec<(String, &[u8])> {
+        let mut got = Vec::new();
+        while !data.is_empty() {
+            let size = u32::from_be_bytes(data[..4].try_into().unwrap()) as usize;
+            got.push((String::from_utf8(data[4..8].to_vec()).unwrap(), &data[8..size]));
+            data = &data[size..];
+        }
+        got
+    }
+
+    fn names(data: &[u8]) -> Vec<String> {
+        boxes(data).into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// (track, decoding time, samples of duration, size, flags, shift) of a fragment; checks the data offset.
+    fn fragment(data: &[u8]) -> (u32, u64, Vec<[u32; 4]>) {
+        let top = boxes(data);
+        assert_eq!(names(data), ["moof", "mdat"]);
+        let moof = boxes(top[0].1);
+        let traf = boxes(moof[1].1);
+        let word = |body: &[u8], at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap());
+        let (tfhd, tfdt, trun) = (traf[0].1, traf[1].1, traf[2].1);
+        assert_eq!(word(trun, 8) as usize, data.len() - top[1].1.len());
+        let samples: Vec<_> =
+            trun[12..].chunks(16).map(|one| [0, 4, 8, 12].map(|at| word(one, at))).collect();
+        assert_eq!(samples.len(), word(trun, 4) as usize);
+        assert_eq!(samples.iter().map(|one| one[1] as usize).sum::<usize>(), top[1].1.len());
+        (word(tfhd, 4), u64::from(word(tfdt, 4)) << 32 | u64::from(word(tfdt, 8)), samples)
+    }
+
+    #[test]
+    fn a_fragment_has_its_time_size_and_flags() {
+        let mut muxer = Fmp4Muxer::new();
+        let far = (1 << 33) + 5; // needs more than 32 bits
+        let first = muxer.fragment(&video(far, true, Some(SPS))).unwrap();
+        assert_eq!(fragment(&first), (1, far, vec![[3600, 7, 0x0200_0000, 0]]));
+        let mut shown_later = video(far + 1800, false, None);
+        shown_later.pts += 90;
+        let second = muxer.fragment(&shown_later).unwrap();
+        assert_eq!(fragment(&second), (1, far + 1800, vec![[1800, 7, 0x0101_0000, 90]]));
+    }
+
+    #[test]
+    fn decoding_times_grow_even_when_the_senders_do_not() {
+        let mut muxer = Fmp4Muxer::new();
+        let times: Vec<_> = [900_000, 903_600, 903_600, 902_000, 907_200]
+            .into_iter()
+            .map(|dts| fragment(&muxer.fragment(&video(dts, true, Some(SPS))).unwrap()).1)
+            .collect();
+        assert_eq!(times, [900_000, 903_600, 903_601, 903_602, 907_200]);
+    }
+
+    #[test]
+    fn the_init_segment_has_the_tracks_seen_before_it_and_keeps_them() {
+        let mut muxer = Fmp4Muxer::new();
+        assert_eq!(muxer.init(), None);
+        assert_eq!(muxer.fragment(&video(0, true, None)), None);
+        muxer.fragment(&video(3600, true, Some(SPS))).unwrap();
+        let init = muxer.init().unwrap();
+        assert_eq!(names(&init), ["ftyp", "moov"]);
+        assert_eq!(names(boxes(&init)[1].1), ["mvhd", "trak", "mvex"]);
+        assert_eq!(muxer.fragment(&aac(3600, 1)), None);
+        assert_eq!(muxer.mime(), "video/mp4; codecs=\"avc1.42C028\"");
+        let changed = muxer.fragment(&video(7200, true, Some(SPS_FIELDS))).unwrap();
+        assert_eq!(names(&changed), ["ftyp", "moov", "moof", "mdat"]);
+        let same = muxer.fragment(&video(10_800, true, Some(SPS_FIELDS))).unwrap();
+        assert_eq!(names(&same), ["moof", "mdat"]);
+    }
+
+    #[test]
+    fn sound_has_its_own_clock_without_gaps() {
+        let mut muxer = Fmp4Muxer::new();
+        let first = fragment(&muxer.fragment(&aac(90_000, 2)).unwrap());
+        assert_eq!((first.0, first.1, first.2.len()), (2, 8000, 2));
+        let jittered = fragment(&muxer.fragment(&aac(90_000 + 23_040 + 300, 1)).unwrap());
+        assert_eq!(jittered.1, 8000 + 2048);
+        let after_a_pause = fragment(&muxer.fragment(&aac(900_000, 1)).unwrap());
+        assert_eq!(after_a_pause.1, 80_000);
+        muxer.fragment(&video(0, true, Some(SPS)));
+        assert_eq!(names(boxes(&muxer.init().unwrap())[1].1), ["mvhd", "trak", "trak", "mvex"]);
+        assert_eq!(muxer.mime(), "video/mp4; codecs=\"avc1.42C028,mp4a.40.2\"");
+    }
+}

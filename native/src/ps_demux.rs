@@ -109,8 +109,8 @@ impl PsDemuxer {
         if self.rtp_ts != Some(rtp_ts) {
             self.on_new_time(payload, out);
             self.rtp_ts = Some(rtp_ts);
-        } else if self.marker.was_set && self.state == State::Open && !begins_unit(payload) {
-            self.marker.is_broken = true;
+        } else if self.marker.closed_at == Some(rtp_ts) && self.expects_unit() && !begins_unit(payload) {
+            self.marker.is_broken = true; // an open length went on behind the marker
         }
         self.marker.was_set = marker;
         let mut rest = payload;
@@ -146,6 +146,11 @@ impl PsDemuxer {
         }
     }
 
+    /// Everything up to here is used up, to the byte.
+    fn expects_unit(&self) -> bool {
+        self.state == State::Unit && self.head.is_empty()
+    }
+
     fn on_new_time(&mut self, payload: &[u8], out: &mut impl FnMut(Frame)) {
         if self.marker.was_set {
             self.marker.proofs = self.marker.proofs.saturating_add(1);
@@ -157,7 +162,7 @@ impl PsDemuxer {
                 self.end_audio(out);
             }
             State::Open if begins_pack => {}
-            State::Unit if self.head.is_empty() && !begins_video(payload) => {}
+            State::Unit if self.expects_unit() && !begins_video(payload) => {}
             _ => return,
         }
         self.state = State::Unit;
@@ -167,7 +172,7 @@ impl PsDemuxer {
 
     fn on_marker(&mut self, rtp_ts: u32, out: &mut impl FnMut(Frame)) {
         let is_complete = match self.state {
-            State::Unit => self.head.is_empty() && !self.marker.is_broken,
+            State::Unit => self.expects_unit() && !self.marker.is_broken,
             State::Open => !self.marker.is_broken && self.marker.proofs >= 2,
             _ => false,
         };

@@ -5,8 +5,10 @@
 //! A packet that comes in order passes through untouched: no copy, no allocation. One that comes early is copied into a slot
 //! of its own until the gap before it closes, the window is full, or the caller's timer says `flush`.
 
-/// A step in the sequence larger than this, either way, is not loss but another stream (RFC 3550 MAX_DROPOUT).
-pub const RESTART_JUMP: i16 = 3000;
+/// A step ahead larger than this is not loss but another stream (RFC 3550 MAX_DROPOUT).
+pub const RESTART_AHEAD: i16 = 3000;
+/// A step back larger than this, and than the window, is not a late packet but another stream (RFC 3550 MAX_MISORDER).
+pub const RESTART_BACK: i16 = 100;
 /// The largest window; slots are a table that grows.
 pub const WINDOW_MAX: usize = 1024;
 
@@ -92,7 +94,7 @@ impl Reorderer {
             if self.held > 0 {
                 self.drain(out);
             }
-        } else if ahead.unsigned_abs() > RESTART_JUMP.unsigned_abs() {
+        } else if ahead > RESTART_AHEAD || ahead < -RESTART_BACK.max(self.window as i16) {
             self.suspect(sequence, packet, out);
         } else if ahead < 0 {
             self.count_old(ahead);
@@ -327,6 +329,15 @@ mod tests {
         let (got, reorderer) = run(8, &[1, 30_000, 30_001, 30_002]);
         assert_eq!(got, [Packet(1), Restart, Packet(30_000), Packet(30_001), Packet(30_002)]);
         assert_eq!(reorderer.stats().restarts, 1);
+    }
+
+    #[test]
+    fn a_sender_that_starts_over_a_little_lower_is_not_taken_for_late_packets() {
+        let (got, reorderer) = run(64, &[500, 501, 2, 3, 4]);
+        assert_eq!(got, [Packet(500), Packet(501), Restart, Packet(2), Packet(3), Packet(4)]);
+        assert_eq!(reorderer.stats().restarts, 1);
+        let (_, reorderer) = run(64, &[500, 501, 450, 451, 502]);
+        assert_eq!((reorderer.stats().restarts, reorderer.stats().late), (0, 2));
     }
 
     #[test]

@@ -369,6 +369,17 @@ mod tests {
     }
 
     #[test]
+    fn the_rtsp_form_is_kept_after_a_corrupted_length() {
+        let packets: Vec<_> = (1..60).map(|sequence| packet(sequence, 7, 600)).collect();
+        let mut stream: Vec<u8> = packets.iter().flat_map(|packet| interleaved(packet)).collect();
+        stream[604 * 2 + 2..604 * 2 + 4].copy_from_slice(&[0, 40]);
+        let (mut deframer, mut got) = (Deframer::new(), Vec::new());
+        deframer.push(&stream, &mut |packet| got.push(packet.to_vec())).unwrap();
+        assert_eq!(got[3..], packets[3..]);
+        assert_eq!(deframer.resyncs(), 2); // finding the form at first, and once after the damage
+    }
+
+    #[test]
     fn a_sender_that_changes_its_ssrc_is_followed() {
         let packets: Vec<_> = (1..9).map(|n| packet(n, if n < 4 { 7 } else { 8 }, 200)).collect();
         let stream: Vec<u8> = packets.iter().flat_map(|packet| plain(packet)).collect();

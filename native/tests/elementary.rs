@@ -114,6 +114,27 @@ fn a_lost_fragment_costs_its_picture_only() {
 }
 
 #[test]
+fn a_picture_that_lost_its_first_slice_is_dropped_and_the_next_is_not() {
+    let (mut demuxer, mut got) = (Demuxer::new(), Vec::new());
+    let mut first = sets(Codec::H264);
+    first.extend([vec![0x65, 0x88, 1], vec![0x65, 0x44, 1]]); // the second slice begins at another macroblock
+    let others =
+        [vec![vec![0x41, 0x9A, 1], vec![0x41, 0x5A, 1]], vec![vec![0x41, 0x9A, 2], vec![0x41, 0x5A, 2]]];
+    for (picture, time) in std::iter::once(&first).chain(&others).zip(0..) {
+        for (index, nal) in picture.iter().enumerate() {
+            if time == 1 && index == 0 {
+                demuxer.loss();
+                continue;
+            }
+            let packet = packet(98, time * 3600, index + 1 == picture.len(), nal);
+            demuxer.push(&packet, &mut |frame: Frame| got.push((frame.pts, frame.key)));
+        }
+    }
+    assert_eq!(got, [(0, true), (7200, false)]);
+    assert_eq!(demuxer.stats().dropped, 1);
+}
+
+#[test]
 fn annex_b_under_a_ps_payload_type_is_recognised() {
     let frames = stream(Codec::H264, 5, &mut Random::new(3));
     let (mut demuxer, mut got) = (Demuxer::new(), Vec::new());

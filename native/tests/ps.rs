@@ -90,6 +90,42 @@ fn markers_that_are_missing_or_everywhere_do_no_harm() {
 }
 
 #[test]
+fn with_open_lengths_a_marker_is_believed_only_until_it_lies() {
+    let mut random = Random::new(21);
+    let (mut demuxer, mut got) = (PsDemuxer::new(), Vec::new());
+    let frames: Vec<_> = (0..12)
+        .map(|n| {
+            picture(Codec::H264, n == 0, if n < 4 { 300 } else { 3000 }, 900_000 + n * 3600, &mut random)
+        })
+        .collect();
+    for (frame, index) in frames.iter().zip(0..) {
+        let ps = raw_picture(0, Some(frame.pts), &frame.data);
+        for payload in ps.chunks(1000) {
+            demuxer.push(payload, frame.pts as u32, true, &mut |frame| got.push(frame));
+        }
+        if index == 3 {
+            assert_eq!(got, frames[..4], "true so far, so the last one is out already");
+        }
+    }
+    demuxer.flush(&mut |frame| got.push(frame));
+    assert_eq!(got[got.len() - 7..], frames[5..]);
+}
+
+#[test]
+fn without_marker_a_picture_is_out_when_only_sound_of_a_later_time_follows() {
+    let frames = pictures(Codec::H264, 1, 500, &mut Random::new(22));
+    let (mut demuxer, mut got) = (PsDemuxer::new(), Vec::new());
+    let mut muxer = PsMuxer::new(Some(Codec::H264), Some(Codec::G711A));
+    let (mut seen, mut heard) = (Vec::new(), Vec::new());
+    muxer.write(&frames[0], &mut seen);
+    muxer.write_audio(&[5; 160], frames[0].pts + 1800, &mut heard);
+    demuxer.push(&seen, 1, false, &mut |frame| got.push(frame));
+    assert!(got.is_empty());
+    demuxer.push(&heard, 2, false, &mut |frame| got.push(frame));
+    assert_eq!((got.len(), &got[0]), (2, &frames[0]));
+}
+
+#[test]
 fn one_rtp_time_for_everything_still_gives_frames() {
     let frames = pictures(Codec::H265, 12, 100_000, &mut Random::new(4));
     let mut sent = send(&frames, &mut PsMuxer::new(Some(Codec::H265), None), 1400);
