@@ -27,7 +27,7 @@ CODE, UNKNOWN = "31010100001320000001", "31010100001320009999"
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)  # first to start and last to stop, so that goodbyes are heard
 async def upper() -> AsyncIterator[PlatformDouble]:
     double = PlatformDouble(UPPER, SECRET)
     await double.start()

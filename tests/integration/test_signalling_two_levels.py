@@ -68,6 +68,7 @@ async def test_a_picture_travels_through_both_levels_and_both_release_it(
     camera = await known_above(neighbourhood, city, district, camera_row())
     archive = await city.devices.get(CODE)
     assert archive.owner == DISTRICT
+    assert await city.devices.find(DISTRICT) is None  # a system is a node of the tree, no device
     opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
     assert district.gateway.relays == 1
     watched = await watch_http(opening.urls[0][1], frames=5, timeout_s=10)

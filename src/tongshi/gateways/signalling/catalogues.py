@@ -21,6 +21,7 @@ from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.ports import Archive
 from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.routes import Routes
+from tongshi.ids import type_code
 from tongshi.protocols.gb28181.catalogue import CatalogueCollector
 from tongshi.protocols.gb28181.query import CatalogQuery
 from tongshi.protocols.gb28181.response import CatalogResponse
@@ -28,6 +29,8 @@ from tongshi.protocols.gb28181.response import CatalogResponse
 log = structlog.get_logger(__name__)
 
 MAX_AT_ONCE = 16
+MAX_DIVISION_DIGITS = 8
+_NODES = frozenset({"200", "215", "216"})
 MAX_PEERS_WAITING = 20_000
 
 
@@ -48,6 +51,11 @@ class Outcome:
     state: Literal["complete", "incomplete", "failed"]
     received: int
     announced: int
+
+
+def _is_device(code: str) -> bool:
+    """Divisions, systems, groups and organisations are nodes of the tree and no devices of the archive."""
+    return len(code) > MAX_DIVISION_DIGITS and type_code(code) not in _NODES
 
 
 class _Collection:
@@ -117,7 +125,7 @@ class Catalogues:
             await self._collect(running)
         finally:
             del self._running[peer.id]
-        items = tuple(item for item in collector.items if item.device_id != self._routes.own_id)
+        items = tuple(item for item in collector.items if _is_device(item.device_id))
         if items:
             await self._archive.merge_catalogue(peer.id, items, is_platform=peer.is_platform)
             self._routes.learn(peer.id, (item.device_id for item in items))

@@ -13,6 +13,8 @@ from datetime import datetime
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from tongshi.audit import store as audit
+from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
 from tongshi.gateways.signalling.ports import Account, DeviceSummary, StoredRegistration
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
@@ -173,6 +175,18 @@ def _put(conn: Connection, new: StoredRegistration, self_id: str, is_refresh: bo
         platform_store.set_state(conn, new.peer_id, state, at)
     elif not is_refresh:
         device_store.set_statuses(conn, {new.peer_id: True}, "register", at, "", self_id)
+    if not is_refresh:
+        audit.append(
+            conn,
+            audit.AuditEntry(
+                at,
+                AuditTag.PEER_REGISTER,
+                Outcome.DONE,
+                subject_kind="platform" if new.is_platform else "device",
+                subject_id=new.peer_id,
+                address=new.host,
+            ),
+        )
 
 
 def _remove(
