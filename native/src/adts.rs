@@ -1,6 +1,7 @@
 //! AAC in ADTS frames: the header read, written, and turned into the configuration that FLV and MP4 want.
 //!
-//! Implements: GB/T 28181-2022 Annex F (AAC), ISO/IEC 14496-3 1.A.2.2, 1.6.2.1
+//! Implements: GB/T 28181-2022 Annex F
+//! After: ISO/IEC 14496-3 1.A.2.2, 1.6.2.1
 
 const RATES_HZ: [u32; 13] =
     [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350];

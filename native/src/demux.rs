@@ -1,6 +1,7 @@
 //! Packets in order to frames: finds out whether a stream is program stream or bare elementary stream.
 //!
-//! Implements: GB/T 28181-2022 C.1, C.2 (PS and ES over RTP); dossier rules 15.4 7 and 8
+//! Implements: GB/T 28181-2022 C.1
+//! Implements: GB/T 28181-2022 C.2
 //!
 //! The payload type is only a hint. Devices send PS under any number, and H.264 under 96 although PS was agreed; what they
 //! cannot fake is a pack header, or a parameter set that gives a picture size.

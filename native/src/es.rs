@@ -1,6 +1,7 @@
 //! Elementary streams straight in RTP: H.264, H.265, AAC and G.711.
 //!
-//! Implements: GB/T 28181-2022 C.2, RFC 6184, RFC 7798, RFC 3640 (AAC-hbr), RFC 3551
+//! Implements: GB/T 28181-2022 C.2
+//! After: RFC 6184, RFC 7798, RFC 3640 (AAC-hbr), RFC 3551
 //!
 //! Video is put together as Annex B; a picture ends with its marker or when the RTP time changes. Sound is one frame a packet.
 

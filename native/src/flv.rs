@@ -1,6 +1,6 @@
 //! Frames as FLV tags; one buffer a frame for all viewers.
 //!
-//! Implements: Adobe FLV 10.1 Annex E, Enhanced RTMP v1 (H.265 as `hvc1`)
+//! After: Adobe FLV 10.1 Annex E, Enhanced RTMP v1 (H.265 as `hvc1`)
 //!
 //! Times are those of the stream, not of the viewer, so that every viewer gets the same bytes. A tag buffer may hold more than
 //! one tag: changed parameter sets come as a sequence header before the frame that brought them.

@@ -1,6 +1,6 @@
 //! Frames as fragmented MP4 for Media Source Extensions; one buffer a frame for all viewers.
 //!
-//! Implements: ISO/IEC 14496-12 (moov, moof, trun), 14496-14 (mp4a), 14496-15 (avc1, hvc1)
+//! After: ISO/IEC 14496-12 (moov, moof, trun), 14496-14 (mp4a), 14496-15 (avc1, hvc1)
 //!
 //! One `moof` and `mdat` a frame, so that nothing waits. The duration of a picture is not known when it goes out; it is
 //! taken from the one before, and the absolute `tfdt` of the next sets it right. G.711 has no place in browsers' MP4 and is left out.

@@ -1,6 +1,7 @@
 //! One access unit of one track, shared by everybody who needs it.
 //!
-//! Implements: GB/T 28181-2022 Annex F (codec identities), C.1 (stream types)
+//! Implements: GB/T 28181-2022 C.1
+//! Implements: GB/T 28181-2022 Annex F
 
 use bytes::Bytes;
 

@@ -1,6 +1,7 @@
 //! NAL units in Annex B bytes: where they lie, what kind of frame they make, which codec they are.
 //!
-//! Implements: GB/T 28181-2022 Annex F (parameter sets before each I picture)
+//! Implements: GB/T 28181-2022 Annex F
+//! After: ITU-T H.264 Annex B
 
 pub mod records;
 pub mod sps;

@@ -1,6 +1,7 @@
 //! Program stream into RTP packets; and a relayed packet into our own numbering.
 //!
-//! Implements: GB/T 28181-2022 C.1, Annex D
+//! Implements: GB/T 28181-2022 C.1
+//! Implements: GB/T 28181-2022 Annex D
 //!
 //! All packets of one access unit but the last have the same size and lie behind each other, which is the shape UDP
 //! segmentation offload takes in one call.

@@ -1,6 +1,7 @@
 //! Program stream out of RTP payloads into frames.
 //!
-//! Implements: GB/T 28181-2022 C.1 (PS in RTP), ISO/IEC 13818-1 2.5
+//! Implements: GB/T 28181-2022 C.1
+//! After: ISO/IEC 13818-1 2.5
 //!
 //! Bytes go through a small machine. `Unit` expects a start code, `Body` copies a PES payload to its track, `Skip` passes
 //! what concerns nobody, `Open` copies video until the next system start code, and `Resync` looks for a pack header. A header

@@ -1,6 +1,8 @@
 //! Frames into program stream: one pack a picture, maps with each key frame.
 //!
-//! Implements: GB/T 28181-2022 C.1, 6.3, ISO/IEC 13818-1 2.5.3, 2.5.4, 2.4.3.6
+//! Implements: GB/T 28181-2022 C.1
+//! Implements: GB/T 28181-2022 6.3
+//! After: ISO/IEC 13818-1 2.5.3, 2.5.4, 2.4.3.6
 
 use crate::frame::{Codec, Frame};
 

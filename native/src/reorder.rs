@@ -1,6 +1,7 @@
 //! Puts packets back into the order of their sequence numbers, within a window.
 //!
-//! Implements: GB/T 28181-2022 C.1, RFC 3550 A.1 (a jump counts as a restart only when the packet after it agrees)
+//! Implements: GB/T 28181-2022 C.1
+//! After: RFC 3550 A.1 (a jump counts as a restart only when the packet after it agrees)
 //!
 //! A packet that comes in order passes through untouched: no copy, no allocation. One that comes early is copied into a slot
 //! of its own until the gap before it closes, the window is full, or the caller's timer says `flush`.

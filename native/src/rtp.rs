@@ -1,6 +1,7 @@
 //! The RTP header: read with everything devices put into it, written in its plain 12-byte form.
 //!
-//! Implements: GB/T 28181-2022 C.1 (RTP encapsulation), RFC 3550 5.1
+//! Implements: GB/T 28181-2022 C.1
+//! After: RFC 3550 5.1
 
 /// The size of the header we write: no CSRC, no extension.
 pub const HEADER_SIZE: usize = 12;

@@ -1,6 +1,7 @@
 //! RTP over TCP: two length bytes and a packet, again and again.
 //!
-//! Implements: GB/T 28181-2022 Annex D, RFC 4571
+//! Implements: GB/T 28181-2022 Annex D
+//! After: RFC 4571
 //!
 //! In step, a packet lying whole in the received bytes is handed out where it lies; only one cut by the end of a segment is
 //! copied. Each header must show RTP version 2 and the SSRC of the one before. When it does not, we are out of step and

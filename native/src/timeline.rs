@@ -1,6 +1,7 @@
 //! Times that wrap, jump or stay away, made into one continuous count of 90 kHz ticks.
 //!
-//! Implements: GB/T 28181-2022 C.1 (90 kHz clock), ISO/IEC 13818-1 2.4.3.7 (33-bit PTS)
+//! Implements: GB/T 28181-2022 C.1
+//! After: ISO/IEC 13818-1 2.4.3.7 (33-bit PTS)
 //!
 //! Sound and picture share one `Timeline`, so that a jump moves both by the same amount and they stay together.
 

@@ -1,7 +1,4 @@
-"""What our multiplexers write, opened and decoded by FFmpeg's demultiplexers; and the other way round.
-
-Implements: GB/T 28181-2022 C.1
-"""
+"""What our multiplexers write, opened and decoded by FFmpeg's demultiplexers; and the other way round."""
 
 import io
 import os

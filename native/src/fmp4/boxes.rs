@@ -1,6 +1,6 @@
 //! The MP4 boxes we write: an init segment, and the head of a fragment.
 //!
-//! Implements: ISO/IEC 14496-12 8 (boxes), 14496-14 5.6 (esds), 14496-15 5.4.2, 8.4.1 (avc1, hvc1)
+//! After: ISO/IEC 14496-12 8 (boxes), 14496-14 5.6 (esds), 14496-15 5.4.2, 8.4.1 (avc1, hvc1)
 
 use crate::adts::AacConfig;
 use crate::frame::Codec;

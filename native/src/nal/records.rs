@@ -1,6 +1,7 @@
 //! Decoder configuration records: the parameter sets of a stream in the form FLV and MP4 carry them.
 //!
-//! Implements: GB/T 28181-2022 Annex F, ISO/IEC 14496-15 5.3.3.1 (avcC), 8.3.3.1 (hvcC)
+//! Implements: GB/T 28181-2022 Annex F
+//! After: ISO/IEC 14496-15 5.3.3.1 (avcC), 8.3.3.1 (hvcC)
 
 use std::fmt::Write;
 

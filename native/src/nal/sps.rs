@@ -1,6 +1,7 @@
 //! What sequence parameter sets say of the picture: size, profile, depth.
 //!
-//! Implements: GB/T 28181-2022 Annex F (profiles and levels), ITU-T H.264 7.3.2.1, ITU-T H.265 7.3.2.2
+//! Implements: GB/T 28181-2022 Annex F
+//! After: ITU-T H.264 7.3.2.1, ITU-T H.265 7.3.2.2
 
 /// As much of a parameter set as is ever read; scaling lists are the longest part before the size.
 const READ_MAX: usize = 1024;

@@ -1,6 +1,6 @@
 //! The two tracks of a program stream: payload gathered into one buffer, then frozen into a frame.
 //!
-//! Implements: GB/T 28181-2022 C.1; dossier rules 15.4 3 to 6 (mapping, missing PTS, wraps, 8 kHz sound)
+//! Implements: GB/T 28181-2022 C.1
 
 use bytes::Bytes;
 use memchr::memmem;

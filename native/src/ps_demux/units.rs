@@ -1,6 +1,7 @@
 //! The units a program stream is made of, each begun by 00 00 01 and an identifier.
 //!
-//! Implements: ISO/IEC 13818-1 2.5.3 (pack, system header), 2.5.4 (program stream map), 2.4.3.6 (PES)
+//! Implements: GB/T 28181-2022 C.1
+//! After: ISO/IEC 13818-1 2.5.3 (pack, system header), 2.5.4 (program stream map), 2.4.3.6 (PES)
 
 use crate::frame::Codec;
 
