@@ -161,7 +161,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         recorder=AuditRecorder(database, clock, metrics.observe),
         clock=clock,
         static=STATIC if STATIC.is_dir() else None,
-        connect_sources=("http:",),
+        connect_sources=_media_origins(config),
     )
     return Platform(
         config,
@@ -224,6 +224,12 @@ def _noting(platforms: Platforms) -> Callable[[str, bool, str], Awaitable[None]]
             await platforms.note_offline(platform_id, reason)
 
     return note
+
+
+def _media_origins(config: Config) -> tuple[str, ...]:
+    """Where the console may fetch pictures from; a port that the system chooses is not known yet."""
+    port = config.media.http_port or "*"
+    return (f"http://{config.media.host}:{port}",)
 
 
 def _timeouts(config: Config) -> Timeouts:

@@ -79,7 +79,7 @@ class SignallingSection(_Section, frozen=True):
     keepalive_interval_s: Annotated[int, Meta(ge=1, le=3600)] = 60
     keepalive_count: Annotated[int, Meta(ge=1, le=10)] = 3
     registration_retry_s: Annotated[float, Meta(ge=0.5, le=3600)] = 60.0
-    registration_expires_s: Annotated[int, Meta(ge=60, le=604800)] = 86400
+    registration_expires_s: Annotated[int, Meta(ge=3600, le=604800)] = 86400
     answer_timeout_s: Annotated[float, Meta(ge=1, le=60)] = 10.0
 
 

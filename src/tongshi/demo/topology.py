@@ -75,7 +75,7 @@ class SimulatedCamera:
     sip_transport: Literal["udp", "tcp"]
     longitude: float
     latitude: float
-    scene: int
+    scene: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +129,24 @@ _SITES: tuple[tuple[str, str, str, Literal["city", "district", "department"], st
     ("greening", "31000008002000000002", "市绿化市容视频监控平台（演示）", "department", "3100", "udp"),
 )
 
-_CAMERAS: dict[str, tuple[tuple[str, float, float], ...]] = {
+_CAMERAS: dict[str, tuple[tuple[str, float, float, str], ...]] = {
     "huangpu": (
-        ("人民广场地铁站1号口", 121.4737, 31.2330),
-        ("南京东路步行街河南中路口", 121.4857, 31.2364),
-        ("外滩观景平台陈毅广场", 121.4905, 31.2396),
-        ("豫园九曲桥入口", 121.4921, 31.2272),
-        ("打浦桥日月光中心北门", 121.4688, 31.2080),
+        ("人民广场地铁站1号口", 121.4737, 31.2330, "metro-hall"),
+        ("南京东路步行街河南中路口", 121.4857, 31.2364, "crossing-day"),
+        ("外滩观景平台陈毅广场", 121.4905, 31.2396, "riverside"),
+        ("豫园九曲桥入口", 121.4921, 31.2272, "crossing-night"),
+        ("打浦桥日月光中心北门", 121.4688, 31.2080, "crossing-day"),
     ),
     "pudong": (
-        ("陆家嘴环路世纪大道口", 121.5017, 31.2380),
-        ("世纪公园7号门", 121.5510, 31.2190),
-        ("浦东机场T2出发层", 121.8083, 31.1510),
-        ("张江高科地铁站", 121.5875, 31.2020),
-        ("滴水湖环湖西一路", 121.9250, 30.9010),
+        ("陆家嘴环路世纪大道口", 121.5017, 31.2380, "crossing-day"),
+        ("世纪公园7号门", 121.5510, 31.2190, "crossing-day"),
+        ("浦东机场T2出发层", 121.8083, 31.1510, "metro-hall"),
+        ("张江高科地铁站", 121.5875, 31.2020, "metro-hall"),
+        ("滴水湖环湖西一路", 121.9250, 30.9010, "riverside"),
     ),
     "greening": (
-        ("徐汇滨江绿地管理站", 121.4590, 31.1800),
-        ("老港生态环保基地入口", 121.8650, 31.0310),
+        ("徐汇滨江绿地管理站", 121.4590, 31.1800, "riverside"),
+        ("老港生态环保基地入口", 121.8650, 31.0310, "crossing-day"),
     ),
 }
 
@@ -180,7 +180,7 @@ def build() -> Topology:
 
 def _cameras(sites: tuple[Site, ...]) -> Iterator[SimulatedCamera]:
     for site in sites:
-        for number, (name, longitude, latitude) in enumerate(_CAMERAS.get(site.key, ()), 1):
+        for number, (name, longitude, latitude, scene) in enumerate(_CAMERAS.get(site.key, ()), 1):
             yield SimulatedCamera(
                 id=f"{site.device_prefix}132{0}{number:06}",
                 name=name,
@@ -190,7 +190,7 @@ def _cameras(sites: tuple[Site, ...]) -> Iterator[SimulatedCamera]:
                 sip_transport="tcp" if number == 3 else "udp",
                 longitude=longitude,
                 latitude=latitude,
-                scene=number % 3,
+                scene=scene,
             )
 
 

@@ -1,0 +1,26 @@
+"""``tongshi demo --check``: the whole path over real processes, judged by an independent decoder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(240)
+@pytest.mark.xdist_group("demo")
+def test_the_demonstration_shows_the_whole_path(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tongshi.cli", "demo", "--check", "--folder", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=220,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("✓") == 5
