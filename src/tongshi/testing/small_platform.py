@@ -41,7 +41,7 @@ from tongshi.storage.engine import Database
 HOST = "127.0.0.1"
 ACTIONS = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE, Permission.PTZ_CONTROL})
 QUICK = Timeouts(
-    answer_s=1.0, first_packet_s=1.0, first_key_frame_s=3.0, media_lost_s=1.5, linger_s=0.2, sweep_s=0.2
+    answer_s=2.5, first_packet_s=1.0, first_key_frame_s=3.0, media_lost_s=1.5, linger_s=0.2, sweep_s=0.2
 )
 
 

@@ -3,11 +3,11 @@
 Implements: GB/T 28181-2022 9.2
 Implements: GB/T 28181-2022 Annex K
 Implements: GB/T 28181-2022 Annex L
-Two dialogs, one on each side (B2BUA). The upper is answered once the device answered: from then on both sides
-wait for media with their own limits, and a silent device, one without media and one without a picture remain
-three different errors at every level. The upper's SSRC is used when its offer names one, else one of ours
-(14.4). An INVITE whose "sender id:serial" is being sent already to the same upper replaces the first (Annex K
-3).
+Two dialogs, one on each side (B2BUA). The upper is answered once the device answered, a moment later at most:
+from then on both sides wait for media with their own limits, and a silent device, one without media and one
+without a picture remain three different errors at every level. The upper's SSRC is used when its offer names
+one, else one of ours (G.1). An INVITE whose "sender id:serial" is being sent already to the same upper replaces
+the first (Annex K).
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 MAX_RELAYS = 2_000
 MAX_RELAYS_OF_UPPER = 1_000
+PICTURE_GRACE_S = 1.0  # well within the ten seconds that an upper waits for the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class IncomingLive:
             Transport.AUTO,
             lambda reason, _: self._source_lost(relayed, reason),
         )
+        await _first_picture(relayed.lease)
         ingest = relayed.lease.stream.ingest
         if ingest is None or relayed.is_over:
             raise Unavailable("视频已被关闭")
@@ -199,6 +201,15 @@ class IncomingLive:
                 self._ssrcs.release(relayed.own_ssrc, self._clock.now())
         if bye and relayed.call is not None:
             await relayed.call.bye()
+
+
+async def _first_picture(lease: Lease) -> None:
+    """Wait a moment for the first key frame: a relay that begins inside it would have to wait for the next."""
+    try:
+        async with asyncio.timeout(PICTURE_GRACE_S):
+            await lease.stream.playing.wait()
+    except TimeoutError:
+        pass  # the upper has its own limits for media
 
 
 def _understand(invite: IncomingInvite) -> _Wanted:
