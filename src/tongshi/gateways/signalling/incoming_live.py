@@ -6,8 +6,8 @@ Implements: GB/T 28181-2022 Annex L
 Two dialogs, one on each side (B2BUA). The upper is answered once the device answered, a moment later at most:
 from then on both sides wait for media with their own limits, and a silent device, one without media and one
 without a picture remain three different errors at every level. The upper's SSRC is used when its offer names
-one, else one of ours (G.1). An INVITE whose "sender id:serial" is being sent already to the same upper replaces
-the first (Annex K).
+one, else one of ours (G.1). An INVITE whose "sender id:serial" is being sent already to the same upper
+replaces the first (Annex K).
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class IncomingLive:
 
 
 async def _first_picture(lease: Lease) -> None:
-    """Wait a moment for the first key frame: a relay that begins inside it would have to wait for the next."""
+    """Wait a moment for the first key frame: a relay that begins inside it waits for the next."""
     try:
         async with asyncio.timeout(PICTURE_GRACE_S):
             await lease.stream.playing.wait()
