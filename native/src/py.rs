@@ -190,7 +190,7 @@ impl Engine {
         stats_dict(py, &stats)
     }
 
-    #[pyo3(signature = (stream, transport, host, port, ssrc, local_host="0.0.0.0", payload_type=96))]
+    #[pyo3(signature = (stream, transport, host, port, ssrc, local_host="127.0.0.1", payload_type=96))]
     #[allow(clippy::too_many_arguments)] // Arguments of the contract.
     fn add_relay(
         &self,

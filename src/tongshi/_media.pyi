@@ -1,7 +1,9 @@
 """The native media engine: moves bytes and decides nothing. Built from native/ (Rust, PyO3).
 
-No call here blocks longer than a hand-over to the engine's threads. Every stream is named by the caller. Hosts are
-numeric addresses. All state is inside one Engine; there are no globals. The TypedDicts and the two Literals are known
+No call here blocks longer than a hand-over to the engine's threads. Every stream is named by the
+caller. Hosts are
+numeric addresses. All state is inside one Engine; there are no globals. The TypedDicts and the two
+Literals are known
 to type checkers only: import them under TYPE_CHECKING.
 """
 
@@ -13,7 +15,8 @@ Container = Literal["flv", "fmp4"]
 SOURCE_DIGEST: str
 """SHA-256 (hex) of the crate's sources at build time, so that a stale build can be refused.
 
-Over Cargo.toml and src/**/*.rs, sorted by path relative to native/: path, NUL, decimal length, NUL, content.
+Over Cargo.toml and src/**/*.rs, sorted by path relative to native/: path, NUL, decimal length, NUL,
+content.
 """
 
 class StreamStats(TypedDict):
@@ -46,15 +49,20 @@ class StreamStats(TypedDict):
 
 class Event(TypedDict):
     kind: str
-    """first_packet | first_key_frame | codec | connected | peer_closed | viewer_closed | relay_closed | error
+    """first_packet | first_key_frame | codec | connected | peer_closed | viewer_closed | relay_closed
+    | error
 
-    connected tells of a TCP ingest (id 0) or of a TCP relay (its id). error: a stream was closed by a fault of ours.
+    connected tells of a TCP ingest (id 0) or of a TCP relay (its id). error: a stream was closed by
+    a fault of ours.
     """
     stream: str
     id: int  # viewer or relay id, 0 for the stream itself
     at_ms: float
     detail: str
-    """Codec name; or why: eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed."""
+    """Codec name; or why:
+
+    eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed.
+    """
 
 class ViewerStats(TypedDict):
     id: int
@@ -99,9 +107,12 @@ class Engine:
     def open_ingest(
         self, stream: str, transport: Transport, host: str, port: int = 0, ssrc: int | None = None
     ) -> int:
-        """Bind and listen; returns the local port (even for UDP). For tcp-active it binds only; see connect_ingest.
+        """Bind and listen; returns the local port (even for UDP). For tcp-active it binds only;
 
-        ssrc None: the first one seen is taken (latched); otherwise packets of another SSRC are counted and dropped.
+        see connect_ingest.
+
+        ssrc None: the first one seen is taken (latched); otherwise packets of another SSRC are
+        counted and dropped.
         Raises OSError (bind), ValueError (argument), KeyError (stream exists), RuntimeError (limit).
         """
     def set_ssrc(self, stream: str, ssrc: int | None) -> None: ...
@@ -116,20 +127,26 @@ class Engine:
         host: str,
         port: int,
         ssrc: int,
-        local_host: str = "0.0.0.0",
+        local_host: str = "127.0.0.1",
         payload_type: int = 96,
     ) -> tuple[int, int]:
         """Relay the stream's PS/RTP to another platform with its SSRC; (relay id, local port).
 
-        tcp-passive listens on the returned port and ignores host/port; tcp-active connects from it, with the
-        retries of Annex D. A relay of a running stream starts with its cached group of pictures, multiplexed anew,
-        and goes over to forwarding at the next key frame. Raises ValueError (argument), OSError (bind), KeyError.
+        tcp-passive listens on the returned port and ignores host/port; tcp-active connects from
+        it, with the
+        retries of Annex D. A relay of a running stream starts with its cached group of
+        pictures, multiplexed anew,
+        and goes over to forwarding at the next key frame. Raises ValueError (argument), OSError
+        (bind), KeyError.
         """
     def remove_relay(self, relay: int) -> None: ...
     def attach(self, stream: str, container: Container, fd: int, head: bytes) -> int:
-        """Serve one viewer on a connected TCP socket. The engine owns ``fd`` from here (also on error it closes it).
+        """Serve one viewer on a connected TCP socket.
 
-        head: bytes written first (the HTTP response header). Chunked transfer is not used; the answer ends by close.
+        The engine owns ``fd`` from here (also on error it closes it).
+
+        head: bytes written first (the HTTP response header). Chunked transfer is not used; the
+        answer ends by close.
         Starts with the cached GOP. Returns the viewer id.
         """
     def detach(self, viewer: int) -> None: ...
@@ -143,7 +160,9 @@ class Engine:
 
 @final
 class PsSender:
-    """A camera's or tool's sender: elementary frames in, PS (or nothing else) over RTP out, paced within a frame.
+    """A camera's or tool's sender:
+
+    elementary frames in, PS (or nothing else) over RTP out, paced within a frame.
 
     Args:
         transport: udp, tcp-active (connects), tcp-passive (listens on local_port).
@@ -166,11 +185,17 @@ class PsSender:
     @property
     def local_port(self) -> int: ...
     def connect(self, host: str, port: int) -> None:
-        """Name the receiver. Over TCP (active) the connection comes about in the background, with three retries."""
-    def send_video(self, annexb: bytes, pts_90k: int, key: bool) -> int:
-        """Send one access unit; returns packets sent (0 when not connected yet). BrokenPipeError when the peer left.
+        """Name the receiver.
 
-        Over TCP it waits up to 5 s for a peer that does not read. With rate_kbps it takes as long as the frame needs.
+        Over TCP (active) the connection comes about in the background, with three retries.
+        """
+    def send_video(self, annexb: bytes, pts_90k: int, key: bool) -> int:
+        """Send one access unit; returns packets sent (0 when not connected yet).
+
+        BrokenPipeError when the peer left.
+
+        Over TCP it waits up to 5 s for a peer that does not read. With rate_kbps it takes as
+        long as the frame needs.
         """
     def send_audio(self, payload: bytes, pts_90k: int) -> int: ...
     def close(self) -> None: ...
@@ -182,4 +207,7 @@ def ps_demux(data: bytes) -> list[tuple[str, bytes, int, bool]]:
     """Demultiplex PS bytes into (codec, payload, pts_90k, key); garbage is skipped, never an exception."""
 
 def bench_media(case: str, options: dict[str, float]) -> dict[str, float]:
-    """One measured round of one case of ``tongshi bench media``; see native/src/bench.rs for cases and figures."""
+    """One measured round of one case of ``tongshi bench media``;
+
+    see native/src/bench.rs for cases and figures.
+    """

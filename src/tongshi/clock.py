@@ -1,4 +1,4 @@
-"""Time as an argument. Three times, three names: ``now`` monotonic seconds, ``at`` aware datetime, ``rtp_ts`` ticks."""
+"""Time as an argument: ``now`` monotonic seconds, ``at`` an aware datetime, ``rtp_ts`` ticks of a stream."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Implements: GB/T 28181-2022 E.1
 Implements: GB/T 28181-2022 6.1.2
-A 20-digit code is centre (8), industry (2), type (3), network (1), serial (6). Its type digits are a hint, never a
-reason to refuse (dossier ruling 17.6); length and digits are checked.
+A 20-digit code is centre (8), industry (2), type (3), network (1), serial (6). Its type digits are a hint,
+never a reason to refuse; length and digits are checked.
 """
 
 from __future__ import annotations
