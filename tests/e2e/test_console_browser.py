@@ -53,7 +53,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     command = [sys.executable, "-m", "tongshi.cli", "demo"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--folder", str(folder / "run"), "--ready-file", str(ready)],
+            [*command, "--folder", str(folder / "run"), "--ready-file", str(ready), "--port-offset", "1100"],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -14,8 +14,9 @@ import pytest
 @pytest.mark.timeout(240)
 @pytest.mark.xdist_group("demo")
 def test_the_demonstration_shows_the_whole_path(tmp_path: Path) -> None:
+    folder = str(tmp_path / "run")
     done = subprocess.run(
-        [sys.executable, "-m", "tongshi.cli", "demo", "--check", "--folder", str(tmp_path / "run")],
+        [sys.executable, "-m", "tongshi.cli", "demo", "--check", "--port-offset", "1400", "--folder", folder],
         capture_output=True,
         text=True,
         timeout=220,

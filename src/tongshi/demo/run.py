@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("var/demo"), help="folder of this run, emptied first"
     )
+    parser.add_argument("--port-offset", type=int, default=0, help="added to the ports 8080 and 5060 onward")
     parser.add_argument("--ready-file", type=Path, help="write address and account as JSON when ready")
 
 
@@ -78,7 +79,7 @@ async def _demonstrate(
     args: argparse.Namespace, folder: Path, children: Children, stop: asyncio.Event
 ) -> int:
     started = time.monotonic()
-    topology = build()
+    topology = build(args.port_offset)
     plan = fleet(topology, folder)
     _say("生成演示画面素材（首次约半分钟）…")
     await asyncio.to_thread(make_clips, Path(plan.clips), lambda line: _say(f"  {line}"))
@@ -115,7 +116,10 @@ async def _start_site(topology: Topology, site: Site, folder: Path, children: Ch
 
 
 def _setup_code(folder: Path, site: Site) -> str:
-    return (folder / site.key / "setup-code").read_text(encoding="utf-8").strip()
+    path = folder / site.key / "setup-code"
+    if not path.exists():
+        raise StepFailed(f"{site.url} 由另一个程序应答；请结束它，或用 --port-offset 换一组端口")
+    return path.read_text(encoding="utf-8").strip()
 
 
 async def _checked(check: Check, children: Children) -> None:
@@ -139,6 +143,8 @@ async def _wait(
         if time.monotonic() > end:
             raise StepFailed(f"{name} 在 {START_TIMEOUT_S:.0f} 秒内没有就绪")
         await asyncio.sleep(0.2)
+    # Somebody else's process may answer on a port that ours could not have.
+    children.check()
 
 
 async def _until_stopped(children: Children, stop: asyncio.Event) -> None:

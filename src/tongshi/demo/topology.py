@@ -151,8 +151,8 @@ _CAMERAS: dict[str, tuple[tuple[str, float, float, str], ...]] = {
 }
 
 
-def build() -> Topology:
-    """Lay out the demonstration on free ports with fresh secrets."""
+def build(port_offset: int = 0) -> Topology:
+    """Lay out the demonstration on free ports from 8080 and 5060 (plus the offset), with fresh secrets."""
     taken: set[int] = set()
     sites = tuple(
         Site(
@@ -161,9 +161,9 @@ def build() -> Topology:
             name=name,
             level=level,
             civil_code=civil,
-            http_port=free_port(8080 + 10 * number, taken),
-            media_port=free_port(8081 + 10 * number, taken),
-            sip_port=free_port(5060 + 10 * number, taken),
+            http_port=free_port(8080 + port_offset + 10 * number, taken),
+            media_port=free_port(8081 + port_offset + 10 * number, taken),
+            sip_port=free_port(5060 + port_offset + 10 * number, taken),
             device_prefix=code[:10],
             device_secret=secrets.token_hex(8),
             media_transport=transport,
