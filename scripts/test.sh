@@ -19,10 +19,10 @@ bring chromium 'command -v chromium'
 bring fonts-noto-cjk 'fc-list :lang=zh | grep -q .'
 
 echo "==> media engine (cargo test)"
-(cd native && cargo test --quiet --release --no-default-features)
+(cd native && cargo test --quiet --release && cargo build --quiet --release --example containers)
 
 echo "==> console (vitest)"
 (cd console && npm run --silent test)
 
-echo "==> pytest"
-exec .venv/bin/python -m pytest "$@"
+echo "==> pytest, on SQLite and PostgreSQL"
+exec .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup "$@"
