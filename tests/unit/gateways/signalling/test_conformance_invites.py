@@ -34,14 +34,15 @@ ANSWER = (
 
 
 class Line:
-    """An endpoint whose callee answers ``ANSWER``."""
+    """An endpoint whose callee answers always the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: str = ANSWER) -> None:
+        self.answer = answer
         self.asked: list[dict[str, Any]] = []
 
     async def invite(self, **words: Any) -> Any:
         self.asked.append(words)
-        return SimpleNamespace(answer=ANSWER.encode(), ended=None, remote=AT)
+        return SimpleNamespace(answer=self.answer.encode(), ended=None, remote=AT)
 
 
 def caller(line: Line, profile: Profile = Profile()) -> LiveCaller:  # noqa: B008  # frozen
@@ -77,6 +78,11 @@ async def test_a_sub_stream_is_asked_for_by_number_where_the_edition_knows_it() 
     await caller(line, for_edition(Edition.GB2016)).open(wanted(StreamType.SUB), 1.0)
     await caller(line).open(wanted(), 1.0)
     assert [parse_sdp(one["sdp"]).stream_number for one in line.asked] == [1, None, None]
+
+
+async def test_an_answer_without_address_is_where_its_signalling_came_from() -> None:
+    call = await caller(Line("v=0\r\ns=Play\r\nm=video 9 RTP/AVP 96\r\n")).open(wanted(), 1.0)
+    assert (call.media_host, call.media_port, call.ssrc) == (AT.host, 9, None)
 
 
 class Invite:

@@ -180,3 +180,29 @@ async def test_an_answer_that_nobody_awaits_is_dropped_and_a_stranger_refused(
     incoming = Incoming(late.render(), "Application/MANSCDP+xml", sender)
     await gateway()._on_request(incoming)  # type: ignore[arg-type]
     assert incoming.answers == [(status, b"")]
+
+
+async def test_a_recorder_that_signs_with_its_channel_is_known_by_what_it_told() -> None:
+    made, channel = gateway(), "31010100001320000001"
+    late = DeviceStatusResponse(77, channel, online=True)
+    stranger = Incoming(late.render(), "Application/MANSCDP+xml", channel)
+    await made._on_request(stranger)  # type: ignore[arg-type]
+    made._routes.learn(DEVICE, [channel])
+    known = Incoming(late.render(), "Application/MANSCDP+xml", channel)
+    await made._on_request(known)  # type: ignore[arg-type]
+    assert (stranger.answers, known.answers) == ([(403, b"")], [(200, b"")])
+
+
+async def test_an_answer_that_comes_before_the_200_of_its_query_is_taken() -> None:
+    waiting = Answers()
+
+    async def request(method: str, **words: Any) -> Any:
+        query = decode(words["body"])
+        assert waiting.give(DEVICE, DeviceStatusResponse(query.sn, DEVICE, online=True))
+        return SimpleNamespace(status=200)
+
+    endpoint: Any = SimpleNamespace(request=request)
+    peer = Peer(DEVICE, AT, Profile(), 5000.0, 1000.0)
+    answer = await Post(endpoint, waiting).device_status(peer, DEVICE, timeout_s=1.0)
+    assert answer.online
+    assert len(waiting) == 0

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tongshi.protocols.gb28181.catalogue import MAX_ITEMS_PER_MESSAGE, paginate
 from tongshi.protocols.gb28181.codec import decode
+from tongshi.protocols.gb28181.media_format import MediaFormat
 from tongshi.protocols.gb28181.response import CatalogResponse
 from tongshi.protocols.gb28181.sdp import parse_sdp
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 
 NVR, CAMERA = "34020000001180000001", "34020000001320000002"
+
+DATA = Path(__file__).parents[3] / "data" / "gb28181"
 
 ITEM_2016 = f"""<?xml version="1.0" encoding="GB2312"?>
 <Response><CmdType>Catalog</CmdType><SN>17</SN><DeviceID>{NVR}</DeviceID><SumNum>1</SumNum>
@@ -60,3 +65,14 @@ def test_y_f_and_u_are_found_before_the_media_line_too() -> None:
     assert (sdp.ssrc_text, sdp.uri) == ("0200000001", f"{CAMERA}:0")
     assert sdp.f is not None
     assert sdp.f.video_codec == "2"
+
+
+def test_f_is_always_written_whole() -> None:
+    assert MediaFormat("2", "4").render() == "v/2/4///a///"
+    assert MediaFormat(audio_codec="1").render() == "v/////a/1//"
+
+
+def test_an_answer_whose_number_was_lost_is_read_with_number_0() -> None:
+    message = decode((DATA / "quirk_07_sn_zero.xml").read_bytes())
+    assert isinstance(message, CatalogResponse)
+    assert (message.sn, len(message.items)) == (0, 1)

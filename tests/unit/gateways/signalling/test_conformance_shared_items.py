@@ -1,0 +1,60 @@
+"""What of the record an upper platform is shown as catalogue items."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from tongshi.clock import ManualClock
+from tongshi.gateways.signalling import record
+from tongshi.gateways.signalling.record import RecordedArchive
+from tongshi.protocols.gb28181.codes import ItemKind, kind_of
+from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
+from tongshi.resources.devices.model import DeviceArchive
+from tongshi.sharing.model import Scope
+
+OWN, LOWER, UPPER, NVR = (
+    "31010100002000000001",
+    "31010400002000000001",
+    "31000000002000000001",
+    "31010100001180000001",
+)
+
+
+def archive(number: int, owner: str = OWN, online: bool | None = True, *parents: str) -> DeviceArchive:
+    item = CatalogItem(device_id=f"3101010000132000000{number}", parent_ids=parents)
+    return DeviceArchive(item=item, owner=owner, online=online)
+
+
+async def shared(*archives: DeviceArchive) -> list[CatalogItem]:
+    asked: list[str] = []
+
+    async def scope(subject: Any, *_: object) -> Scope:
+        asked.append(subject.id)
+        return Scope(is_everything=True)
+
+    async def page(_: Scope, __: object, number: int, size: int) -> tuple[list[DeviceArchive], int]:
+        return list(archives[(number - 1) * size : number * size]), len(archives)
+
+    devices: Any = SimpleNamespace(page=page)
+    access: Any = SimpleNamespace(scope=scope)
+    items = await RecordedArchive(devices, access, ManualClock(), OWN).shared_with(UPPER)
+    assert asked == [UPPER]
+    return items
+
+
+async def test_a_device_names_its_parents_or_else_the_platform() -> None:
+    items = await shared(archive(1, OWN, True, NVR, LOWER), archive(2))
+    assert [item.parent_ids for item in items] == [(NVR, LOWER), (OWN,)]
+    assert all(kind_of(item.device_id) is ItemKind.DEVICE for item in items)
+
+
+async def test_unknown_status_is_off_and_known_status_is_told() -> None:
+    items = await shared(archive(1), archive(2, OWN, False), archive(3, OWN, None))
+    assert [item.status for item in items] == [DeviceStatus.ON, DeviceStatus.OFF, DeviceStatus.OFF]
+
+
+async def test_every_page_is_shown_and_nothing_goes_back_to_its_owner(monkeypatch: Any) -> None:
+    monkeypatch.setattr(record, "SHARED_PAGE", 2)
+    items = await shared(archive(1), archive(2, UPPER), archive(3, LOWER), archive(4), archive(5))
+    assert [item.device_id[-1] for item in items] == ["1", "3", "4", "5"]
