@@ -25,4 +25,4 @@ echo "==> console (vitest)"
 (cd console && npm run --silent test)
 
 echo "==> pytest, on SQLite and PostgreSQL"
-exec .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup "$@"
+exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"

@@ -38,7 +38,6 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.browser,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("demo"),
     pytest.mark.skipif(CHROMIUM is None, reason="SKIPPED ALOUD: Debian's chromium is not installed"),
     pytest.mark.skipif(not STATIC.exists(), reason="SKIPPED ALOUD: the console is not built (make setup)"),
 ]

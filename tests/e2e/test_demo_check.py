@@ -12,7 +12,6 @@ import pytest
 
 @pytest.mark.e2e
 @pytest.mark.timeout(240)
-@pytest.mark.xdist_group("demo")
 def test_the_demonstration_shows_the_whole_path(tmp_path: Path) -> None:
     folder = str(tmp_path / "run")
     done = subprocess.run(
