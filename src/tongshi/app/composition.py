@@ -187,7 +187,7 @@ def gateway_config(config: Config) -> GatewayConfig:
     return GatewayConfig(
         platform_id=PlatformId(config.platform.id),
         name=config.platform.name,
-        civil_code=normalise_civil_code(config.platform.id[:8]),
+        civil_code=normalise_civil_code(config.platform.id[:10]),
         host=section.host,
         port=section.port,
         beat=Beat(section.keepalive_interval_s, section.keepalive_count),

@@ -17,6 +17,8 @@ from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
 from tongshi.gateways.signalling.ports import Account, DeviceSummary, StoredRegistration
+from tongshi.protocols.gb28181.codes import normalise_civil_code
+from tongshi.protocols.gb28181.items import conforming
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.model import DeviceArchive, Filters
@@ -135,9 +137,17 @@ class RecordedArchive:
 
 
 def _shared_item(archive: DeviceArchive, self_id: str) -> CatalogItem:
+    """What goes up has every mandatory field and a valid division, whatever the device told of itself."""
     status = DeviceStatus.ON if archive.online else DeviceStatus.OFF
-    parents = archive.item.parent_ids or (self_id,)
-    return replace(archive.item, status=status, parent_ids=parents)
+    item = archive.item
+    return conforming(
+        replace(
+            item,
+            status=status,
+            parent_ids=item.parent_ids or (self_id,),
+            civil_code=normalise_civil_code(item.civil_code) or normalise_civil_code(item.device_id[:10]),
+        )
+    )
 
 
 def _find_account(conn: Connection, peer_id: str) -> Account | None:

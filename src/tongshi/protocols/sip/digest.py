@@ -162,7 +162,7 @@ def secret_hash(algorithm: str, username: str, realm: str, password: str) -> str
 def verify(credentials: Authorization, *, method: str, ha1: str) -> bool:
     """Do the credentials prove knowledge of ``ha1``? Constant time.
 
-    The URI is the one the credentials name, whatever the request line says (quirks 17, 18).
+    The URI is the one the credentials name, whatever the request line says (quirk 17).
     """
     try:
         expected = _response(credentials, ha1, method)

@@ -16,7 +16,7 @@ from typing import Literal
 
 import structlog
 
-from tongshi.errors import InvalidRequest, LimitExceeded, TongshiError
+from tongshi.errors import InvalidRequest, LimitExceeded, RemoteViolation, TongshiError
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181 import front_end
 from tongshi.protocols.gb28181.front_end import Action, Instruction, parse_instruction
@@ -181,6 +181,8 @@ class PtzControl:
             RemoteViolation: no instruction. Otherwise as ``turn``.
         """
         wanted = parse_instruction(ptz_cmd)
+        if wanted.action in _PRESET_ACTIONS and wanted.data2 == 0:
+            raise RemoteViolation("preset 0 is reserved (A.3.4)")
         await self._guard.admit(viewer, Permission.PTZ_CONTROL, device_id, "cascade")
         return await self._send(device_id, wanted, preset_name, MAX_AUTO_STOP_MS)
 
@@ -219,6 +221,9 @@ class PtzControl:
             await self._signalling.control(device_id, ending.encode())
         except TongshiError as error:
             log.warning("ptz_stop_failed", device_id=device_id, code=error.code)
+
+
+_PRESET_ACTIONS = frozenset({Action.SET_PRESET, Action.CALL_PRESET, Action.DELETE_PRESET})
 
 
 def _moves(wanted: Instruction) -> bool:

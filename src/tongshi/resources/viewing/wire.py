@@ -122,6 +122,8 @@ class PtzRequest(Request, frozen=True):
 
     def turn(self) -> Turn:
         """The command, understood. Raises Unprocessable for one we do not have (42203)."""
+        if self.lock_id:
+            raise _unsupported("lockId", [])  # rows E.2-7 and E.2-8 are not built: nothing could be locked
         if self.command not in tuple(Command):
             raise _unsupported("command", [c.value for c in Command])
         return Turn(

@@ -58,3 +58,13 @@ async def test_every_page_is_shown_and_nothing_goes_back_to_its_owner(monkeypatc
     monkeypatch.setattr(record, "SHARED_PAGE", 2)
     items = await shared(archive(1), archive(2, UPPER), archive(3, LOWER), archive(4), archive(5))
     assert [item.device_id[-1] for item in items] == ["1", "3", "4", "5"]
+
+
+async def test_what_goes_up_has_every_mandatory_field_and_a_valid_division() -> None:
+    """C-10, C-15 and C-19 of the checklist: a device that told little still goes up whole."""
+    odd = CatalogItem(device_id="31010100001320000009", civil_code="3101010000")
+    (item,) = await shared(DeviceArchive(item=odd, owner=OWN, online=True))
+    assert (item.grassroots_code, item.point_type, item.parental) == ("000000", 9, 0)
+    assert item.civil_code == "310101"
+    (untold,) = await shared(archive(1))
+    assert untold.civil_code == "310101"

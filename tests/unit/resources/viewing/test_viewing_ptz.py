@@ -141,3 +141,12 @@ async def test_a_relayed_command_is_checked_and_stopped_too() -> None:
     await control.relay(VIEWER, CODE, "A50F010160000016")
     assert control.moving == 1
     await control.stop()
+
+
+async def test_preset_0_of_a_platform_above_is_refused_before_it_is_decided() -> None:
+    line, guard = Line(), Guard()
+    guard.refusal = AssertionError("not asked")
+    control = PtzControl(line, guard)
+    with pytest.raises(RemoteViolation, match="preset 0"):
+        await control.relay(VIEWER, CODE, "A50F008200000036")
+    assert line.sent == []
