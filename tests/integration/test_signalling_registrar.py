@@ -206,3 +206,19 @@ async def _beat(device: Device) -> None:
     for number in range(100):
         await device.message(Keepalive(number + 1, DEVICE).render())
         await asyncio.sleep(0.2)
+
+
+async def test_a_device_that_comes_back_elsewhere_is_asked_at_its_new_address(
+    platform: SmallPlatform, neighbourhood: Neighbourhood
+) -> None:
+    # The first one dies before it is asked: nobody answers there any more.
+    before, after = Device(platform), Device(platform)
+    await before.endpoint.start()
+    await before.sign_in()
+    await before.endpoint.stop(silently=True)
+    await after.endpoint.start()
+    try:
+        await after.sign_in()
+        await neighbourhood.until(lambda: any(b"Catalog" in query for query in after.queries))
+    finally:
+        await after.endpoint.stop(silently=True)

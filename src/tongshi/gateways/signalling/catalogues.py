@@ -17,6 +17,7 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import TongshiError
+from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.ports import Archive
 from tongshi.gateways.signalling.questions import Post
@@ -79,15 +80,25 @@ class Catalogues:
         self._patience = patience or Patience()
         self._running: dict[str, _Collection] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked_at: dict[str, Remote] = {}
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
     def refresh(self, peer: Peer) -> None:
-        """Query in the background; nothing happens when a query of that peer runs already."""
-        if peer.id in self._tasks or len(self._tasks) >= MAX_PEERS_WAITING:
+        """Query in the background.
+
+        Nothing happens when a query of that peer runs already; one sent to an address that the peer has left
+        since is given up for the new one.
+        """
+        running = self._tasks.get(peer.id)
+        if running is not None:
+            if self._asked_at[peer.id] == peer.remote:
+                return
+            running.cancel()
+        elif len(self._tasks) >= MAX_PEERS_WAITING:
             return
         task = asyncio.get_running_loop().create_task(self._refresh(peer))
-        self._tasks[peer.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(peer.id, None))
+        self._tasks[peer.id], self._asked_at[peer.id] = task, peer.remote
+        task.add_done_callback(lambda done: self._over(peer.id, done))
 
     def take(self, peer: Peer, part: CatalogResponse) -> None:
         """One part from a peer; dropped when nobody asked."""
@@ -124,7 +135,8 @@ class Catalogues:
                 return Outcome("failed", 0, 0)
             await self._collect(running)
         finally:
-            del self._running[peer.id]
+            if self._running.get(peer.id) is running:
+                del self._running[peer.id]
         items = tuple(item for item in collector.items if _is_device(item.device_id))
         if items:
             await self._archive.merge_catalogue(peer.id, items, is_platform=peer.is_platform)
@@ -151,6 +163,10 @@ class Catalogues:
                     await running.bell.wait()
             except TimeoutError:
                 collector.handle_timer(self._clock.now())
+
+    def _over(self, peer_id: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(peer_id) is task:
+            del self._tasks[peer_id], self._asked_at[peer_id]
 
     async def _refresh(self, peer: Peer) -> None:
         for turn in range(self._patience.retries + 1):

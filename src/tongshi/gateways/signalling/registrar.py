@@ -61,7 +61,7 @@ class Registrar:
 
     Args:
         channels_of: channels that are reached by a peer; they go offline with it.
-        on_online: told of a peer that was not registered before.
+        on_online: told of a peer that was not registered before, or not at this address.
         on_offline: told of a peer that deregistered.
     """
 
@@ -175,7 +175,8 @@ class Registrar:
             is_refresh=known is not None,
         )
         profile = for_edition(edition, remote.transport)
-        sn = known.sn if known is not None else 0
+        before = self._peers.get(peer_id)  # again: another registration may have been faster
+        sn = before.sn if before is not None else 0
         peer = Peer(peer_id, remote, profile, now + expires_s, now, account.is_platform, sn)
         self._peers.put(peer)
         bound = f"<{contact.uri}>" if contact is not None else f"<sip:{peer_id}@{remote.host}:{remote.port}>"
@@ -188,7 +189,7 @@ class Registrar:
                 _VERSION,
             ),
         )
-        if known is None:
+        if before is None or before.remote != remote:
             self._on_online(peer)
 
     async def _deregister(self, incoming: IncomingRequest, peer_id: str) -> None:
