@@ -3,8 +3,9 @@
 Implements: GB/T 28181-2022 9.2
 Not here: registration and queries (``camera``); pacing and coding (``stream``).
 
-A call ends by the peer's BYE, by our ``stop``, when the receiver's TCP connection breaks, or when the same
-stream is called again (Annex K): in each case the sender is closed first, and only then the call is gone.
+A call ends by the peer's BYE, by our ``stop``, when the receiver's TCP connection breaks, when the platform
+is lost, or when the same stream is called again (Annex K): in each case the sender is closed first, and only
+then the call is gone.
 """
 
 from __future__ import annotations
@@ -95,6 +96,12 @@ class Calls:
         for call in self._active:
             if call.channel.item.device_id == code and call.stream is not None:
                 call.stream.ask_key_frame()
+
+    def server_lost(self) -> None:
+        """The platform is gone by registration or heartbeat: stop sending (Annex K 2)."""
+        for call in tuple(self._active):
+            self._end(call, "server lost")
+            self._spawn(self._hang_up(call))
 
     async def stop(self, *, politely: bool = True) -> None:
         """End every call, with BYE unless the camera is to die without a word, and wait for the release."""

@@ -203,6 +203,8 @@ class Camera:
 
     def _on_state(self, is_registered: bool, reason: str) -> None:
         log.debug("camera_state", device_id=self.config.id, registered=is_registered, reason=reason)
+        if self._is_running and not is_registered:
+            self.calls.server_lost()
 
     def _drop(self) -> None:
         self._dying = asyncio.ensure_future(self.vanish())  # kept, or it might be collected
