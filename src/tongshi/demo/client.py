@@ -36,6 +36,10 @@ class Console:
     async def set_up(self, code: str, user: str, password: str) -> None:
         """Create the first administrator with the one-time code, and sign in."""
         await self.call("POST", "/api/v1/setup", {"code": code, "user": user, "password": password})
+        await self.sign_in(user, password)
+
+    async def sign_in(self, user: str, password: str) -> None:
+        """Begin a session."""
         session = await self.call("POST", "/api/v1/session", {"user": user, "password": password})
         self._csrf = session["csrfToken"]
 

@@ -66,6 +66,10 @@ class Children:
                 code = child.process.returncode
                 raise ChildFailed(f"{child.name} 已退出（{code}），日志 {child.log}：\n{child.tail()}")
 
+    def forget(self, child: Child) -> None:
+        """Let go of a child that was ended on purpose."""
+        self._children.remove(child)
+
     async def end(self) -> None:
         """Ask every child to end, wait, and kill what does not."""
         for child in self._children:
