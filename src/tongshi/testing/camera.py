@@ -173,7 +173,7 @@ class Camera:
                 log.info("camera_answer_failed", device_id=self.config.id, cmd_type=message.cmd_type)
                 return
 
-    async def _send(self, message: BaseMessage) -> int:
+    async def _send(self, message: BaseMessage, timeout_s: float = _ANSWER_TIMEOUT_S) -> int:
         """Send a MESSAGE; the status of its answer, 0 when there is none."""
         try:
             response = await self._endpoint.request(
@@ -182,7 +182,7 @@ class Camera:
                 remote=self._remote,
                 body=message.render(),
                 content_type=MANSCDP,
-                timeout_s=_ANSWER_TIMEOUT_S,
+                timeout_s=timeout_s,
             )
         except (PeerTimeout, Unavailable):
             return 0
@@ -194,7 +194,8 @@ class Camera:
         while True:
             await self.registered.wait()
             self._sn = next_sn(self._sn)
-            status = await self._send(Keepalive(self._sn, self.config.id))
+            patience_s = min(_ANSWER_TIMEOUT_S, self.config.keepalive_s)
+            status = await self._send(Keepalive(self._sn, self.config.id), patience_s)
             missed = 0 if status == 200 else missed + 1
             if status in (401, 403, 404) or missed >= self.config.keepalive_misses:
                 missed = 0
