@@ -52,6 +52,7 @@ from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import SharingGate
 from tongshi.sharing.grants import Grants
 from tongshi.sharing.permissions import Permission
+from tongshi.sharing.refusals import Refusals
 from tongshi.storage.engine import Database
 from tongshi.web import app as web
 from tongshi.web import system
@@ -142,12 +143,16 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
-    metrics = Metrics()
+    metrics, refusals = Metrics(), Refusals()
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
         *platforms_http.operations(
-            platforms, exchange, platform_id=own_id, platform_name=config.platform.name
+            platforms,
+            exchange,
+            platform_id=own_id,
+            platform_name=config.platform.name,
+            refusals=refusals,
         ),
         *devices_http.operations(devices, access),
         *exchange_http.operations(exchange, access),
@@ -157,7 +162,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     table += system.operations(table, metrics=metrics.render)
     asgi = web.build(
         table,
-        gate=SharingGate(accounts, grants, clock, own_id),
+        gate=SharingGate(accounts, grants, clock, own_id, refusals),
         recorder=AuditRecorder(database, clock, metrics.observe),
         clock=clock,
         static=STATIC if STATIC.is_dir() else None,

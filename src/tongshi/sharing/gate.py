@@ -22,6 +22,8 @@ from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.grants import Grants
 from tongshi.sharing.model import Context, Subject
 from tongshi.sharing.permissions import Permission
+from tongshi.sharing.refusals import Refusals
+from tongshi.sharing.store import ApiKey
 from tongshi.web.operations import Call
 from tongshi.web.ports import BodyDigest, Head, Identity
 from tongshi.web.signature import ALGORITHMS, Signable, sign
@@ -39,7 +41,15 @@ _WRONG = "签名不正确"
 class SharingGate:
     """Recognises people and keys; ``web.ports.Gate``."""
 
-    def __init__(self, accounts: Accounts, grants: Grants, clock: Clock, platform_id: str) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        grants: Grants,
+        clock: Clock,
+        platform_id: str,
+        refusals: Refusals | None = None,
+    ) -> None:
+        self._refusals = refusals or Refusals()
         self._accounts = accounts
         self._grants = grants
         self._clock = clock
@@ -92,7 +102,19 @@ class SharingGate:
         # An unknown key costs the same work as a known one.
         wanted = sign(signable, "" if key is None else key.secret, sign_name)
         is_right = hmac.compare_digest(wanted.encode(), headers["x-tongshi-sign"].encode())
-        if key is None or not key.secret or not is_right:
+        if key is None or not key.secret:
+            raise Unauthenticated(_WRONG, code=40102)
+        neighbour = key.subject.platform_id
+        try:
+            await self._admit(head, key, nonce, timestamp_ms, is_right=is_right)
+        except (Unauthenticated, Forbidden) as error:
+            self._refusals.note(neighbour, error.message)
+            raise
+        self._refusals.forget(neighbour)
+        return Identity(key.subject, _key(key.subject), body_digest=BodyDigest(digest_name, digest))
+
+    async def _admit(self, head: Head, key: ApiKey, nonce: str, timestamp_ms: str, *, is_right: bool) -> None:
+        if not is_right:
             raise Unauthenticated(_WRONG, code=40102)
         skew_ms = int(timestamp_ms) - int(self._clock.at().timestamp() * 1000)
         if abs(skew_ms) > CLOCK_SKEW_MS:
@@ -101,7 +123,6 @@ class SharingGate:
             raise Unauthenticated("该请求已经用过", code=40104)
         if key.addresses and not _is_within(head.client_host, key.addresses):
             raise Forbidden("该密钥不允许从此地址使用", code=40302)
-        return Identity(key.subject, _key(key.subject), body_digest=BodyDigest(digest_name, digest))
 
 
 def subject_of(call: Call[Any, Any]) -> Subject:

@@ -16,6 +16,7 @@ from tongshi.audit.tags import AuditTag
 from tongshi.resources.platforms.model import KnownPlatform, Relation, Standing
 from tongshi.resources.platforms.service import Platforms
 from tongshi.sharing.permissions import Permission
+from tongshi.sharing.refusals import Refusals
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Open, Operation, Quota, Unrecorded
 
 
@@ -58,9 +59,15 @@ class Neighbours(Answer, frozen=True):
 
 
 def operations(
-    platforms: Platforms, exchanges: Exchanges, *, platform_id: str, platform_name: str
+    platforms: Platforms,
+    exchanges: Exchanges,
+    *,
+    platform_id: str,
+    platform_name: str,
+    refusals: Refusals | None = None,
 ) -> list[AnyOperation]:
     """The operations of platforms."""
+    refused = refusals or Refusals()
 
     async def info(call: Call[Nothing, Nothing]) -> Info:
         return Info(platform_id, platform_name, __version__)
@@ -68,7 +75,10 @@ def operations(
     async def list_all(call: Call[Nothing, Nothing]) -> Neighbours:
         standings = await exchanges.standings()
         known = await platforms.list_all()
-        return Neighbours([_neighbour(k, standings.get(k.platform.id, Standing())) for k in known])
+        rows = [
+            _neighbour(k, standings.get(k.platform.id, Standing()), refused.of(k.platform.id)) for k in known
+        ]
+        return Neighbours(rows)
 
     return [
         Operation(
@@ -100,7 +110,7 @@ def operations(
     ]
 
 
-def _neighbour(known: KnownPlatform, standing: Standing) -> Neighbour:
+def _neighbour(known: KnownPlatform, standing: Standing, refusal: str) -> Neighbour:
     is_self = known.platform.relation is Relation.SELF
     return Neighbour(
         platform_id=known.platform.id,
@@ -113,5 +123,5 @@ def _neighbour(known: KnownPlatform, standing: Standing) -> Neighbour:
         equal=standing.is_equal,
         state=standing.state,
         waiting=standing.waiting,
-        last_error=standing.last_error or known.state.last_error or None,
+        last_error=standing.last_error or refusal or known.state.last_error or None,
     )
