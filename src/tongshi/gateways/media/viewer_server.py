@@ -26,6 +26,7 @@ MAX_HEAD_BYTES = 8 * 1024
 HEAD_TIMEOUT_S = 5.0
 MAX_HEADS = 1_000  # connections whose head is still being read: a flood of silent ones is refused beyond
 BACKLOG = 1_024
+MAX_QUERY_FIELDS = 10
 
 _PATH = re.compile(r"/live/([0-9A-Za-z]{1,64})\.(flv|mp4)\Z", re.ASCII)
 _TYPES = {"flv": "video/x-flv", "mp4": "video/mp4"}
@@ -74,6 +75,20 @@ def parse_head(data: bytes) -> Head:
         raise InvalidRequest("不是 HTTP 请求")
     origins = [line.partition(":")[2].strip() for line in lines[1:] if line[:7].lower() == "origin:"]
     return Head(parts[0], parts[1], origins[0] if len(origins) == 1 else "")
+
+
+def parse_target(target: str) -> tuple[str, str]:
+    """Path and ticket of a request's target; no ticket is "".
+
+    Raises:
+        InvalidRequest: no URL, or too many fields.
+    """
+    try:
+        url = urlsplit(target)
+        fields = parse_qs(url.query, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError as error:
+        raise InvalidRequest("地址无法解析") from error
+    return url.path, fields.get("ticket", [""])[0]
 
 
 class ViewerServer:
@@ -179,12 +194,11 @@ class ViewerServer:
             return
         if head.method != "GET":
             raise _Refused(405, "只支持 GET")
-        url = urlsplit(head.target)
-        match = _PATH.match(url.path)
+        path, ticket = parse_target(head.target)
+        match = _PATH.match(path)
         if match is None:
             raise NotFound("没有这个地址", code=40404)
         stream_id, suffix = match.groups()
-        ticket = parse_qs(url.query, max_num_fields=10).get("ticket", [""])[0]
         admission = self._viewing.admit(stream_id, ticket, client_host)
         fields = {"Content-Type": _TYPES[suffix], "Connection": "close"}
         response = self._head(200, head.origin, fields)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tongshi.errors import InvalidRequest, Unavailable
 from tongshi.gateways.media.digest import check_build, source_digest
-from tongshi.gateways.media.viewer_server import Head, parse_head
+from tongshi.gateways.media.viewer_server import Head, parse_head, parse_target
 
 
 def test_a_head_gives_method_target_and_origin() -> None:
@@ -29,6 +29,27 @@ def test_any_bytes_are_a_head_or_refused(data: bytes) -> None:
         assert isinstance(parse_head(data), Head)
     except InvalidRequest:
         pass
+
+
+def test_a_target_gives_path_and_ticket() -> None:
+    assert parse_target("/live/a.flv?x=1&ticket=t") == ("/live/a.flv", "t")
+    assert parse_target("/live/a.flv") == ("/live/a.flv", "")
+
+
+@pytest.mark.parametrize("target", ["//[/live/a.flv", "/live/a.flv?" + "&a=b" * 11])
+def test_a_target_that_is_no_url_is_refused(target: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_target(target)
+
+
+@given(st.text(max_size=300))
+def test_any_target_is_read_or_refused(target: str) -> None:
+    try:
+        path, ticket = parse_target(target)
+    except InvalidRequest:
+        return
+    assert isinstance(path, str)
+    assert isinstance(ticket, str)
 
 
 def test_the_digest_follows_the_rule_of_the_build(tmp_path: Path) -> None:
