@@ -33,6 +33,7 @@ from tongshi.gateways.signalling.questions import CONTENT_TYPE, Post
 from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Registrar
 from tongshi.gateways.signalling.routes import Routes
+from tongshi.gateways.signalling.strangers import Strangers
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
 from tongshi.ids import DeviceId, PlatformId, sip_domain
@@ -118,6 +119,7 @@ class SignallingGateway:
             on_request=self._on_request,
             on_invite=self._on_invite,
         )
+        self.strangers = Strangers(clock)
         self.peers = Peers()
         self._answers = Answers()
         self._post = Post(self.endpoint, self._answers)
@@ -225,6 +227,7 @@ class SignallingGateway:
     async def _on_message(self, incoming: IncomingRequest) -> None:
         sender = self._sender(incoming.request.from_.uri.user, incoming.remote)
         if sender is None:
+            self.strangers.note("MESSAGE", incoming.remote)
             incoming.respond(403)
             return
         if incoming.request.content_type not in ("", CONTENT_TYPE.lower()):
@@ -278,6 +281,7 @@ class SignallingGateway:
     async def _on_invite(self, invite: IncomingInvite) -> None:
         sender = self._sender(invite.request.from_.uri.user, invite.remote)
         if not isinstance(sender, Upper) or self._incoming is None:
+            self.strangers.note("INVITE", invite.remote)
             invite.reject(403)
             return
         await self._incoming.handle(invite, sender)
