@@ -1,6 +1,6 @@
 """Requests of those who may not ask: counted, and told once a second at most.
 
-Whoever knows our address can send as many as the line carries: a line of the log for each would fill the disk.
+Whoever knows our address can send as many as the line carries: a line of the log for each would fill a disk.
 """
 
 from __future__ import annotations
