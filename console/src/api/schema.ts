@@ -1404,6 +1404,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/exchange/v1/devices:root": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 计算一组设备档案的数量与摘要 */
+        post: operations["rootOfDevices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/exchange/v1/digest": {
         parameters: {
             query?: never;
@@ -2182,6 +2199,22 @@ export interface components {
          * @enum {unknown}
          */
         Relation: "lateral" | "lower" | "self" | "upper";
+        /**
+         * RootAnswer
+         * @description What to send as ``roots``; a rejected item is in none of them.
+         */
+        RootAnswer: {
+            rejected: components["schemas"]["Rejection"][];
+            rejectedCount: number;
+            roots: components["schemas"]["OwnerRoot"][];
+        };
+        /**
+         * RootOf
+         * @description A whole archive in the form ``full``; of two items of one device the last counts.
+         */
+        RootOf: {
+            items: unknown[];
+        };
         /**
          * SessionAnswer
          * @description The timeline of one session.
@@ -4507,6 +4540,44 @@ export interface operations {
                         /** @constant */
                         code: 0;
                         data: components["schemas"]["PushResult"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    rootOfDevices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RootOf"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["RootAnswer"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */

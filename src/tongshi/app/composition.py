@@ -22,6 +22,7 @@ from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock, SystemClock
 from tongshi.config.sections import Config, NeighbourSection, reveal
 from tongshi.exchange import http as exchange_http
+from tongshi.exchange import proofs
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
@@ -156,6 +157,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         ),
         *devices_http.operations(devices, access),
         *exchange_http.operations(exchange, access),
+        *proofs.operations(),
         *viewing_http.operations(viewing, ptz),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)

@@ -17,6 +17,7 @@ from tongshi.audit.recorder import AuditRecorder
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
 from tongshi.exchange import http as exchange_http
+from tongshi.exchange import proofs
 from tongshi.exchange.client import Link
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
@@ -82,6 +83,7 @@ class RestPlatform:
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
             *devices_http.operations(devices, access),
             *exchange_http.operations(exchange, access),
+            *proofs.operations(),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)
