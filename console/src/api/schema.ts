@@ -1901,13 +1901,15 @@ export interface components {
         };
         /**
          * Issue
-         * @description A rule of the standard that an archive does not keep.
+         * @description A rule of the standard that an archive does not keep; ``message`` is for people, in Chinese.
          */
         Issue: {
             field: string;
+            /** @default  */
+            message?: string;
             rule: string;
             /** @enum {unknown} */
-            severity: "error" | "warning";
+            severity: "error" | "info" | "warning";
         };
         /**
          * ListQuery

@@ -8,6 +8,7 @@ A device that is unknown and one that the caller may not see look the same.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
@@ -16,6 +17,7 @@ from tongshi.audit.tags import AuditTag
 from tongshi.errors import InvalidRequest, NotFound
 from tongshi.resources.devices import wire
 from tongshi.resources.devices.model import DeviceArchive, Filters
+from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.devices.wire import DeviceLite
 from tongshi.sharing.decision import Access
@@ -83,7 +85,7 @@ def operations(devices: DeviceArchives, access: Access) -> list[AnyOperation]:
         wanted = list(dict.fromkeys(call.body.device_ids))
         scope = await access.scope(subject_of(call), Permission.ARCHIVE_READ, context_of(call))
         found = await devices.get_many(wanted, scope)
-        rows = [_full(found[key]) for key in wanted if key in found]
+        rows = [_full(found[key], call.at) for key in wanted if key in found]
         return BatchFound(rows, [key for key in wanted if key not in found])
 
     async def get(call: Call[Nothing, Nothing]) -> Reply[Any]:
@@ -94,7 +96,7 @@ def operations(devices: DeviceArchives, access: Access) -> list[AnyOperation]:
         await access.require(subject_of(call), Permission.ARCHIVE_READ, target, context_of(call))
         if archive is None:
             raise NotFound("设备不存在")
-        return Reply(_full(archive), headers={"ETag": f'"{archive.revision}"'})
+        return Reply(_full(archive, call.at), headers={"ETag": f'"{archive.revision}"'})
 
     async def page(call: Call[Nothing, ListQuery]) -> Page[DeviceLite]:
         query = call.query
@@ -153,5 +155,5 @@ def operations(devices: DeviceArchives, access: Access) -> list[AnyOperation]:
     ]
 
 
-def _full(archive: DeviceArchive) -> Any:
-    return wire.to_full(archive, wire.issues(archive))
+def _full(archive: DeviceArchive, at: datetime) -> Any:
+    return wire.to_full(archive, check(archive, at))

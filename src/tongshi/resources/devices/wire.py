@@ -16,16 +16,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import astuple
 
 from tongshi.errors import InvalidRequest
-from tongshi.ids import type_code
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus, ItemField
 from tongshi.resources.devices.model import DeviceArchive, ExtendedAttributes, Source
+from tongshi.resources.devices.rules.model import Issue
 
 _Text = Annotated[str, Meta(max_length=1024)]
 _Int = Annotated[int, Meta(ge=-(2**53), le=2**53)]
@@ -91,14 +91,6 @@ class Provenance(msgspec.Struct, frozen=True):
     version: int
     time: datetime | None
     method: Source
-
-
-class Issue(msgspec.Struct, frozen=True):
-    """A rule of the standard that an archive does not keep."""
-
-    rule: str
-    field: str
-    severity: Literal["error", "warning"]
 
 
 _LOCAL: list[Any] = [
@@ -248,31 +240,6 @@ def to_lite(archive: DeviceArchive, tag_codes: tuple[str, ...] = ()) -> DeviceLi
         SSBMHY=ext.industries,
         tagCodes=tag_codes,
     )
-
-
-class _Required(NamedTuple):
-    field: str
-    attribute: str
-
-
-_REQUIRED = (
-    _Required("ext.SFKK", "is_controllable"),
-    _Required("ext.DWMK", "has_positioning_module"),
-    _Required("ext.LWSX", "is_networked"),
-    _Required("ext.SSBMHY", "industries"),
-)
-
-
-def issues(archive: DeviceArchive) -> tuple[Issue, ...]:
-    """What Table A.1 requires and this archive lacks."""
-    missing = [
-        Issue("A.1-required", rule.field, "error")
-        for rule in _REQUIRED
-        if getattr(archive.ext, rule.attribute) in (None, ())
-    ]
-    if type_code(archive.device_id) in {"131", "132"} and not archive.ext.keyboard_number:
-        missing.append(Issue("A.1-2", "ext.JPBH", "warning"))
-    return tuple(missing)
 
 
 _decoder = msgspec.json.Decoder(DeviceFull, strict=False)

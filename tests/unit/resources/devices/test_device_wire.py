@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -10,6 +12,7 @@ from tongshi.errors import InvalidRequest
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus
 from tongshi.resources.devices import wire
 from tongshi.resources.devices.model import DeviceArchive, ExtendedAttributes, Source, digest
+from tongshi.resources.devices.rules.check import check
 
 ITEM = CatalogItem(
     device_id="31010400001320000001",
@@ -95,17 +98,25 @@ def test_quirk_z001_2_a_photo_url_longer_than_twenty_characters_is_kept() -> Non
     assert wire.parse(written(archive)).ext.scene_photo_url == url
 
 
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def a1_issues(archive: DeviceArchive) -> list[tuple[str, str, str]]:
+    issues = check(archive, AT)
+    return [(i.rule, i.field, i.severity) for i in issues if i.rule.startswith("A1") and i.severity != "info"]
+
+
 def test_quirk_z001_3_a_video_device_without_keyboard_number_is_an_issue_no_error() -> None:
-    archive = replace(ARCHIVE, ext=replace(EXT, keyboard_number=""))
+    archive = replace(ARCHIVE, ext=replace(EXT, keyboard_number="", police_jurisdiction="310104620000"))
     wire.parse(written(archive))
-    assert [(i.rule, i.field, i.severity) for i in wire.issues(archive)] == [("A.1-2", "ext.JPBH", "warning")]
+    assert a1_issues(archive) == [("A1-02", "ext.JPBH", "warning")]
     snapshot_device = replace(archive, item=replace(ITEM, device_id="31010400001190000001"))
-    assert wire.issues(snapshot_device) == ()
+    assert a1_issues(snapshot_device) == []
 
 
 def test_what_table_a1_requires_and_nobody_told_is_an_issue() -> None:
-    fields = [issue.field for issue in wire.issues(replace(ARCHIVE, ext=ExtendedAttributes()))]
-    assert fields == ["ext.SFKK", "ext.DWMK", "ext.LWSX", "ext.SSBMHY", "ext.JPBH"]
+    fields = [field for _, field, _ in a1_issues(replace(ARCHIVE, ext=ExtendedAttributes()))]
+    assert fields == ["ext.SFKK", "ext.JPBH", "ext.DWMK", "ext.LWSX", "ext.SSBMHY"]
 
 
 def test_a_device_password_is_dropped_and_never_written() -> None:
