@@ -14,7 +14,7 @@ import pytest
 
 from tongshi.clock import ManualClock
 from tongshi.errors import Conflict, Forbidden, Gone, NotFound, PeerFailed
-from tongshi.exchange import outbox, store, wire
+from tongshi.exchange import outbox, rows, store, wire
 from tongshi.exchange.client import Link
 from tongshi.exchange.model import (
     Equality,
@@ -178,7 +178,7 @@ class CuttingLink(Link):
 async def test_a_full_that_was_cut_off_anywhere_goes_on_and_ends_equal(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, path: str, number: int, after: bool
 ) -> None:
-    monkeypatch.setattr(outbox.page, "__defaults__", (10, wire.encode))
+    monkeypatch.setattr(outbox.page, "__defaults__", (10, rows.encode))
     await pair.write(sample_archives(DISTRICT, 45))
     link = pair.district.links[0]
     with pytest.raises(_Cut):

@@ -1849,7 +1849,7 @@ export interface components {
              * @default record
              * @enum {unknown}
              */
-            form?: "full" | "record";
+            form?: "full" | "record" | "row";
             /** @default false */
             isLast?: boolean;
             items: unknown[];
@@ -2145,7 +2145,7 @@ export interface components {
              * @default record
              * @enum {unknown}
              */
-            form?: "full" | "record";
+            form?: "full" | "record" | "row";
             fromPosition: number;
             /** @default [] */
             gone?: components["schemas"]["GoneItem"][];

@@ -38,10 +38,9 @@ from tongshi.exchange.model import (
     Push,
     PushResult,
 )
-from tongshi.exchange.outbox import Audience
+from tongshi.exchange.outbox import Audience, Row
 from tongshi.exchange.service import Exchange
-from tongshi.resources.devices import wire
-from tongshi.resources.devices.model import DeviceArchive
+from tongshi.resources.devices import store, wire
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.permissions import Permission
@@ -252,8 +251,8 @@ def _sender(call: Call[Any, Any]) -> str:
     return platform_id
 
 
-def _encode(archive: DeviceArchive) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(wire.to_full(archive)))
+def _encode(row: Row) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(wire.to_full(store.archive_of(row))))
 
 
 class _Named(msgspec.Struct):

@@ -20,13 +20,14 @@ from sqlalchemy import Connection
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.errors import Conflict, Gone, InvalidRequest, NotFound, TongshiError
-from tongshi.exchange import outbox, store, wire
+from tongshi.exchange import outbox, rows, store, wire
 from tongshi.exchange.model import (
     MAX_OWNERS,
     MAX_REJECTIONS_SHOWN,
     VANISH_FLOOR,
     VANISH_GUARD,
     Equality,
+    Form,
     FullBegin,
     FullComplete,
     FullOpened,
@@ -43,15 +44,17 @@ from tongshi.exchange.model import (
 from tongshi.ids import platform_id
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices import wire as device_wire
-from tongshi.resources.devices.model import DeviceArchive, UpsertResult
+from tongshi.resources.devices.model import FlatArchive, UpsertResult, digest_of, flatten
 
 # A full that rests longer than this is begun anew.
 FULL_RESTS = timedelta(hours=2)
 STATUS_SOURCE = "exchange"
-# ``record`` is our own short form, ``full`` the standard's identifiers, for platforms that are not ours.
-_PARSERS: dict[str, Callable[[msgspec.Raw], DeviceArchive]] = {
-    "record": wire.parse,
-    "full": device_wire.decode,
+# ``row`` and ``record`` are our own short forms; ``full`` has the identifiers of the standard, for platforms
+# that are not ours.
+_PARSERS: dict[str, Callable[[msgspec.Raw], FlatArchive]] = {
+    "row": rows.parse,
+    "record": lambda item: flatten(wire.parse(item)),
+    "full": lambda item: flatten(device_wire.decode(item)),
 }
 
 
@@ -74,7 +77,29 @@ class _Different(Exception):
     """The proof failed; what was marked is rolled back."""
 
 
-def apply_push(conn: Connection, house: House, sender: str, push: Push, at: datetime) -> PushResult:
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What a batch or page holds, read: the good ones with their place in it, the bad ones named."""
+
+    archives: list[tuple[int, FlatArchive]]
+    rejected: list[Rejection]
+
+
+def read_items(items: Sequence[msgspec.Raw], form: Form) -> Items:
+    """Read and digest every item. No database: the writer is kept for writing."""
+    parse = _PARSERS[form]
+    read = Items([], [])
+    for index, item in enumerate(items):
+        try:
+            read.archives.append((index, parse(item)))
+        except TongshiError as error:
+            read.rejected.append(Rejection(index, _id_of(item), error.code, error.message, error.field))
+    return read
+
+
+def apply_push(
+    conn: Connection, house: House, sender: str, push: Push, items: Items, at: datetime
+) -> PushResult:
     """Apply one batch and its position.
 
     Raises:
@@ -93,7 +118,7 @@ def apply_push(conn: Connection, house: House, sender: str, push: Push, at: date
         return _nothing(peer.position, is_duplicate=True)
     if push.from_position != peer.position:
         raise Conflict("批次与已确认的位置不衔接", details={"position": peer.position})
-    taken = _take(conn, house, sender, push.items, at, _PARSERS[push.form])
+    taken = _take(conn, house, sender, items, at)
     missing, held = _take_gone(conn, house, sender, push, peer, at)
     snapshot = store.snapshot_of(conn, sender, at)
     if snapshot is not None and snapshot.is_paged:
@@ -115,7 +140,9 @@ def begin_full(conn: Connection, sender: str, begin: FullBegin, fresh_id: str, a
     return FullOpened(snapshot.id, snapshot.position, "")
 
 
-def apply_page(conn: Connection, house: House, sender: str, page: FullPage, at: datetime) -> FullPageResult:
+def apply_page(
+    conn: Connection, house: House, sender: str, page: FullPage, items: Items, at: datetime
+) -> FullPageResult:
     """Apply one page and remember which of our keys it lacks.
 
     Raises:
@@ -127,7 +154,7 @@ def apply_page(conn: Connection, house: House, sender: str, page: FullPage, at: 
         return FullPageResult(snapshot.last_key, True, 0, [])
     if page.after_key != snapshot.last_key:
         raise Conflict("页与已确认的键不衔接", details={"lastKey": snapshot.last_key})
-    taken = _take(conn, house, sender, page.items, at, _PARSERS[page.form])
+    taken = _take(conn, house, sender, items, at)
     _check_order(taken.keys, page)
     _note_absent(conn, sender, snapshot, page, taken)
     store.advance_snapshot(conn, snapshot, page.last_key, page.is_last, at + FULL_RESTS)
@@ -184,47 +211,49 @@ class _Taken:
     merged: UpsertResult
 
 
-def _take(
-    conn: Connection,
-    house: House,
-    sender: str,
-    items: Sequence[msgspec.Raw],
-    at: datetime,
-    parse: Callable[[msgspec.Raw], DeviceArchive],
-) -> _Taken:
-    """Store the good items, name the bad ones."""
-    archives: list[DeviceArchive] = []
-    rejected: list[Rejection] = []
-    owners: dict[str, str | None] = {}
-    for index, item in enumerate(items):
-        try:
-            archive = parse(item)
-            if not archive.owner:
-                archive = msgspec.structs.replace(archive, owner=sender)
-            platform_id(archive.owner, "owner")
-            refusal = owners.get(archive.owner, "")
-            if refusal == "":
-                refusal = owners[archive.owner] = _owner_refusal(conn, house, sender, archive.owner, at)
-            if refusal is not None:
-                raise InvalidRequest(refusal, code=40304, field="owner")
-            archives.append(archive)
-        except TongshiError as error:
-            rejected.append(Rejection(index, _id_of(item), error.code, error.message, error.field))
-    merged = devices.upsert_many(conn, archives, sender, at)
+def _take(conn: Connection, house: House, sender: str, items: Items, at: datetime) -> _Taken:
+    """Store what the sender may tell, name what it may not."""
+    archives: list[FlatArchive] = []
+    rejected = list(items.rejected)
+    refusals: dict[str, TongshiError | None] = {}
+    places: dict[str, int] = {}
+    for index, archive in items.archives:
+        if not archive.owner:
+            archive = msgspec.structs.replace(archive, owner=sender, digest=digest_of(sender, archive.values))
+        owner, device_id = archive.owner, archive.values[0]
+        if owner not in refusals:
+            refusals[owner] = _owner_refusal(conn, house, sender, owner, at)
+        refusal = refusals[owner]
+        if refusal is not None:
+            rejected.append(Rejection(index, device_id, refusal.code, refusal.message, refusal.field))
+            continue
+        places[device_id] = index
+        archives.append(archive)
+    merged = devices.upsert_flat(conn, archives, sender, at)
     foreign = set(merged.foreign)
-    position = {archive.device_id: index for index, archive in enumerate(archives)}
     rejected += [
-        Rejection(position[key], key, 40902, "该编码的设备已属于另一平台", "deviceId")
-        for key in merged.foreign
+        Rejection(places[key], key, 40902, "该编码的设备已属于另一平台", "deviceId") for key in merged.foreign
     ]
-    told = {a.device_id: a.online for a in archives if a.online is not None and a.device_id not in foreign}
+    told = {key: a.online for a in archives if a.online is not None and (key := a.values[0]) not in foreign}
     if told:
         devices.set_statuses(conn, told, STATUS_SOURCE, at, origin=sender)
-    return _Taken([a.device_id for a in archives if a.device_id not in foreign], rejected, merged)
+    return _Taken([key for a in archives if (key := a.values[0]) not in foreign], rejected, merged)
 
 
-def _owner_refusal(conn: Connection, house: House, sender: str, owner: str, at: datetime) -> str | None:
+def _owner_refusal(
+    conn: Connection, house: House, sender: str, owner: str, at: datetime
+) -> TongshiError | None:
     """Why ``sender`` may not speak for ``owner``; None when it may."""
+    try:
+        platform_id(owner, "owner")
+    except TongshiError as error:
+        return error
+    text = _owner_objection(conn, house, sender, owner, at)
+    return None if text is None else InvalidRequest(text, code=40304, field="owner")
+
+
+def _owner_objection(conn: Connection, house: House, sender: str, owner: str, at: datetime) -> str | None:
+    """The same in words; an owner that is new is bound to its sender."""
     if owner == house.platform_id:
         return "该设备属于本平台，不接受他人改写"
     if owner != sender and owner in house.neighbours:

@@ -37,7 +37,7 @@ Code = Annotated[str, Meta(pattern=r"^[0-9]{20}\Z")]
 Key = Annotated[str, Meta(min_length=1, max_length=64)]
 Feed = Annotated[str, Meta(min_length=1, max_length=64)]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Form = Literal["record", "full"]
+Form = Literal["row", "record", "full"]
 Count = Annotated[int, Meta(ge=0, le=100_000_000)]
 
 

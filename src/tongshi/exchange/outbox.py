@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
-from tongshi.exchange import store, wire
+from tongshi.exchange import rows, store
 from tongshi.exchange.model import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, GoneItem, OwnerRoot
 from tongshi.resources.devices import store as devices
-from tongshi.resources.devices.model import DeviceArchive
 from tongshi.storage import changes
 
 KINDS = (devices.KIND, devices.KIND_STATUS)
-Encode = Callable[[DeviceArchive], msgspec.Raw]
+# From a row of ``devices.store.wire_rows``.
+Row = tuple[Any, ...]
+Encode = Callable[[Row], msgspec.Raw]
+_DEVICE_ID, _OWNER, _MISSING_SINCE = 0, -6, -2
+assert devices.WIRE_COLUMNS[_OWNER] == "owner_platform"
+assert devices.WIRE_COLUMNS[_MISSING_SINCE] == "missing_since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def next_batch(
     audience: Audience,
     position: int,
     limit: int = MAX_BATCH_ITEMS,
-    encode: Encode = wire.encode,
+    encode: Encode = rows.encode,
 ) -> Batch:
     """Changes after ``position``, cut at ``limit`` changes or ``MAX_BATCH_BYTES``.
 
@@ -74,19 +79,19 @@ def next_batch(
         Gone: the position was compacted away; do a full.
     """
     noted = changes.read_after(conn, position, limit, KINDS)
-    found = devices.get_many(conn, list(dict.fromkeys(change.key for change in noted)))
+    found = devices.wire_rows_of(conn, list(dict.fromkeys(change.key for change in noted)))
     hidden = _hidden(conn, audience)
     items: list[msgspec.Raw] = []
     gone: list[GoneItem] = []
     reached, size = position, 0
     for change in noted:
-        archive = found.pop(change.key, None)
-        if archive is not None and _is_told(archive, audience, hidden):
-            if archive.missing_since is not None:
-                gone.append(GoneItem(archive.owner, archive.device_id))
+        row = found.pop(change.key, None)
+        if row is not None and _is_told(row[_OWNER], audience, hidden):
+            if row[_MISSING_SINCE] is not None:
+                gone.append(GoneItem(row[_OWNER], row[_DEVICE_ID]))
             else:
-                record = encode(archive)
-                size += len(bytes(record))
+                record = encode(row)
+                size += len(memoryview(record))
                 if size > MAX_BATCH_BYTES and items:
                     break
                 items.append(record)
@@ -104,21 +109,21 @@ def page(
     audience: Audience,
     after_key: str,
     limit: int = MAX_BATCH_ITEMS,
-    encode: Encode = wire.encode,
+    encode: Encode = rows.encode,
 ) -> Page:
     """The next page of a full."""
     owners = exportable(conn, audience)
-    archives = devices.iter_owned(conn, None, after_key, limit, owners) if owners else []
+    found = devices.wire_rows(conn, after_key, limit, owners) if owners else []
     items: list[msgspec.Raw] = []
     size = 0
-    for archive in archives:
-        record = encode(archive)
-        size += len(bytes(record))
+    for row in found:
+        record = encode(row)
+        size += len(memoryview(record))
         if size > MAX_BATCH_BYTES and items:
-            return Page(after_key, archives[len(items) - 1].device_id, items, is_last=False)
+            return Page(after_key, found[len(items) - 1][_DEVICE_ID], items, is_last=False)
         items.append(record)
-    last_key = archives[-1].device_id if archives else after_key
-    return Page(after_key, last_key, items, is_last=len(archives) < limit)
+    last_key = found[-1][_DEVICE_ID] if found else after_key
+    return Page(after_key, last_key, items, is_last=len(found) < limit)
 
 
 def roots(conn: Connection, audience: Audience) -> list[OwnerRoot]:
@@ -136,6 +141,5 @@ def _hidden(conn: Connection, audience: Audience) -> set[str]:
     return {audience.peer, *store.owners_via(conn, audience.peer)} if audience.peer else set()
 
 
-def _is_told(archive: DeviceArchive, audience: Audience, hidden: set[str]) -> bool:
-    is_granted = audience.owners is None or archive.owner in audience.owners
-    return is_granted and archive.owner not in hidden
+def _is_told(owner: str, audience: Audience, hidden: set[str]) -> bool:
+    return (audience.owners is None or owner in audience.owners) and owner not in hidden

@@ -7,6 +7,7 @@ sides, what was not is sent again and recognised.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import replace
 from datetime import timedelta
@@ -31,7 +32,7 @@ from tongshi.exchange.model import (
     Push,
     PushResult,
 )
-from tongshi.exchange.outbox import Audience, Batch
+from tongshi.exchange.outbox import Audience, Batch, Page
 from tongshi.storage import changes
 from tongshi.storage.engine import Database
 
@@ -116,6 +117,7 @@ class Sender:
             gone=tuple(batch.gone),
             remaining=batch.remaining,
             roots=batch.roots,
+            form="row",
         )
         return await self._link.post("/exchange/v1/devices:push", push, PushResult)
 
@@ -140,22 +142,30 @@ class Sender:
         return await self._prove(peer, batch)
 
     async def _pages(self, opened: FullOpened) -> None:
-        after_key, corrections = opened.after_key, 0
+        """Send page after page; the next one is read while the neighbour stores this one."""
+        page, corrections = await self._page(opened.after_key), 0
         while True:
-            page = await self._db.read(outbox.page, self._audience, after_key)
-            told = FullPage(opened.snapshot_id, page.after_key, page.last_key, page.items, page.is_last)
+            ahead = None if page.is_last else asyncio.create_task(self._page(page.last_key))
+            told = FullPage(
+                opened.snapshot_id, page.after_key, page.last_key, page.items, page.is_last, "row"
+            )
             try:
-                result = await self._link.post("/exchange/v1/devices/full:page", told, FullPageResult)
+                await self._link.post("/exchange/v1/devices/full:page", told, FullPageResult)
+                if ahead is None:
+                    return
+                page = await ahead
             except Conflict as error:
                 last_key = error.details.get("lastKey")
                 corrections += 1
                 if not isinstance(last_key, str) or corrections > MAX_CORRECTIONS:
                     raise
-                after_key = last_key
-                continue
-            if page.is_last:
-                return
-            after_key = result.last_key
+                page = await self._page(last_key)
+            finally:
+                if ahead is not None:
+                    ahead.cancel()
+
+    async def _page(self, after_key: str) -> Page:
+        return await self._db.read(outbox.page, self._audience, after_key)
 
     async def _prove(self, peer: Peer, batch: Batch) -> Peer:
         complete = FullComplete(peer.snapshot_id, peer.position, batch.roots or [])

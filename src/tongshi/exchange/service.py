@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from tongshi.clock import Clock
 from tongshi.errors import Forbidden
 from tongshi.exchange import inbox, outbox
 from tongshi.exchange import store as memory
-from tongshi.exchange.inbox import House
+from tongshi.exchange.inbox import House, Items
 from tongshi.exchange.model import (
     VANISH_GUARD,
     DigestAnswer,
@@ -61,10 +62,11 @@ class Exchange:
     async def push(self, sender: str, push: Push) -> PushResult:
         """Apply one batch; a dry run applies it and takes all of it back."""
         house = await self.house(sender)
+        items = await asyncio.to_thread(inbox.read_items, push.items, push.form)
         if not push.dry_run:
-            return await self._db.write(inbox.apply_push, house, sender, push, self._clock.at())
+            return await self._db.write(inbox.apply_push, house, sender, push, items, self._clock.at())
         try:
-            await self._db.write(self._dry_push, house, sender, push)
+            await self._db.write(self._dry_push, house, sender, push, items)
         except _DryRun as done:
             return done.result
         raise AssertionError("a dry run always ends in _DryRun")
@@ -77,7 +79,8 @@ class Exchange:
     async def page(self, sender: str, page: FullPage) -> FullPageResult:
         """Apply one page of a full."""
         house = await self.house(sender)
-        return await self._db.write(inbox.apply_page, house, sender, page, self._clock.at())
+        items = await asyncio.to_thread(inbox.read_items, page.items, page.form)
+        return await self._db.write(inbox.apply_page, house, sender, page, items, self._clock.at())
 
     async def complete_full(self, sender: str, complete: FullComplete) -> FullResult:
         """Prove a full."""
@@ -137,8 +140,8 @@ class Exchange:
         others = frozenset(str(k.platform.id) for k in known)
         return House(self._platform_id, others, self._vanish_guard)
 
-    def _dry_push(self, conn: Connection, house: House, sender: str, push: Push) -> None:
-        raise _DryRun(inbox.apply_push(conn, house, sender, push, self._clock.at()))
+    def _dry_push(self, conn: Connection, house: House, sender: str, push: Push, items: Items) -> None:
+        raise _DryRun(inbox.apply_push(conn, house, sender, push, items, self._clock.at()))
 
 
 _TELLERS = frozenset({Relation.LOWER, Relation.LATERAL})

@@ -11,7 +11,19 @@ from itertools import islice
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import Connection, Table
+import msgspec
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    func,
+    select,
+)
+from sqlalchemy.sql.elements import KeyedColumnElement
 
 _FEW = 64
 Row = tuple[Any, ...]
@@ -32,6 +44,14 @@ def bulk_upsert(conn: Connection, table: Table, columns: Sequence[str], rows: Se
         _merge(conn, table, columns, rows, keys)
     elif rows:
         conn.exec_driver_sql(_insert(table.name, columns, _values(conn, columns), keys), list(rows))
+
+
+def among(conn: Connection, column: KeyedColumnElement[str], keys: Sequence[str]) -> ColumnElement[bool]:
+    """``column IN keys`` with the keys as one parameter: five thousand of them cost no compilation."""
+    if conn.dialect.name == "postgresql":
+        return column == any_(bindparam(None, list(keys), type_=ARRAY(Text)))
+    each = func.json_each(msgspec.json.encode(keys).decode()).table_valued("value")
+    return column.in_(select(each.c.value))
 
 
 def chunks(keys: Sequence[str], size: int = 5_000) -> Iterator[list[str]]:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem
+from tongshi.storage.times import to_ms
 
 
 class Source(StrEnum):
@@ -112,6 +113,44 @@ class Shard:
     digest: bytes
 
 
+class FlatArchive(msgspec.Struct, frozen=True, gc=False):
+    """An archive as it is stored and digested, for work on many at a time.
+
+    Attributes:
+        values: the item without Status, then the extended attributes, in order; lists joined by "/".
+        updated_at_ms: milliseconds since 1970-01-01 UTC, or None to let the store say.
+        digest: SM3 of the canonical bytes, 32 bytes.
+    """
+
+    values: tuple[Any, ...]
+    owner: str
+    revision: int
+    updated_at_ms: int | None
+    source: Source
+    shard: str
+    digest: bytes
+    online: bool | None = None
+
+    @property
+    def device_id(self) -> str:
+        return self.values[0]  # type: ignore[no-any-return]  # the item's first field
+
+
+def flatten(archive: DeviceArchive) -> FlatArchive:
+    """The stored form of an archive."""
+    values = (*flat_item(archive.item), *flat_ext(archive.ext))
+    return FlatArchive(
+        values=values,
+        owner=archive.owner,
+        revision=archive.revision,
+        updated_at_ms=None if archive.updated_at is None else to_ms(archive.updated_at),
+        source=archive.source,
+        shard=archive.shard,
+        digest=digest_of(archive.owner, values),
+        online=archive.online,
+    )
+
+
 def flat_item(item: CatalogItem) -> list[Any]:
     """The item's values as they are stored, in order, without Status: lists joined by "/", floats as floats.
 
@@ -149,8 +188,14 @@ def digest(archive: DeviceArchive) -> bytes:
     return hashlib.new("sm3", canonical(archive)).digest()
 
 
+def digest_of(owner: str, values: tuple[Any, ...]) -> bytes:
+    """``digest`` from the stored values."""
+    return hashlib.new("sm3", _encode((owner, values[:_ITEM_END], values[_ITEM_END:]))).digest()
+
+
 _encode = msgspec.json.Encoder().encode
 _STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
+_ITEM_END = len(ITEM_FIELDS) - 1
 _LISTS = tuple(i for i, f in enumerate(ITEM_FIELDS) if f.kind == "list")
 _FLOATS = tuple(i for i, f in enumerate(ITEM_FIELDS) if f.kind == "float")
 assert tuple(f.attribute for f in ITEM_FIELDS) == CatalogItem.__struct_fields__, "one table drives both"

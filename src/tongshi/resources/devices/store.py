@@ -20,16 +20,15 @@ from tongshi.resources.devices.model import (
     DeviceArchive,
     ExtendedAttributes,
     Filters,
+    FlatArchive,
     Shard,
     Source,
     UpsertResult,
-    digest,
-    flat_ext,
-    flat_item,
+    flatten,
 )
 from tongshi.sharing.model import Scope
 from tongshi.storage import changes
-from tongshi.storage.bulk import bulk_upsert, chunks
+from tongshi.storage.bulk import among, bulk_upsert, chunks
 from tongshi.storage.schema import EXT_COLUMNS, ITEM_COLUMNS, device_archive, device_shard, device_status
 from tongshi.storage.times import from_ms, to_ms
 
@@ -63,6 +62,12 @@ _ITEM_LISTS = tuple(
 _ITEM_END = len(ITEM_FIELDS) - 1
 _EXT_END = _ITEM_END + len(EXT_COLUMNS)
 _a = device_archive.c
+# What the exchange reads: the archive as it is stored, then these.
+WIRE_COLUMNS = ("owner_platform", "revision", "updated_at", "is_online", "missing_since", "source")
+_WIRE = select(
+    *(_a[name] for name in _COLUMNS[:_EXT_END]),
+    *(device_status.c[name] if name == "is_online" else _a[name] for name in WIRE_COLUMNS),
+).select_from(device_archive.outerjoin(device_status, _a.device_id == device_status.c.device_id))
 _SELECT = select(*(_a[name] for name in _COLUMNS[:-2]), device_status.c.is_online).select_from(
     device_archive.outerjoin(device_status, _a.device_id == device_status.c.device_id)
 )
@@ -71,6 +76,11 @@ _SELECT = select(*(_a[name] for name in _COLUMNS[:-2]), device_status.c.is_onlin
 def upsert_many(
     conn: Connection, archives: Iterable[DeviceArchive], origin: str, at: datetime
 ) -> UpsertResult:
+    """``upsert_flat`` for archives; their ``missing_since`` and ``online`` are not read."""
+    return upsert_flat(conn, [flatten(archive) for archive in archives], origin, at)
+
+
+def upsert_flat(conn: Connection, archives: Iterable[FlatArchive], origin: str, at: datetime) -> UpsertResult:
     """Store archives; only real differences are written and noted in the change feed.
 
     The last of two archives of one device counts. A row of another owner is left alone, unless it is missing
@@ -79,30 +89,32 @@ def upsert_many(
 
     Args:
         conn: connection in a transaction.
-        archives: at most a few thousand; their ``missing_since`` and ``online`` are not read.
+        archives: at most a few thousand; ``online`` is not read.
         origin: the platform whose write this is.
         at: now.
     """
     _lock(conn)
-    wanted = {archive.device_id: archive for archive in archives}
+    wanted = {archive.values[0]: archive for archive in archives}
     known = _known(conn, list(wanted))
+    at_ms = to_ms(at)
     tree = _TreeChanges()
     rows: list[tuple[Any, ...]] = []
     noted: list[tuple[str, changes.Op, int]] = []
     sorted_out: dict[str, list[str]] = {name: [] for name in UpsertResult.__slots__}
-    for device_id, archive in wanted.items():
+    for device_id, new in wanted.items():
         old = known.get(device_id)
-        new_digest = digest(archive)
-        verdict = _verdict(old, archive, new_digest)
+        verdict = _verdict(old, new)
         sorted_out[verdict].append(device_id)
         if verdict not in ("inserted", "updated"):
             continue
-        revision = archive.revision or (old.revision if old is not None else 0) + 1
-        rows.append(_to_row(archive, revision, to_ms(archive.updated_at or at), new_digest))
+        revision = new.revision or (old.revision if old is not None else 0) + 1
+        updated_at_ms = at_ms if new.updated_at_ms is None else new.updated_at_ms
+        source = new.source.value
+        rows.append((*new.values, new.owner, revision, source, updated_at_ms, None, new.shard, new.digest))
         noted.append((device_id, "put", revision))
         if old is not None and old.missing_since is None:
             tree.remove(old.owner_platform, old.shard, old.digest)
-        tree.add(archive.owner, archive.shard, new_digest)
+        tree.add(new.owner, new.shard, new.digest)
     if sorted_out["inserted"]:
         _check_bound(conn, len(sorted_out["inserted"]))
     bulk_upsert(conn, device_archive, _COLUMNS, rows)
@@ -124,7 +136,7 @@ def get_many(
     found: dict[str, DeviceArchive] = {}
     within = true() if scope is None else scope_clause(scope)
     for chunk in chunks(device_ids):
-        for row in conn.execute(_SELECT.where(_a.device_id.in_(chunk), within)):
+        for row in conn.execute(_SELECT.where(among(conn, _a.device_id, chunk), within)):
             found[row.device_id] = _from_row(row)
     return found
 
@@ -155,6 +167,26 @@ def iter_owned(
     if owners is not None:
         statement = statement.where(_a.owner_platform.in_(owners))
     return [_from_row(row) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
+
+
+def wire_rows(conn: Connection, after_key: str, limit: int, owners: Collection[str]) -> list[tuple[Any, ...]]:
+    """The next present rows of these owners in order of id, as ``WIRE_COLUMNS`` says."""
+    statement = _WIRE.where(
+        _a.device_id > after_key, _a.missing_since.is_(None), _a.owner_platform.in_(owners)
+    )
+    return [tuple(row) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
+
+
+def wire_rows_of(conn: Connection, device_ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Rows by id as ``WIRE_COLUMNS`` says, missing ones too."""
+    statement = _WIRE.where(among(conn, _a.device_id, device_ids))
+    return {row[0]: tuple(row) for row in conn.execute(statement)}
+
+
+def archive_of(row: Sequence[Any]) -> DeviceArchive:
+    """The archive in a row of ``wire_rows``."""
+    owner, revision, updated_at, online, missing_since, source = row[_EXT_END:]
+    return _archive(row[:_EXT_END], owner, revision, source, updated_at, missing_since, online)
 
 
 def owned_keys(conn: Connection, owner: str, after_key: str, limit: int) -> list[str]:
@@ -190,7 +222,7 @@ def mark_missing(
             noted.append((row.device_id, "missing", row.revision))
         conn.execute(
             update(device_archive)
-            .where(_a.device_id.in_([row.device_id for row in gone]))
+            .where(among(conn, _a.device_id, [row.device_id for row in gone]))
             .values(missing_since=to_ms(at))
         )
     tree.write(conn)
@@ -219,7 +251,8 @@ def set_statuses(
     s = device_status.c
     known: dict[str, tuple[bool, int]] = {}
     for chunk in chunks(list(online)):
-        for row in conn.execute(select(s.device_id, s.is_online, s.since_at).where(s.device_id.in_(chunk))):
+        statement = select(s.device_id, s.is_online, s.since_at).where(among(conn, s.device_id, chunk))
+        for row in conn.execute(statement):
             known[row.device_id] = (row.is_online, row.since_at)
     turned = [key for key, value in online.items() if key not in known or known[key][0] != value]
     turned_set = set(turned)
@@ -333,7 +366,7 @@ class _TreeChanges:
         self._deltas[owner, shard] = (old_count + count, old_value + value)
 
 
-def _verdict(old: Row | None, new: DeviceArchive, new_digest: bytes) -> str:
+def _verdict(old: Row | None, new: FlatArchive) -> str:
     """Which field of UpsertResult a device belongs to."""
     if old is None:
         return "inserted"
@@ -342,7 +375,7 @@ def _verdict(old: Row | None, new: DeviceArchive, new_digest: bytes) -> str:
         return "updated" if is_hearsay else "foreign"
     if old.owner_platform == new.owner and old.source == Source.REST and 0 < new.revision < old.revision:
         return "stale"
-    is_same = old.digest == new_digest and old.missing_since is None
+    is_same = old.digest == new.digest and old.missing_since is None
     # The owner's own word replaces hearsay even when both say the same; its revision counts from now on.
     is_firmer = new.source is Source.REST and (old.source != Source.REST or new.revision > old.revision)
     return "unchanged" if is_same and not is_firmer else "updated"
@@ -352,10 +385,8 @@ def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:
     statement = select(
         _a.device_id, _a.digest, _a.owner_platform, _a.revision, _a.source, _a.missing_since, _a.shard
     )
-    found: dict[str, Row] = {}
-    for chunk in chunks(device_ids):
-        found.update((row.device_id, row) for row in conn.execute(statement.where(_a.device_id.in_(chunk))))
-    return found
+    rows = conn.execute(statement.where(among(conn, _a.device_id, device_ids)))
+    return {row[0]: row for row in rows}
 
 
 def _check_bound(conn: Connection, new: int) -> None:
@@ -370,39 +401,36 @@ def _lock(conn: Connection) -> None:
         conn.execute(_LOCK)
 
 
-def _to_row(archive: DeviceArchive, revision: int, updated_at_ms: int, row_digest: bytes) -> tuple[Any, ...]:
-    return (
-        *flat_item(archive.item),
-        *flat_ext(archive.ext),
-        archive.owner,
-        revision,
-        archive.source.value,
-        updated_at_ms,
-        None,
-        archive.shard,
-        row_digest,
-    )
-
-
 def _from_row(row: Row) -> DeviceArchive:
-    values = list(row)
+    return _archive(row[:_EXT_END], *row[_EXT_END:])
+
+
+def _archive(
+    stored: Sequence[Any],
+    owner: str,
+    revision: int,
+    source: str,
+    updated_at: int,
+    missing_since: int | None,
+    online: bool | None,
+) -> DeviceArchive:
+    values = list(stored)
     for index in _ITEM_LISTS:
         values[index] = _split(values[index])
-    online = values[-1]
     status = None if online is None else DeviceStatus.ON if online else DeviceStatus.OFF
     item = CatalogItem(
         **dict(zip(("device_id", *_ITEM_NAMES), values[:_ITEM_END], strict=True)), status=status
     )
-    ext = dict(zip(_EXT_NAMES, values[_ITEM_END:_EXT_END], strict=True))
+    ext = dict(zip(_EXT_NAMES, values[_ITEM_END:], strict=True))
     ext["industries"] = _split(ext["industries"])
     return DeviceArchive(
         item=item,
         ext=ExtendedAttributes(**ext),
-        owner=row.owner_platform,
-        revision=row.revision,
-        updated_at=from_ms(row.updated_at),
-        source=Source(row.source),
-        missing_since=from_ms(row.missing_since),
+        owner=owner,
+        revision=revision,
+        updated_at=from_ms(updated_at),
+        source=Source(source),
+        missing_since=from_ms(missing_since),
         online=online,
     )
 
