@@ -653,6 +653,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/platforms/{platformId}/exchange": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询与相邻平台的交换 */
+        get: operations["exchangeDetail"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/platforms/{platformId}/exchange/comparison": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 与相邻平台核对档案 */
+        get: operations["compareExchange"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/platforms/{platformId}/exchange/confirm": {
         parameters: {
             query?: never;
@@ -664,6 +698,74 @@ export interface paths {
         put?: never;
         /** 确认大批设备缺失 */
         post: operations["confirmVanishing"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/platforms/{platformId}/exchange/missing": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询隔离的设备 */
+        get: operations["listMissing"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/platforms/{platformId}/exchange/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 暂停与相邻平台的交换 */
+        post: operations["pauseExchange"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/platforms/{platformId}/exchange/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 恢复与相邻平台的交换 */
+        post: operations["resumeExchange"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/platforms/{platformId}/exchange/synchronise": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 立即同步 */
+        post: operations["synchroniseExchange"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1569,6 +1671,16 @@ export interface components {
             toVersion: number;
         };
         /**
+         * Comparison
+         * @description Both sides asked now. ``lag``: changes from the acknowledged position to the sender's head.
+         */
+        Comparison: {
+            at: string;
+            equal: boolean;
+            lag: number;
+            owners: components["schemas"]["OwnerPair"][];
+        };
+        /**
          * Confirmed
          * @description So many devices may turn missing at the neighbour's next proof.
          */
@@ -1765,6 +1877,37 @@ export interface components {
             shardsOf?: string;
         };
         /**
+         * Direction
+         * @description What is remembered of one direction: ``out`` we tell, ``in`` we are told.
+         *
+         *         ``pending`` counts changes of ours behind the position (at most ``MAX_COUNTED``); None inward, where only
+         *         the neighbour knows. ``waiting`` devices would turn missing at once and wait for a person, who allowed
+         *         ``confirmed``.
+         */
+        Direction: {
+            confirmed: number;
+            direction: string;
+            equal: boolean | null;
+            failures: number;
+            fullDoneAt: string | null;
+            head: number | null;
+            lastError: string;
+            lastSuccessAt: string | null;
+            nextTryAt: string | null;
+            pending: number | null;
+            position: number;
+            state: string;
+            waiting: number;
+        };
+        /**
+         * Done
+         * @description It was taken up; the detail shows how it goes.
+         */
+        Done: {
+            /** @default true */
+            accepted?: boolean;
+        };
+        /**
          * ExtFields
          * @description Table A.1 as printed. An attribute that was never told is absent.
          */
@@ -1912,6 +2055,22 @@ export interface components {
             severity: "error" | "info" | "warning";
         };
         /**
+         * LinkDetail
+         * @description The exchange with one neighbour. ``canAsk``: we know its REST address and hold a key.
+         */
+        LinkDetail: {
+            canAsk: boolean;
+            directions: components["schemas"]["Direction"][];
+            name: string;
+            online: boolean;
+            owners: components["schemas"]["OwnerCount"][];
+            paused: components["schemas"]["Pause"] | null;
+            platformId: string;
+            relation: string;
+            signallingError: string;
+            sync: components["schemas"]["SyncRun"] | null;
+        };
+        /**
          * ListQuery
          * @description Which devices; ``action`` narrows to those on which the caller may do that now.
          */
@@ -2001,6 +2160,27 @@ export interface components {
             watermark?: "auto" | "both" | "invisible" | "visible";
         };
         /**
+         * Missing
+         * @description A device in quarantine: kept, with its grants, until its owner tells of it again.
+         */
+        Missing: {
+            civilCode: string;
+            deviceId: string;
+            missingSince: string | null;
+            name: string;
+            owner: string;
+        };
+        /**
+         * MissingQuery
+         * @description Which page of the quarantine.
+         */
+        MissingQuery: {
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+        };
+        /**
          * Neighbour
          * @description One platform. ``relation`` is seen from here; ``waiting`` devices wait for a person's word.
          */
@@ -2012,6 +2192,7 @@ export interface components {
             lastExchangeAt: string | null;
             name: string;
             online: boolean | null;
+            paused: boolean;
             platformId: string;
             relation: components["schemas"]["Relation"];
             state: string;
@@ -2023,6 +2204,31 @@ export interface components {
          */
         Neighbours: {
             list: components["schemas"]["Neighbour"][];
+        };
+        /**
+         * OwnerCount
+         * @description One owner's devices as we hold them.
+         */
+        OwnerCount: {
+            count: number;
+            digest: string;
+            missing: number;
+            name: string;
+            owner: string;
+        };
+        /**
+         * OwnerPair
+         * @description One owner's archives, here and there. ``shards`` lists what differs.
+         */
+        OwnerPair: {
+            equal: boolean;
+            name: string;
+            ourDigest: string;
+            ours: number;
+            owner: string;
+            shards: components["schemas"]["ShardPair"][];
+            theirDigest: string;
+            theirs: number;
         };
         /**
          * OwnerRoot
@@ -2062,6 +2268,25 @@ export interface components {
             pageNo: number;
             pageSize: number;
             total: number;
+        };
+        /**
+         * Page[Missing]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_Missing_: {
+            list: components["schemas"]["Missing"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
+         * Pause
+         * @description A person stopped the exchange with a neighbour.
+         */
+        Pause: {
+            at: string;
+            by: string;
+            reason: string;
         };
         /**
          * Provenance
@@ -2176,6 +2401,13 @@ export interface components {
             updated: number;
         };
         /**
+         * Reasoned
+         * @description Why; a person's own words, kept in the audit.
+         */
+        Reasoned: {
+            reason: string;
+        };
+        /**
          * RecentQuery
          * @description How many sessions.
          */
@@ -2269,6 +2501,15 @@ export interface components {
             user: string;
         };
         /**
+         * ShardPair
+         * @description One administrative division that both do not hold alike.
+         */
+        ShardPair: {
+            civilCode: string;
+            ours: number;
+            theirs: number;
+        };
+        /**
          * ShardRoot
          * @description One leaf of an owner's tree: an administrative division of six digits.
          */
@@ -2344,6 +2585,32 @@ export interface components {
             expiresAt: string;
             protocol: string;
             url: string;
+        };
+        /**
+         * SyncKind
+         * @description What to send or fetch.
+         * @enum {unknown}
+         */
+        SyncKind: "full" | "incremental";
+        /**
+         * SyncRun
+         * @description The last synchronisation that a person asked for and that we ran ourselves.
+         */
+        SyncRun: {
+            /** @default null */
+            endedAt?: string | null;
+            /** @default  */
+            error?: string;
+            kind: components["schemas"]["SyncKind"];
+            startedAt: string;
+        };
+        /**
+         * Synchronise
+         * @description ``full`` tells or fetches everything again, ``incremental`` what changed since the last position.
+         */
+        Synchronise: {
+            /** @default incremental */
+            kind?: components["schemas"]["SyncKind"];
         };
         /**
          * TimelineStep
@@ -3457,7 +3724,7 @@ export interface operations {
             500: components["responses"]["500"];
         };
     };
-    confirmVanishing: {
+    exchangeDetail: {
         parameters: {
             query?: never;
             header?: never;
@@ -3477,7 +3744,238 @@ export interface operations {
                     "application/json": {
                         /** @constant */
                         code: 0;
+                        data: components["schemas"]["LinkDetail"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    compareExchange: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Comparison"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    confirmVanishing: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reasoned"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
                         data: components["schemas"]["Confirmed"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    listMissing: {
+        parameters: {
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_Missing_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    pauseExchange: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reasoned"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Done"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    resumeExchange: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Done"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    synchroniseExchange: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Synchronise"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Done"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */

@@ -21,8 +21,9 @@ from tongshi.audit.recorder import AuditRecorder
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock, SystemClock
 from tongshi.config.sections import Config, NeighbourSection, reveal
+from tongshi.exchange import control_http, proofs
 from tongshi.exchange import http as exchange_http
-from tongshi.exchange import proofs
+from tongshi.exchange.control import Control
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
@@ -79,6 +80,7 @@ class Platform:
     signalling: SignallingGateway
     viewers: ViewerServer
     exchange: Worker
+    control: Control
     operations: Sequence[AnyOperation]
     asgi: Starlette
 
@@ -98,6 +100,7 @@ class Platform:
         await self.viewers.start()
         stack.push_async_callback(self.exchange.stop)
         await self.exchange.start()
+        stack.push_async_callback(self.control.stop)
         return await self.accounts.create_setup_code()
 
     async def discard(self) -> None:
@@ -144,6 +147,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
+    control = Control(database, clock, platforms, exchange, worker)
     metrics, refusals = Metrics(), Refusals()
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
@@ -158,6 +162,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *devices_http.operations(devices, access),
         *exchange_http.operations(exchange, access),
         *proofs.operations(),
+        *control_http.operations(control, access),
         *viewing_http.operations(viewing, ptz),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)
@@ -183,6 +188,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         signalling,
         viewers,
         worker,
+        control,
         table,
         asgi,
     )

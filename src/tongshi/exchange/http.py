@@ -84,10 +84,8 @@ def operations(exchange: Exchange, access: Access) -> list[AnyOperation]:
         return await exchange.complete_full(_sender(call), call.body)
 
     async def digest(call: Call[Nothing, DigestQuery]) -> DigestAnswer:
-        return await exchange.digest(await _audience(call), call.query.shards_of)
-
-    async def confirm(call: Call[Nothing, Nothing]) -> Confirmed:
-        return Confirmed(await exchange.confirm_vanishing(call.path["platformId"]))
+        told = await exchange.digest_of_told(subject_of(call), call.query.shards_of)
+        return told or await exchange.digest(await _audience(call), call.query.shards_of)
 
     async def full(call: Call[PullFull, Nothing]) -> FullAnswer:
         body = call.body
@@ -190,19 +188,6 @@ def operations(exchange: Exchange, access: Access) -> list[AnyOperation]:
             query=DigestQuery,
             response=DigestAnswer,
             handler=digest,
-        ),
-        Operation(
-            name="confirmVanishing",
-            method="POST",
-            path="/api/v1/platforms/{platformId}/exchange/confirm",
-            summary="确认大批设备缺失",
-            permission=Permission.PLATFORM_ADMIN,
-            quota=Quota.ADMIN,
-            audit=AuditTag.PLATFORM_CHANGE,
-            body=Nothing,
-            query=Nothing,
-            response=Confirmed,
-            handler=confirm,
         ),
     ]
 

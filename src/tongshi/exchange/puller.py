@@ -45,11 +45,11 @@ class Puller:
         self._link = link
         self._id = platform_id
 
-    async def step(self) -> Peer:
+    async def step(self, *, is_full: bool = False) -> Peer:
         """One round: changes since we last asked, or a full. Returns what is remembered after it."""
         peer = await self._db.read(store.get_peer, self._id, store.IN)
         try:
-            if peer.state is PeerState.NEW or not peer.feed:
+            if is_full or peer.state is PeerState.NEW or not peer.feed:
                 await self._full()
             else:
                 await self._changes(peer.feed, peer.position)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from tongshi.clock import Clock
-from tongshi.errors import Forbidden
-from tongshi.exchange import inbox, outbox
+from tongshi.errors import Forbidden, Unavailable
+from tongshi.exchange import control_store, inbox, outbox
 from tongshi.exchange import store as memory
 from tongshi.exchange.inbox import House, Items
 from tongshi.exchange.model import (
@@ -127,6 +128,15 @@ class Exchange:
         """Roots of what an audience is told, and the leaves of one owner when asked."""
         return await self._db.read(_digest, audience, shards_of)
 
+    async def digest_of_told(self, subject: Subject, shards_of: str) -> DigestAnswer | None:
+        """What a neighbour told us, as we hold it, for that neighbour to compare; None for other callers."""
+        if not subject.platform_id:
+            return None
+        known = await self._platforms.find(subject.platform_id)
+        if known is None or known.platform.relation not in _TELLERS:
+            return None
+        return await self._db.read(_digest_of_told, subject.platform_id, shards_of)
+
     async def standings(self) -> Mapping[str, Standing]:
         """See ``resources.platforms.http.Exchanges``."""
         return await self._db.read(_standings)
@@ -137,6 +147,8 @@ class Exchange:
         allowed = {k.platform.id for k in known if k.platform.relation in _TELLERS and k.platform.is_enabled}
         if sender not in allowed:
             raise Forbidden("该密钥不代表任何向本平台共享数据的平台")
+        if await self._db.read(control_store.pause_of, sender) is not None:
+            raise Unavailable("管理员已暂停与贵平台的交换", retry_after_s=_PAUSED_RETRY_S)
         others = frozenset(str(k.platform.id) for k in known)
         return House(self._platform_id, others, self._vanish_guard)
 
@@ -145,6 +157,8 @@ class Exchange:
 
 
 _TELLERS = frozenset({Relation.LOWER, Relation.LATERAL})
+# A paused neighbour asks again after so long.
+_PAUSED_RETRY_S = 5.0
 
 
 def _page_and_head(
@@ -163,12 +177,21 @@ def _digest(conn: Connection, audience: Audience, shards_of: str) -> DigestAnswe
     return DigestAnswer(roots, shards, memory.head(conn))
 
 
+def _digest_of_told(conn: Connection, sender: str, shards_of: str) -> DigestAnswer:
+    owners = memory.owners_via(conn, sender)
+    shards = memory.shards(conn, shards_of) if shards_of in owners else []
+    return DigestAnswer(outbox.roots_of(conn, owners), shards, memory.head(conn))
+
+
 def _standings(conn: Connection) -> dict[str, Standing]:
     counts = memory.device_counts(conn)
     standings = {owner: Standing(device_count=count) for owner, count in counts.items()}
+    paused = control_store.pauses(conn)
     for peer in memory.list_peers(conn):
         if peer.direction == memory.IN or not _is_heard(standings.get(peer.platform_id)):
             standings[peer.platform_id] = _standing(peer, counts.get(peer.platform_id, 0))
+    for platform_id in paused:
+        standings[platform_id] = replace(standings.get(platform_id, Standing()), is_paused=True)
     return standings
 
 

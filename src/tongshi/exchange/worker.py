@@ -10,16 +10,17 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
+from sqlalchemy import Connection
 
 from tongshi.clock import Clock
 from tongshi.errors import TongshiError
-from tongshi.exchange import store
+from tongshi.exchange import control_store, store
 from tongshi.exchange.client import Link
-from tongshi.exchange.model import Peer
+from tongshi.exchange.model import Peer, PeerState
 from tongshi.exchange.puller import Puller
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
@@ -76,6 +77,7 @@ class Worker:
         self._tasks: dict[Platform, asyncio.Task[None]] = {}
         self._main: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
+        self._steering = asyncio.Lock()
 
     async def start(self) -> None:
         """Begin; returns at once."""
@@ -95,10 +97,27 @@ class Worker:
         """Something changed: look now instead of in a second."""
         self._news.set()
 
+    async def take_up(self, platform_id: str, *, is_full: bool = False) -> bool:
+        """Begin a neighbour's turn anew, whatever it waits for; ``is_full`` tells everything again.
+
+        Returns whether it has a turn: it is one that we tell or ask, and nobody paused it.
+        """
+        async with self._steering:
+            for platform in [p for p in self._tasks if p.id == platform_id]:
+                task = self._tasks.pop(platform)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                if is_full:
+                    direction = store.OUT if platform.relation is Relation.UPPER else store.IN
+                    await self._db.write(_forget, platform_id, direction, self._clock.at())
+            await self._follow_neighbours()
+        return any(platform.id == platform_id for platform in self._tasks)
+
     async def _supervise(self) -> None:
         while True:
             try:
-                await self._follow_neighbours()
+                async with self._steering:
+                    await self._follow_neighbours()
             except TongshiError as error:
                 log.warning("exchange_neighbours_unknown", error=error.message)
             await asyncio.sleep(NEIGHBOURS_S)
@@ -106,7 +125,12 @@ class Worker:
     async def _follow_neighbours(self) -> None:
         """One task for each neighbour as it is configured now."""
         known = [k.platform for k in await self._platforms.list_all()]
-        wanted = {p for p in known if p.is_enabled and p.rest_url and p.rest_key and self._is_ours(p)}
+        paused = await self._db.read(control_store.pauses)
+        wanted = {
+            p
+            for p in known
+            if p.is_enabled and p.rest_url and p.rest_key and self._is_ours(p) and p.id not in paused
+        }
         for platform in [p for p in self._tasks if p not in wanted or self._tasks[p].done()]:
             self._tasks.pop(platform).cancel()
         for platform in sorted(wanted - set(self._tasks), key=lambda p: p.id):
@@ -182,6 +206,11 @@ class Worker:
             log.warning("exchange_failure_not_noted", peer=platform_id, error=error.message)
             return FIRST_WAIT_S
         return wait_s
+
+
+def _forget(conn: Connection, platform_id: str, direction: str, at: datetime) -> None:
+    peer = store.get_peer(conn, platform_id, direction)
+    store.put_peer(conn, replace(peer, state=PeerState.NEW, failures=0, next_try_at=None), at)
 
 
 def backoff_s(failures: int, rng: random.Random) -> float:

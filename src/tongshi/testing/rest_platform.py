@@ -16,9 +16,10 @@ from tongshi.audit import http as audit_http
 from tongshi.audit.recorder import AuditRecorder
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
+from tongshi.exchange import control_http, proofs
 from tongshi.exchange import http as exchange_http
-from tongshi.exchange import proofs
 from tongshi.exchange.client import Link
+from tongshi.exchange.control import Control
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.signing import Signer
@@ -84,6 +85,7 @@ class RestPlatform:
             *devices_http.operations(devices, access),
             *exchange_http.operations(exchange, access),
             *proofs.operations(),
+            *control_http.operations(Control(db, clock, platforms, exchange), access),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)

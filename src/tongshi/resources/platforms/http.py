@@ -50,6 +50,7 @@ class Neighbour(Answer, frozen=True):
     state: str
     waiting: int
     last_error: str | None
+    paused: bool
 
 
 class Neighbours(Answer, frozen=True):
@@ -124,4 +125,5 @@ def _neighbour(known: KnownPlatform, standing: Standing, refusal: str) -> Neighb
         state=standing.state,
         waiting=standing.waiting,
         last_error=standing.last_error or refusal or known.state.last_error or None,
+        paused=standing.is_paused,
     )

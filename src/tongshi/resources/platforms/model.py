@@ -72,3 +72,4 @@ class Standing:
     state: str = ""
     waiting: int = 0
     last_error: str = ""
+    is_paused: bool = False
