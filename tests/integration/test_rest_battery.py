@@ -92,7 +92,7 @@ async def test_nobody_gets_401_and_the_powerless_403_everywhere(town: Town) -> N
         for answer in (nobody, powerless):
             assert set(answer.json()) == {"code", "msg", "data", "requestId", "serverTime"}
     own = {o.name for o in guarded if o.permission is Open.SIGNED_IN}
-    assert own == {"signOut", "whoAmI"}
+    assert own == {"signOut", "whoAmI", "listServices", "getService"}
     wrong = {name: codes for name, codes in seen.items() if name not in own and codes != (401, 403)}
     assert not wrong
 

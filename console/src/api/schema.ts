@@ -806,6 +806,75 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/services": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 服务目录 */
+        get: operations["listServices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/services/{serviceId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询一项服务 */
+        get: operations["getService"];
+        /** 登记外部服务或填写申请方式 */
+        put: operations["putService"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/services/{serviceId}/publish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 恢复发布服务 */
+        post: operations["publishService"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/services/{serviceId}/withdraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 停止发布服务 */
+        post: operations["withdrawService"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/session": {
         parameters: {
             query?: never;
@@ -1641,7 +1710,7 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "archive_change" | "archive_export" | "archive_missing" | "archive_query" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "platform_change" | "platform_query" | "ptz_control" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        AuditTag: "access_decision" | "archive_change" | "archive_export" | "archive_missing" | "archive_query" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "platform_change" | "platform_query" | "ptz_control" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
         /**
          * BatchFound
          * @description Archives in the order asked, and the ids that are unknown to the caller.
@@ -1656,6 +1725,13 @@ export interface components {
          */
         BatchGet: {
             deviceIds: string[];
+        };
+        /**
+         * Because
+         * @description Why; it is shown and audited.
+         */
+        Because: {
+            reason: string;
         };
         /**
          * ChangesAnswer
@@ -2280,6 +2356,16 @@ export interface components {
             total: number;
         };
         /**
+         * Page[ServiceEntry]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_ServiceEntry_: {
+            list: components["schemas"]["ServiceEntry"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Pause
          * @description A person stopped the exchange with a neighbour.
          */
@@ -2288,6 +2374,12 @@ export interface components {
             by: string;
             reason: string;
         };
+        /**
+         * Permission
+         * @description What an operation asks for; the value is stored and shown.
+         * @enum {unknown}
+         */
+        Permission: "archive:export" | "archive:read" | "archive:write" | "audit:read" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
         /**
          * Provenance
          * @description Where a record came from.
@@ -2401,6 +2493,30 @@ export interface components {
             updated: number;
         };
         /**
+         * PutService
+         * @description An external service; for one of ours ``howToApply`` and ``contact`` only.
+         */
+        PutService: {
+            /** @default  */
+            address?: string;
+            /** @default  */
+            contact?: string;
+            /** @default  */
+            contract?: string;
+            /** @default  */
+            howToApply?: string;
+            /** @default  */
+            name?: string;
+            /** @default  */
+            owner?: string;
+            /** @default null */
+            permission?: components["schemas"]["Permission"] | null;
+            /** @default  */
+            summary?: string;
+            /** @default  */
+            version?: string;
+        };
+        /**
          * Reasoned
          * @description Why; a person's own words, kept in the audit.
          */
@@ -2449,6 +2565,59 @@ export interface components {
         RootOf: {
             items: unknown[];
         };
+        /**
+         * ServiceEntry
+         * @description One service. ``contract`` points into the OpenAPI document, or to an external description.
+         */
+        ServiceEntry: {
+            address: string;
+            contact: string;
+            contract: string;
+            granted: boolean;
+            howToApply: string;
+            kind: components["schemas"]["ServiceKind"];
+            method: string;
+            name: string;
+            owner: string;
+            permission: string;
+            reason: string;
+            row: string;
+            serviceId: string;
+            state: components["schemas"]["ServiceState"];
+            summary: string;
+            updatedAt: string | null;
+            version: string;
+        };
+        /**
+         * ServiceKind
+         * @description What is served: an operation of the REST face, a stream, or somebody else's service.
+         * @enum {unknown}
+         */
+        ServiceKind: "external" | "operation" | "stream";
+        /**
+         * ServiceQuery
+         * @description Which services; ``granted`` narrows to those that the caller may call, or may not.
+         */
+        ServiceQuery: {
+            /** @default null */
+            granted?: boolean | null;
+            /** @default  */
+            keyword?: string;
+            /** @default null */
+            kind?: components["schemas"]["ServiceKind"] | null;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default null */
+            state?: components["schemas"]["ServiceState"] | null;
+        };
+        /**
+         * ServiceState
+         * @description ``degraded`` is what callers saw lately. An external one runs until it is withdrawn.
+         * @enum {unknown}
+         */
+        ServiceState: "degraded" | "not-built" | "running" | "withdrawn";
         /**
          * SessionAnswer
          * @description The timeline of one session.
@@ -4026,6 +4195,202 @@ export interface operations {
             429: components["responses"]["429"];
             500: components["responses"]["500"];
             501: components["responses"]["501"];
+        };
+    };
+    listServices: {
+        parameters: {
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+                keyword?: string;
+                kind?: components["schemas"]["ServiceKind"] | null;
+                state?: components["schemas"]["ServiceState"] | null;
+                granted?: boolean | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_ServiceEntry_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    getService: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["ServiceEntry"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    putService: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PutService"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["ServiceEntry"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    publishService: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Because"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["ServiceEntry"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    withdrawService: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                serviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Because"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["ServiceEntry"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
         };
     };
     whoAmI: {

@@ -43,6 +43,10 @@ from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.service import Platforms
+from tongshi.resources.services import http as services_http
+from tongshi.resources.services import store as listing_store
+from tongshi.resources.services.service import ServiceDirectory
+from tongshi.resources.services.watch import ServiceWatch
 from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.model import Timeouts, Transport
@@ -60,6 +64,7 @@ from tongshi.web import app as web
 from tongshi.web import system
 from tongshi.web.annex_e import complete
 from tongshi.web.operations import AnyOperation
+from tongshi.web.ports import Attempt
 
 STATIC = Path(web.__file__).parent / "static"
 
@@ -148,7 +153,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
     control = Control(database, clock, platforms, exchange, worker)
-    metrics, refusals = Metrics(), Refusals()
+    metrics, refusals, watch = Metrics(), Refusals(), ServiceWatch(clock.now)
+    directory = ServiceDirectory(database, listing_store, own_id, lambda: table, watch.trouble)
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
@@ -164,13 +170,14 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *proofs.operations(),
         *control_http.operations(control, access),
         *viewing_http.operations(viewing, ptz),
+        *services_http.operations(directory),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)
     table += system.operations(table, metrics=metrics.render)
     asgi = web.build(
         table,
         gate=SharingGate(accounts, grants, clock, own_id, refusals),
-        recorder=AuditRecorder(database, clock, metrics.observe),
+        recorder=AuditRecorder(database, clock, _both(metrics.observe, watch.observe)),
         clock=clock,
         static=STATIC if STATIC.is_dir() else None,
         connect_sources=_media_origins(config),
@@ -213,6 +220,14 @@ def gateway_config(config: Config) -> GatewayConfig:
             (neighbour.id, Transport(neighbour.media_transport)) for neighbour in config.neighbours
         ),
     )
+
+
+def _both(first: Callable[[Attempt], None], second: Callable[[Attempt], None]) -> Callable[[Attempt], None]:
+    def observe(attempt: Attempt) -> None:
+        first(attempt)
+        second(attempt)
+
+    return observe
 
 
 def _upper(config: Config, neighbour: NeighbourSection) -> UpperAccount:

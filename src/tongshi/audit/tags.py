@@ -38,6 +38,7 @@ class AuditTag(StrEnum):
     AUDIT_QUERY = "audit_query"
     AUDIT_PURGE = "audit_purge"
     SERVICE_QUERY = "service_query"
+    SERVICE_CHANGE = "service_change"
     UNBUILT_OPERATION = "unbuilt_operation"
 
 

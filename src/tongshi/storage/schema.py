@@ -412,3 +412,24 @@ exchange_snapshot_part = Table(  # goes with its snapshot
     Column("body", LargeBinary, nullable=False),
     PrimaryKeyConstraint("snapshot_id", "number"),
 )
+
+# --- Service directory ----------------------------------------------------------------------------
+
+published_service = Table(  # bounded by resources.services.model.MAX_LISTINGS
+    "published_service",
+    metadata,
+    _code("code", primary_key=True),
+    _text("name"),
+    _text("summary"),
+    _text("owner"),
+    _text("version"),
+    _text("contract"),
+    _text("address"),
+    _text("permission"),
+    _text("how_to_apply"),
+    _text("contact"),
+    _flag("is_withdrawn", False),
+    _text("reason"),
+    _text("updated_by"),
+    _time("updated_at", nullable=False),
+)

@@ -34,6 +34,9 @@ from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.resources.platforms.service import Platforms
+from tongshi.resources.services import http as services_http
+from tongshi.resources.services import store as listing_store
+from tongshi.resources.services.service import ServiceDirectory
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
@@ -78,7 +81,8 @@ class RestPlatform:
         devices = DeviceArchives(db, device_store, clock, own_id)
         exchange = Exchange(db, clock, platforms, own_id)
         metrics = Metrics()
-        table = [
+        directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
+        table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
             *audit_http.operations(db),
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
@@ -86,6 +90,7 @@ class RestPlatform:
             *exchange_http.operations(exchange, access),
             *proofs.operations(),
             *control_http.operations(Control(db, clock, platforms, exchange), access),
+            *services_http.operations(directory),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)
