@@ -197,6 +197,12 @@ class World:
         answer: dict[str, Any] = await self.consoles[at].call("POST", "/api/v1/video/live/url", body)
         return answer
 
+    async def crowd(self, at: str, people: int) -> None:
+        """Many questions at once over connections of their own, which are closed afterwards."""
+        async with Console(self.site(at).url) as crowd:
+            await crowd.sign_in(USER, PASSWORD)
+            await asyncio.gather(*(crowd.call("GET", "/api/v1/archive/devices") for _ in range(people)))
+
     async def session(self, session_id: str, at: str = "city") -> dict[str, Any]:
         """The timeline of a session."""
         found: dict[str, Any] = await self.consoles[at].call("GET", f"/api/v1/video/sessions/{session_id}")

@@ -28,10 +28,16 @@ pytestmark = [
 
 # Heartbeats every 2 s, three may be missed, one interval of grace: 8 s, and time for sweep and way.
 NOTICED_S = 14.0
+CROWD = 40
 
 
 async def warm(world: World, code: str) -> None:
-    """Watch once, so that what a platform opens once and keeps is open before it is counted."""
+    """Use a platform a little, so that what it opens once and keeps is open before it is counted.
+
+    Those are the readers of the database and the threads of bounded pools, which come with the first crowd.
+    """
+    for key in world.running:
+        await world.crowd(key, CROWD)
     answer = await world.open(code)
     await watch_http(answer["urls"][0]["url"], frames=3, timeout_s=10)
     await world.until(world.is_quiet, 10, "the first picture is not released")
@@ -86,6 +92,9 @@ async def test_a_district_that_is_killed_ends_the_picture_with_a_reason(
     with pytest.raises(PeerFailed) as refused:
         await world.open(code)
     assert refused.value.code == 50301
+    # Nobody can tell the camera: it must notice by its heartbeats (Annex K 2).
+    camera = world.cameras[code]
+    await world.until(lambda: camera.calls.count == 0, NOTICED_S, "the camera sends to nobody")
 
     await world.start("huangpu")
     await picture_comes(world, code)
