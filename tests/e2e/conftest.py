@@ -24,7 +24,6 @@ from tongshi.config.sections import Config
 from tongshi.demo.client import Console
 from tongshi.demo.processes import Child, Children
 from tongshi.demo.topology import (
-    HOST,
     SimulatedCamera,
     Site,
     Topology,
@@ -379,6 +378,3 @@ def _two_sites() -> Topology:
     return Topology(
         sites, tuple(one for one in whole.links if one.lower == "huangpu"), tuple(cameras[:CAMERAS])
     )
-
-
-__all__ = ["HOST", "Footprint", "Viewing", "World"]
