@@ -71,6 +71,9 @@ class PostgresqlRunner:
                     return result
             except (*_AWAY, DBAPIError, PoolTimeout) as error:
                 if not _may_pass(error):
+                    refusal = _refusal(error)
+                    if refusal:
+                        raise Unavailable(refusal) from error
                     raise
                 lost = committing and not _is_conflict(error)
                 if lost or time.monotonic() + pause_s > ends_at:
@@ -94,6 +97,20 @@ def _may_pass(error: BaseException) -> bool:
         return True
     state = getattr(error.orig, "sqlstate", None) or ""
     return state.startswith("08") or state in {"57P01", "57P02", "57P03", "53300"}
+
+
+# What an administrator has to mend: SQLSTATE -> words with the way out.
+_REFUSALS = {
+    "3D000": "数据库不存在，请先创建（createdb），或改正 storage.url",
+    "28P01": "数据库口令不正确，请检查 storage.url",
+    "28000": "数据库拒绝该用户，请检查 storage.url 与 pg_hba.conf",
+    "42501": "数据库用户权限不足，请授予建表权限",
+}
+
+
+def _refusal(error: BaseException) -> str:
+    """Words for a refusal that waiting does not mend; empty for any other fault."""
+    return _REFUSALS.get(getattr(getattr(error, "orig", None), "sqlstate", None) or "", "")
 
 
 def _engine(url: str, limits: Limits) -> AsyncEngine:
