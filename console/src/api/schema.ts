@@ -123,6 +123,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/archive/issues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询档案质量问题 */
+        get: operations["listArchiveIssues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/archive/issues/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 按平台或行政区划统计档案质量问题 */
+        get: operations["reportArchiveIssues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/archive/plans/devices": {
         parameters: {
             query?: never;
@@ -151,6 +185,23 @@ export interface paths {
         put?: never;
         /** 查询行政区划下设备信息 */
         post: operations["regionDevices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/archive/rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询档案质量规则 */
+        get: operations["listArchiveRules"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1900,6 +1951,21 @@ export interface components {
             VerticalFieldAngle?: number | null;
         };
         /**
+         * DeviceIssue
+         * @description A device and a rule that it breaks.
+         */
+        DeviceIssue: {
+            civilCode: string;
+            deviceId: string;
+            field: string;
+            message: string;
+            name: string;
+            owner: string;
+            rule: string;
+            /** @enum {unknown} */
+            severity: "error" | "info" | "warning";
+        };
+        /**
          * DeviceLite
          * @description A device in a list.
          */
@@ -2103,6 +2169,15 @@ export interface components {
             owner: string;
         };
         /**
+         * GroupReport
+         * @description The counts of one owner or division.
+         */
+        GroupReport: {
+            counts: components["schemas"]["RuleCount"][];
+            key: string;
+            total: number;
+        };
+        /**
          * Health
          * @description Alive, and able to answer.
          */
@@ -2129,6 +2204,44 @@ export interface components {
             rule: string;
             /** @enum {unknown} */
             severity: "error" | "info" | "warning";
+        };
+        /**
+         * IssuePage
+         * @description One page of issues. ``isCurrent`` is false while archives wait for inspection.
+         */
+        IssuePage: {
+            counts: components["schemas"]["RuleCount"][];
+            isCurrent: boolean;
+            list: components["schemas"]["DeviceIssue"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
+         * IssueReport
+         * @description Counts by rule for each group that the caller may see.
+         */
+        IssueReport: {
+            isCurrent: boolean;
+            list: components["schemas"]["GroupReport"][];
+        };
+        /**
+         * IssuesQuery
+         * @description Which issues; all filters must hold.
+         */
+        IssuesQuery: {
+            /** @default  */
+            civilCode?: string;
+            /** @default  */
+            owner?: string;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default  */
+            rule?: string;
+            /** @default null */
+            severity?: ("error" | "info" | "warning") | null;
         };
         /**
          * LinkDetail
@@ -2550,6 +2663,23 @@ export interface components {
          */
         Relation: "lateral" | "lower" | "self" | "upper";
         /**
+         * ReportQuery
+         * @description Counts by owning platform or by administrative division (six digits).
+         */
+        ReportQuery: {
+            /**
+             * @default owner
+             * @enum {unknown}
+             */
+            by?: "civilCode" | "owner";
+            /** @default  */
+            civilCode?: string;
+            /** @default  */
+            owner?: string;
+            /** @default null */
+            severity?: ("error" | "info" | "warning") | null;
+        };
+        /**
          * RootAnswer
          * @description What to send as ``roots``; a rejected item is in none of them.
          */
@@ -2564,6 +2694,37 @@ export interface components {
          */
         RootOf: {
             items: unknown[];
+        };
+        /**
+         * RuleCount
+         * @description How many devices break a rule.
+         */
+        RuleCount: {
+            count: number;
+            field: string;
+            message: string;
+            rule: string;
+            /** @enum {unknown} */
+            severity: "error" | "info" | "warning";
+        };
+        /**
+         * RuleRow
+         * @description One rule.
+         */
+        RuleRow: {
+            clause: string;
+            field: string;
+            message: string;
+            rule: string;
+            /** @enum {unknown} */
+            severity: "error" | "info" | "warning";
+        };
+        /**
+         * RuleTable
+         * @description Every rule, in the order of the table.
+         */
+        RuleTable: {
+            list: components["schemas"]["RuleRow"][];
         };
         /**
          * ServiceEntry
@@ -3237,6 +3398,84 @@ export interface operations {
             500: components["responses"]["500"];
         };
     };
+    listArchiveIssues: {
+        parameters: {
+            query?: {
+                owner?: string;
+                civilCode?: string;
+                rule?: string;
+                severity?: ("error" | "info" | "warning") | null;
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["IssuePage"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    reportArchiveIssues: {
+        parameters: {
+            query?: {
+                by?: "civilCode" | "owner";
+                owner?: string;
+                civilCode?: string;
+                severity?: ("error" | "info" | "warning") | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["IssueReport"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
     planDevices: {
         parameters: {
             query?: never;
@@ -3269,6 +3508,39 @@ export interface operations {
             429: components["responses"]["429"];
             500: components["responses"]["500"];
             501: components["responses"]["501"];
+        };
+    };
+    listArchiveRules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["RuleTable"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
         };
     };
     searchAudit: {

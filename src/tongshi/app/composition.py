@@ -38,7 +38,9 @@ from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
 from tongshi.resources.devices import http as devices_http
+from tongshi.resources.devices import issues_http
 from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.inspection import Inspection
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
@@ -86,6 +88,7 @@ class Platform:
     viewers: ViewerServer
     exchange: Worker
     control: Control
+    inspection: Inspection
     operations: Sequence[AnyOperation]
     asgi: Starlette
 
@@ -106,6 +109,8 @@ class Platform:
         stack.push_async_callback(self.exchange.stop)
         await self.exchange.start()
         stack.push_async_callback(self.control.stop)
+        stack.push_async_callback(self.inspection.stop)
+        await self.inspection.start()
         return await self.accounts.create_setup_code()
 
     async def discard(self) -> None:
@@ -155,6 +160,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     control = Control(database, clock, platforms, exchange, worker)
     metrics, refusals, watch = Metrics(), Refusals(), ServiceWatch(clock.now)
     directory = ServiceDirectory(database, listing_store, own_id, lambda: table, watch.trouble)
+    inspection = Inspection(database, clock)
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
@@ -165,6 +171,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
             platform_name=config.platform.name,
             refusals=refusals,
         ),
+        *issues_http.operations(inspection, access),
         *devices_http.operations(devices, access),
         *exchange_http.operations(exchange, access),
         *proofs.operations(),
@@ -196,6 +203,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         viewers,
         worker,
         control,
+        inspection,
         table,
         asgi,
     )

@@ -218,6 +218,33 @@ device_shard = Table(  # owners x administrative divisions
     PrimaryKeyConstraint("owner_platform", "shard"),
 )
 
+archive_issue = Table(  # devices x rules of devices.rules.check
+    "archive_issue",
+    metadata,
+    _code("device_id"),
+    Column("rule", Text, nullable=False),
+    PrimaryKeyConstraint("device_id", "rule"),
+    Index(None, "rule", "device_id"),
+)
+
+catalogue_node = Table(  # bounded by trees.store.MAX_NODES
+    "catalogue_node",
+    metadata,
+    _code("owner_platform"),
+    _code("id"),
+    _text("kind"),  # division | system | business_group | virtual_organisation
+    _text("name"),
+    _text("parent_ids"),  # joined by "/"
+    _text("business_group_id"),
+    _text("civil_code"),
+    _text("manufacturer"),
+    _text("model"),
+    _text("address"),
+    _text("source"),  # the peer that told
+    _time("updated_at", nullable=False),
+    PrimaryKeyConstraint("owner_platform", "id"),
+)
+
 # --- People, keys, grants -------------------------------------------------------------------------
 
 user_account = Table(  # bounded by what an administrator enters
