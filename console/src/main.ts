@@ -1,4 +1,6 @@
-import { ElAlert, ElButton, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider, ElTable, ElTag } from 'element-plus'
+import {
+  ElAlert, ElButton, ElDialog, ElDrawer, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider, ElTable, ElTag,
+} from 'element-plus'
 import 'element-plus/dist/index.css'
 import { createApp } from 'vue'
 
@@ -10,7 +12,8 @@ import './style.css'
 const app = createApp(App).use(i18n).use(router)
 // Only what the pages use: the whole kit would double what an operator's browser loads.
 // ElRadio, ElSelect and ElTable bring their groups, options and columns.
-for (const part of [ElAlert, ElButton, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider, ElTable, ElTag]) {
-  app.use(part)
-}
+const parts = [
+  ElAlert, ElButton, ElDialog, ElDrawer, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider, ElTable, ElTag,
+]
+for (const part of parts) app.use(part)
 app.mount('#app')

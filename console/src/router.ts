@@ -7,6 +7,7 @@ export const router = createRouter({
   routes: [
     { path: '/sign-in', component: () => import('./views/SignIn.vue'), meta: { open: true } },
     { path: '/', component: () => import('./views/Viewing.vue') },
+    { path: '/archive', component: () => import('./views/Archive.vue') },
     { path: '/neighbours', component: () => import('./views/Neighbours.vue') },
     { path: '/:rest(.*)', redirect: '/' },
   ],

@@ -36,6 +36,10 @@ whenExpired(() => {
 /** Who is signed in, as the platform says; the cookie itself is not readable here. */
 export const session = {
   state,
+  /** Whether the platform lets this person do that; it decides again on every call. */
+  may(permission: string): boolean {
+    return state.user?.permissions.includes(permission) ?? false
+  },
   async known(): Promise<boolean> {
     if (state.user !== null) return true
     asked ??= ask()

@@ -64,6 +64,12 @@ async function unwrap<T>(response: Response): Promise<T> {
   return envelope.data
 }
 
+/** What went wrong, in the platform's own words; ``network`` when it did not answer at all. */
+export function words(error: unknown, network: string): string {
+  if (error instanceof ApiError) return error.status === 0 ? network : error.message
+  return String(error)
+}
+
 /** Query text without the empty parameters. */
 export function query(parameters: Record<string, string | number | boolean | undefined>): string {
   const search = new URLSearchParams()

@@ -11,6 +11,29 @@ export type Trace = Schemas['Trace']
 export type LiveAnswer = Schemas['LiveUrlAnswer']
 export type PtzAnswer = Schemas['PtzAnswer']
 export type Neighbour = Schemas['Neighbour']
+export type LinkDetail = Schemas['LinkDetail']
+export type Direction = Schemas['Direction']
+export type Comparison = Schemas['Comparison']
+export type MissingDevice = Schemas['Missing']
+export type DeviceFull = Schemas['DeviceFull']
+
+/** A device and a rule that it breaks, as ``/api/v1/archive/issues`` lists them. */
+export interface DeviceIssue {
+  deviceId: string
+  name: string
+  civilCode: string
+  owner: string
+  rule: string
+  field: string
+  severity: 'error' | 'warning' | 'info'
+  message: string
+}
+
+/** A page of issues with how many devices break each rule. */
+export interface IssuePage extends Page<DeviceIssue> {
+  counts: { rule: string; severity: DeviceIssue['severity']; message: string; count: number }[]
+  isCurrent: boolean
+}
 
 export interface Page<T> {
   list: T[]
