@@ -225,6 +225,108 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/files/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 导出设备档案文件包 */
+        post: operations["exportDevices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/files/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 导入设备档案文件 */
+        post: operations["importDevices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/files/jobs/{jobId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询文件任务 */
+        get: operations["getFileJob"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/files/jobs/{jobId}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 取消文件任务 */
+        post: operations["cancelFileJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/files/jobs/{jobId}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 下载导出的文件包 */
+        get: operations["downloadFile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/files/jobs/{jobId}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 撤销导入 */
+        post: operations["undoImport"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/info": {
         parameters: {
             query?: never;
@@ -2050,6 +2152,16 @@ export interface components {
             accepted?: boolean;
         };
         /**
+         * ExportRequest
+         * @description Which form; ``grantee`` is the id of a key for which an administrator exports.
+         */
+        ExportRequest: {
+            /** @default ndjson */
+            format?: components["schemas"]["Format"];
+            /** @default  */
+            grantee?: string;
+        };
+        /**
          * ExtFields
          * @description Table A.1 as printed. An attribute that was never told is absent.
          */
@@ -2073,6 +2185,12 @@ export interface components {
             /** @default  */
             SXJCJYSZP?: string;
         };
+        /**
+         * Format
+         * @description Forms of a data file. Parquet is known by name and needs a library that is not shipped.
+         * @enum {unknown}
+         */
+        Format: "csv" | "ndjson" | "parquet" | "xlsx";
         /**
          * FullAnswer
          * @description A page of a full.
@@ -2185,6 +2303,41 @@ export interface components {
             status: string;
         };
         /**
+         * ImportQuery
+         * @description A dry run unless it is told otherwise; ``atomic`` takes every row or none.
+         */
+        ImportQuery: {
+            /** @default false */
+            atomic?: boolean;
+            /** @default true */
+            dryRun?: boolean;
+        };
+        /**
+         * ImportReport
+         * @description What an import did, or in a dry run would do.
+         */
+        ImportReport: {
+            dryRun: boolean;
+            /** @default null */
+            equal?: boolean | null;
+            /** @default [] */
+            errors?: components["schemas"]["RowError"][];
+            /** @default 0 */
+            held?: number;
+            /** @default 0 */
+            inserted?: number;
+            /** @default 0 */
+            missing?: number;
+            /** @default 0 */
+            rejected?: number;
+            /** @default 0 */
+            rows?: number;
+            /** @default 0 */
+            unchanged?: number;
+            /** @default 0 */
+            updated?: number;
+        };
+        /**
          * Info
          * @description Who answers.
          */
@@ -2243,6 +2396,42 @@ export interface components {
             /** @default null */
             severity?: ("error" | "info" | "warning") | null;
         };
+        /**
+         * JobAnswer
+         * @description A job. ``rate`` is rows a second; ``content`` is where a finished package is fetched.
+         */
+        JobAnswer: {
+            content: string | null;
+            createdAt: string;
+            done: number;
+            error: string;
+            expiresAt: string;
+            finishedAt: string | null;
+            format: string;
+            grants: string[];
+            jobId: string;
+            kind: components["schemas"]["JobKind"];
+            rate: number | null;
+            remainingS: number | null;
+            report: components["schemas"]["ImportReport"] | null;
+            sizeBytes: number;
+            sm3: string;
+            state: components["schemas"]["JobState"];
+            total: number;
+            undoToken: string | null;
+        };
+        /**
+         * JobKind
+         * @description What a job does.
+         * @enum {unknown}
+         */
+        JobKind: "export" | "import";
+        /**
+         * JobState
+         * @description Where a job stands. ``refused``: an import whose rows were looked at and none of which got in.
+         * @enum {unknown}
+         */
+        JobState: "cancelled" | "done" | "failed" | "queued" | "refused" | "running" | "undone";
         /**
          * LinkDetail
          * @description The exchange with one neighbour. ``canAsk``: we know its REST address and hold a key.
@@ -2696,6 +2885,19 @@ export interface components {
             items: unknown[];
         };
         /**
+         * RowError
+         * @description One row that cannot get in: where it stands, and the rule it breaks. Rows count from 1.
+         */
+        RowError: {
+            code: number;
+            column: string;
+            deviceId: string;
+            message: string;
+            row: number;
+            rule: string;
+            sheet: string;
+        };
+        /**
          * RuleCount
          * @description How many devices break a rule.
          */
@@ -3001,6 +3203,21 @@ export interface components {
             field?: string | null;
             /** @default null */
             retryAfterS?: number | null;
+        };
+        /**
+         * UndoRequest
+         * @description The token that the import's job carries.
+         */
+        UndoRequest: {
+            undoToken: string;
+        };
+        /**
+         * Undone
+         * @description Rows restored, and rows left alone because they were changed since.
+         */
+        Undone: {
+            leftAlone: number;
+            restored: number;
         };
         /**
          * Watermark
@@ -3580,6 +3797,224 @@ export interface operations {
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    exportDevices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExportRequest"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["JobAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    importDevices: {
+        parameters: {
+            query?: {
+                dryRun?: boolean;
+                atomic?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": unknown;
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["JobAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    getFileJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                jobId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["JobAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    cancelFileJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                jobId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["JobAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    downloadFile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                jobId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": unknown;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    undoImport: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                jobId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UndoRequest"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Undone"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
         };

@@ -24,6 +24,7 @@ from tongshi.config.sections import Config, NeighbourSection, reveal
 from tongshi.exchange import control_http, proofs
 from tongshi.exchange import http as exchange_http
 from tongshi.exchange.control import Control
+from tongshi.exchange.packages import PackageInbox
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
@@ -42,6 +43,8 @@ from tongshi.resources.devices import issues_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.inspection import Inspection
 from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.files import http as files_http
+from tongshi.resources.files.service import Files
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.service import Platforms
@@ -57,6 +60,7 @@ from tongshi.resources.viewing.service import Viewing
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
+from tongshi.sharing.file_keys import FileKeys
 from tongshi.sharing.gate import SharingGate
 from tongshi.sharing.grants import Grants
 from tongshi.sharing.permissions import Permission
@@ -87,6 +91,7 @@ class Platform:
     signalling: SignallingGateway
     viewers: ViewerServer
     exchange: Worker
+    files: Files
     control: Control
     inspection: Inspection
     operations: Sequence[AnyOperation]
@@ -108,6 +113,8 @@ class Platform:
         await self.viewers.start()
         stack.push_async_callback(self.exchange.stop)
         await self.exchange.start()
+        stack.push_async_callback(self.files.stop)
+        await self.files.start()
         stack.push_async_callback(self.control.stop)
         stack.push_async_callback(self.inspection.stop)
         await self.inspection.start()
@@ -157,6 +164,16 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
+    files = Files(
+        database,
+        clock,
+        access,
+        FileKeys(database, grants),
+        PackageInbox(database, exchange, platforms, grants),
+        folder=Path(config.files.folder),
+        platform_id=own_id,
+        feed=exchange.feed,
+    )
     control = Control(database, clock, platforms, exchange, worker)
     metrics, refusals, watch = Metrics(), Refusals(), ServiceWatch(clock.now)
     directory = ServiceDirectory(database, listing_store, own_id, lambda: table, watch.trouble)
@@ -176,6 +193,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *exchange_http.operations(exchange, access),
         *proofs.operations(),
         *control_http.operations(control, access),
+        *files_http.operations(files),
         *viewing_http.operations(viewing, ptz),
         *services_http.operations(directory),
     ]
@@ -202,6 +220,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         signalling,
         viewers,
         worker,
+        files,
         control,
         inspection,
         table,

@@ -101,6 +101,12 @@ class ExchangeSection(_Section, frozen=True):
     vanish_guard: Annotated[float, Meta(ge=0, le=1)] = 0.05
 
 
+class FilesSection(_Section, frozen=True):
+    """Packages written and uploads read; the folder needs room for the largest of them."""
+
+    folder: str = "var/files"
+
+
 class AccountSection(_Section, frozen=True):
     """Who may register: one device, or every device whose id begins with ``prefix`` (a domain secret)."""
 
@@ -146,6 +152,7 @@ class Config(_Section, frozen=True):
     signalling: SignallingSection = SignallingSection()
     media: MediaSection = MediaSection()
     exchange: ExchangeSection = ExchangeSection()
+    files: FilesSection = FilesSection()
     log: LogSection = LogSection()
     accounts: tuple[AccountSection, ...] = ()
     neighbours: tuple[NeighbourSection, ...] = ()

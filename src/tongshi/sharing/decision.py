@@ -9,12 +9,14 @@ Signature, replay, source address, rate and quota stand before this and belong t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.sharing import store
-from tongshi.sharing.model import Context, Decision, Rule, Scope, Subject, Target, judge
+from tongshi.sharing.model import Context, Decision, Grant, Rule, Scope, Subject, Target, judge
 from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.storage.engine import Database
 
@@ -58,6 +60,13 @@ class Access:
         """The devices on which the subject may act now, for lists."""
         return await self._db.read(scope_of, subject, action, context)
 
+    async def entitlement(
+        self, subject: Subject, action: Permission, context: Context
+    ) -> tuple[Scope, tuple[str, ...]]:
+        """The devices on which the subject may act now, with the numbers of the grants that say so."""
+        grants = await self._db.read(grants_for, subject, action, context)
+        return _union(grants), tuple(sorted(grant.number for grant in grants))
+
     async def is_valid(self, grant: str, context: Context) -> bool:
         """Whether a grant is still in force; a running use ends when it is not."""
         found = await self._db.read(store.find_grant, grant)
@@ -70,13 +79,26 @@ class Access:
 
 def scope_of(conn: Connection, subject: Subject, action: Permission, context: Context) -> Scope:
     """The union of the scopes of all grants that carry the action now; empty without the permission."""
-    scope = Scope()
+    return _union(grants_for(conn, subject, action, context))
+
+
+def grants_for(conn: Connection, subject: Subject, action: Permission, context: Context) -> list[Grant]:
+    """All grants that carry the action now; none without the permission."""
     if not subject.may(action):
-        return scope
-    for grant in store.grants_of(conn, subject):
-        is_timely = grant.hours is None or grant.hours.hold(context.at)
-        if action in grant.actions and is_timely and grant.is_alive(context.at):
-            scope |= grant.scope
+        return []
+    return [
+        grant
+        for grant in store.grants_of(conn, subject)
+        if action in grant.actions
+        and grant.is_alive(context.at)
+        and (grant.hours is None or grant.hours.hold(context.at))
+    ]
+
+
+def _union(grants: Sequence[Grant]) -> Scope:
+    scope = Scope()
+    for grant in grants:
+        scope |= grant.scope
     return scope
 
 

@@ -460,3 +460,40 @@ published_service = Table(  # bounded by resources.services.model.MAX_LISTINGS
     _text("updated_by"),
     _time("updated_at", nullable=False),
 )
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+file_job = Table(  # bounded by files.model.MAX_JOBS and by expiry
+    "file_job",
+    metadata,
+    _code("id", primary_key=True),
+    _text("kind"),  # export | import
+    _text("state"),
+    _text("owner"),  # kind of subject ":" id
+    _text("format"),
+    Column("row_count", BigInteger, nullable=False, server_default="0"),
+    Column("total", BigInteger, nullable=False, server_default="0"),
+    _time("created_at", nullable=False),
+    _time("started_at"),
+    _time("finished_at"),
+    _time("expires_at", nullable=False),
+    _text("error"),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    _text("digest"),
+    _text("grants"),  # joined by "/"
+    _text("report"),
+    _text("undo_token"),
+    Index(None, "expires_at"),
+    Index(None, "owner"),
+)
+
+file_undo = Table(  # goes with its job
+    "file_undo",
+    metadata,
+    _code("job_id"),
+    _code("device_id"),
+    _text("before"),  # the archive as it was, empty for a device that was not there
+    Column("after_digest", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("job_id", "device_id"),
+)

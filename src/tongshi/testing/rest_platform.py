@@ -5,8 +5,11 @@ Two of them exchange archives in one process, over ASGI or over real HTTP.
 
 from __future__ import annotations
 
+import secrets
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx2
 from argon2 import PasswordHasher
@@ -20,6 +23,7 @@ from tongshi.exchange import control_http, proofs
 from tongshi.exchange import http as exchange_http
 from tongshi.exchange.client import Link
 from tongshi.exchange.control import Control
+from tongshi.exchange.packages import PackageInbox
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.signing import Signer
@@ -30,6 +34,8 @@ from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.model import DeviceArchive, Source
 from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.files import http as files_http
+from tongshi.resources.files.service import Files
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import Platform, Relation
@@ -40,6 +46,7 @@ from tongshi.resources.services.service import ServiceDirectory
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
+from tongshi.sharing.file_keys import FileKeys
 from tongshi.sharing.gate import SharingGate
 from tongshi.sharing.grants import Grants
 from tongshi.sharing.passwords import Passwords
@@ -68,6 +75,7 @@ class RestPlatform:
     platforms: Platforms
     devices: DeviceArchives
     exchange: Exchange
+    files: Files
     operations: list[AnyOperation]
     asgi: Starlette
     links: list[Link] = field(default_factory=list)
@@ -80,6 +88,18 @@ class RestPlatform:
         platforms = Platforms(db, platform_store, clock)
         devices = DeviceArchives(db, device_store, clock, own_id)
         exchange = Exchange(db, clock, platforms, own_id)
+        # Made at the start of ``files``, which only tests of files do.
+        folder = Path(tempfile.gettempdir()) / f"tongshi-files-{secrets.token_hex(8)}"
+        files = Files(
+            db,
+            clock,
+            access,
+            FileKeys(db, grants),
+            PackageInbox(db, exchange, platforms, grants),
+            folder=folder,
+            platform_id=own_id,
+            feed=exchange.feed,
+        )
         metrics = Metrics()
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
@@ -88,6 +108,7 @@ class RestPlatform:
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
             *devices_http.operations(devices, access),
             *exchange_http.operations(exchange, access),
+            *files_http.operations(files),
             *proofs.operations(),
             *control_http.operations(Control(db, clock, platforms, exchange), access),
             *services_http.operations(directory),
@@ -102,7 +123,8 @@ class RestPlatform:
         )
         await accounts.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
-        return cls(own_id, db, clock, accounts, grants, access, platforms, devices, exchange, table, asgi)
+        parts = (accounts, grants, access, platforms, devices, exchange, files)
+        return cls(own_id, db, clock, *parts, table, asgi)
 
     async def close(self) -> None:
         """Close links and the database."""

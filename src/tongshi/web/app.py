@@ -171,13 +171,16 @@ class _Server:
         plain = await asyncio.to_thread(reading.unpack, raw, head.headers, operation.max_body_bytes)
         call = Call(
             caller=identity.caller if identity else None,
-            body=reading.decode_body(plain, head.headers.get("content-type", ""), operation.body),
+            body=operation.body()
+            if operation.takes_file
+            else reading.decode_body(plain, head.headers.get("content-type", ""), operation.body),
             query=reading.decode_query(head.raw_query, operation.query),
             path=_path_values(request),
             headers=head.headers,
             request_id=head.request_id,
             client_host=head.client_host,
             at=head.at,
+            file=plain if operation.takes_file else b"",
         )
         return await self._render(operation, await operation.handler(call), progress)
 

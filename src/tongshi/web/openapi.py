@@ -94,6 +94,8 @@ def _operation(
     if operation.body is not Nothing:
         content = {"application/json": {"schema": schema_of[operation.body]}}
         item["requestBody"] = {"required": True, "content": content}
+    if operation.takes_file:
+        item["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
     return item
 
 

@@ -95,7 +95,7 @@ class Call(Generic[B, Q]):
     """One admitted call.
 
     ``caller`` is the subject that the gate recognised, None on a public operation; this kit only passes it on
-    (``sharing.http.subject_of`` types it).
+    (``sharing.http.subject_of`` types it). ``file`` is the body of an operation that takes a file.
     """
 
     caller: object
@@ -106,6 +106,7 @@ class Call(Generic[B, Q]):
     request_id: str
     client_host: str
     at: datetime
+    file: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ class Operation(Generic[B, Q, R]):
         is_raw: the handler may answer a Starlette ``Response`` (NDJSON, files) instead of an envelope.
         is_audited_within: the service writes the audit record in the transaction of its change, so that the
             recorder writes refusals only.
+        takes_file: the body is a file of any kind and no JSON; it comes in ``Call.file``.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Operation(Generic[B, Q, R]):
     is_audited_within: bool = False
     is_implemented: bool = True
     max_body_bytes: int = MAX_BODY_BYTES
+    takes_file: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:

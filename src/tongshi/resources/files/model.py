@@ -90,7 +90,6 @@ class ImportReport(Answer, frozen=True, kw_only=True):
     unchanged: int = 0
     rejected: int = 0
     errors: list[RowError] = msgspec.field(default_factory=list)
-    undo_token: str | None = None
     # Of a neighbour's package: both hold the same afterwards; so many devices of its owner were absent.
     equal: bool | None = None
     missing: int = 0
@@ -150,7 +149,10 @@ class Signature(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as it is kept. ``owner`` is who asked for it, ``kind:id``."""
+    """One job as it is kept.
+
+    ``owner`` is who asked for it, ``kind:id``; ``undo_token`` is empty for what changes nothing.
+    """
 
     id: str
     kind: JobKind
@@ -168,7 +170,7 @@ class Job:
     digest: str = ""
     grants: tuple[str, ...] = ()
     report: ImportReport | None = None
-    undo_hash: bytes = b""
+    undo_token: str = ""
 
 
 def bad_file(

@@ -1,0 +1,218 @@
+"""Files over REST: export, import, jobs, undo.
+
+Implements: DB31DSJ/Z 001-2024 6.1
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+from starlette.responses import FileResponse
+
+from tongshi.audit.tags import AuditTag
+from tongshi.resources.files.model import FINAL, MAX_UPLOAD_BYTES, Format, ImportReport, JobKind, JobState
+from tongshi.resources.files.service import Files, Seen
+from tongshi.sharing.gate import context_of, subject_of
+from tongshi.sharing.permissions import Permission
+from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Reply, Request
+
+
+class ExportRequest(Request, frozen=True):
+    """Which form; ``grantee`` is the id of a key for which an administrator exports."""
+
+    format: Format = Format.NDJSON
+    grantee: Annotated[str, Meta(max_length=64)] = ""
+
+
+class ImportQuery(Request, frozen=True):
+    """A dry run unless it is told otherwise; ``atomic`` takes every row or none."""
+
+    dry_run: bool = True
+    atomic: bool = False
+
+
+class UndoRequest(Request, frozen=True):
+    """The token that the import's job carries."""
+
+    undo_token: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Undone(Answer, frozen=True):
+    """Rows restored, and rows left alone because they were changed since."""
+
+    restored: int
+    left_alone: int
+
+
+class JobAnswer(Answer, frozen=True):
+    """A job. ``rate`` is rows a second; ``content`` is where a finished package is fetched."""
+
+    job_id: str
+    kind: JobKind
+    state: JobState
+    format: str
+    done: int
+    total: int
+    rate: float | None
+    remaining_s: float | None
+    created_at: datetime
+    finished_at: datetime | None
+    expires_at: datetime
+    error: str
+    size_bytes: int
+    sm3: str
+    grants: list[str]
+    content: str | None
+    report: ImportReport | None
+    undo_token: str | None
+
+
+def operations(files: Files) -> list[AnyOperation]:
+    """The operations of sharing by file."""
+
+    async def export(call: Call[ExportRequest, Nothing]) -> Reply[JobAnswer]:
+        body = call.body
+        seen = await files.export(subject_of(call), body.format, context_of(call), body.grantee)
+        return _begun(seen)
+
+    async def take(call: Call[Nothing, ImportQuery]) -> Reply[JobAnswer]:
+        query = call.query
+        seen = await files.take(
+            subject_of(call), call.file, context_of(call), dry_run=query.dry_run, is_atomic=query.atomic
+        )
+        return _begun(seen)
+
+    async def see(call: Call[Nothing, Nothing]) -> JobAnswer:
+        return _answer(await files.see(subject_of(call), call.path["jobId"]))
+
+    async def cancel(call: Call[Nothing, Nothing]) -> JobAnswer:
+        return _answer(await files.cancel(subject_of(call), call.path["jobId"]))
+
+    async def content(call: Call[Nothing, Nothing]) -> FileResponse:
+        path, job = await files.content(subject_of(call), call.path["jobId"], context_of(call))
+        name = f"devices-{job.created_at:%Y%m%d-%H%M%S}-{job.format}.zip"
+        return FileResponse(
+            path, media_type="application/zip", filename=name, headers={"Cache-Control": "no-store"}
+        )
+
+    async def undo(call: Call[UndoRequest, Nothing]) -> Undone:
+        who, job_id = subject_of(call), call.path["jobId"]
+        return Undone(*await files.undo(who, job_id, call.body.undo_token, context_of(call)))
+
+    return [
+        Operation(
+            name="exportDevices",
+            method="POST",
+            path="/api/v1/files/exports",
+            summary="导出设备档案文件包",
+            permission=Permission.ARCHIVE_EXPORT,
+            quota=Quota.BULK,
+            audit=AuditTag.ARCHIVE_EXPORT,
+            body=ExportRequest,
+            query=Nothing,
+            response=JobAnswer,
+            handler=export,
+        ),
+        Operation(
+            name="importDevices",
+            method="POST",
+            path="/api/v1/files/imports",
+            summary="导入设备档案文件",
+            permission=Permission.ARCHIVE_WRITE,
+            quota=Quota.BULK,
+            audit=AuditTag.ARCHIVE_CHANGE,
+            body=Nothing,
+            query=ImportQuery,
+            response=JobAnswer,
+            handler=take,
+            max_body_bytes=MAX_UPLOAD_BYTES,
+            takes_file=True,
+        ),
+        Operation(
+            name="getFileJob",
+            method="GET",
+            path="/api/v1/files/jobs/{jobId}",
+            summary="查询文件任务",
+            permission=Permission.ARCHIVE_READ,
+            quota=Quota.QUERY,
+            audit=AuditTag.SERVICE_QUERY,
+            body=Nothing,
+            query=Nothing,
+            response=JobAnswer,
+            handler=see,
+        ),
+        Operation(
+            name="cancelFileJob",
+            method="POST",
+            path="/api/v1/files/jobs/{jobId}/cancel",
+            summary="取消文件任务",
+            permission=Permission.ARCHIVE_READ,
+            quota=Quota.BULK,
+            audit=AuditTag.ARCHIVE_EXPORT,
+            body=Nothing,
+            query=Nothing,
+            response=JobAnswer,
+            handler=cancel,
+        ),
+        Operation(
+            name="downloadFile",
+            method="GET",
+            path="/api/v1/files/jobs/{jobId}/content",
+            summary="下载导出的文件包",
+            permission=Permission.ARCHIVE_EXPORT,
+            quota=Quota.BULK,
+            audit=AuditTag.ARCHIVE_EXPORT,
+            body=Nothing,
+            query=Nothing,
+            response=Nothing,
+            handler=content,
+            is_raw=True,
+        ),
+        Operation(
+            name="undoImport",
+            method="POST",
+            path="/api/v1/files/jobs/{jobId}/undo",
+            summary="撤销导入",
+            permission=Permission.ARCHIVE_WRITE,
+            quota=Quota.BULK,
+            audit=AuditTag.ARCHIVE_CHANGE,
+            body=UndoRequest,
+            query=Nothing,
+            response=Undone,
+            handler=undo,
+        ),
+    ]
+
+
+def _begun(seen: Seen) -> Reply[JobAnswer]:
+    """200 with the end of a short job, 202 with the beginning of a long one."""
+    answer = _answer(seen)
+    headers = {"Location": f"/api/v1/files/jobs/{answer.job_id}"}
+    return Reply(answer, status=200 if answer.state in FINAL else 202, headers=headers)
+
+
+def _answer(seen: Seen) -> JobAnswer:
+    job = seen.job
+    has_content = job.kind is JobKind.EXPORT and job.state is JobState.DONE
+    return JobAnswer(
+        job_id=job.id,
+        kind=job.kind,
+        state=job.state,
+        format=job.format,
+        done=job.done,
+        total=job.total,
+        rate=None if seen.rate is None else round(seen.rate, 1),
+        remaining_s=None if seen.remaining_s is None else round(seen.remaining_s, 1),
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+        expires_at=job.expires_at,
+        error=job.error,
+        size_bytes=job.size_bytes,
+        sm3=job.digest,
+        grants=list(job.grants),
+        content=f"/api/v1/files/jobs/{job.id}/content" if has_content else None,
+        report=job.report,
+        undo_token=job.undo_token if job.undo_token and job.state in FINAL - {JobState.UNDONE} else None,
+    )

@@ -1,0 +1,142 @@
+"""What rows of a person's file do to our own archives: judged one by one, stored in batches, undone.
+
+A file speaks for this platform's own devices and no others; a neighbour's come by its signed package. A row
+must lie within the caller's data scope before and after, and a row that carries a version is refused when
+the archive changed since it was exported. Nothing is deleted: a device that only an undone import knew is
+marked missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from msgspec.structs import replace
+from sqlalchemy import Connection
+
+from tongshi.resources.devices import store as devices
+from tongshi.resources.devices.model import DeviceArchive, Source, digest
+from tongshi.resources.files import store
+from tongshi.resources.files.model import ReadRow, RowError
+from tongshi.sharing.model import Scope, Target
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Whose archives a file may change, and within which scope."""
+
+    platform_id: str
+    scope: Scope
+    origin: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of rows so far."""
+
+    rows: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    errors: list[RowError] = field(default_factory=list)
+    rejected: int = 0
+    seen: set[str] = field(default_factory=set)
+
+    def refuse(self, error: RowError, most: int) -> None:
+        """Count a refused row, and show it unless enough are shown."""
+        self.rejected += 1
+        if len(self.errors) < most:
+            self.errors.append(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows of one batch that would change something, with what is held now; and the others."""
+
+    changing: list[tuple[DeviceArchive, DeviceArchive | None]]
+    unchanged: int
+    refused: list[RowError]
+
+
+def judge(conn: Connection, house: House, rows: Sequence[ReadRow]) -> Judged:
+    """Say what each row would do; nothing is written."""
+    wanted = [row.archive.device_id for row in rows if row.archive is not None]
+    held = devices.get_many(conn, wanted)
+    changing: list[tuple[DeviceArchive, DeviceArchive | None]] = []
+    refused: list[RowError] = []
+    unchanged = 0
+    for row in rows:
+        if row.archive is None:
+            if row.error is not None:
+                refused.append(row.error)
+            continue
+        known = held.get(row.archive.device_id)
+        owner = row.archive.owner or house.platform_id
+        archive = replace(
+            row.archive,
+            owner=owner,
+            revision=0,
+            updated_at=None,
+            source=Source.MANUAL,
+            missing_since=None,
+            online=None,
+        )
+        fault = _fault(house, row.archive.revision, archive, known)
+        if fault is not None:
+            code, rule, message = fault
+            place = (row.sheet, row.number, "DeviceID", archive.device_id)
+            refused.append(RowError(*place, code, rule, message))
+        elif known is not None and known.missing_since is None and digest(known) == digest(archive):
+            unchanged += 1
+        else:
+            changing.append((archive, known))
+    return Judged(changing, unchanged, refused)
+
+
+def apply(conn: Connection, house: House, job_id: str, rows: Sequence[ReadRow], at: datetime) -> Judged:
+    """Judge again where it is written, store, and keep what is needed to undo it."""
+    judged = judge(conn, house, rows)
+    devices.upsert_many(conn, [archive for archive, _ in judged.changing], house.origin, at)
+    kept = [(archive.device_id, known, digest(archive)) for archive, known in judged.changing]
+    store.keep_for_undo(conn, job_id, kept)
+    return judged
+
+
+def undo(conn: Connection, platform_id: str, job_id: str, limit: int, at: datetime) -> tuple[int, int, int]:
+    """Restore the next rows. Returns (looked at, restored, changed since and therefore left alone)."""
+    kept = store.kept_for_undo(conn, job_id, limit)
+    held = devices.get_many(conn, [key for key, _, _ in kept])
+    back: list[DeviceArchive] = []
+    gone: list[str] = []
+    for key, before, after in kept:
+        known = held.get(key)
+        if known is None or known.missing_since is not None or digest(known) != after:
+            continue
+        if before is not None:
+            back.append(replace(before, revision=0, updated_at=None, missing_since=None))
+        if before is None or before.missing_since is not None:
+            gone.append(key)
+    devices.upsert_many(conn, back, platform_id, at)
+    devices.mark_missing(conn, platform_id, gone, at)
+    store.drop_undo(conn, job_id, [key for key, _, _ in kept])
+    restored = len({*gone, *(archive.device_id for archive in back)})
+    return len(kept), restored, len(kept) - restored
+
+
+def _fault(
+    house: House, revision: int, archive: DeviceArchive, known: DeviceArchive | None
+) -> tuple[int, str, str] | None:
+    if archive.owner != house.platform_id:
+        return 40304, "owner", "该行属于另一平台，须以其签名的文件包导入"
+    if known is not None and known.owner != house.platform_id:
+        return 40902, "foreign", "该编码的设备已属于另一平台"
+    if not all(house.scope.holds(_target(one)) for one in (archive, known) if one is not None):
+        return 40304, "scope", "该设备不在授权的数据范围内"
+    if known is not None and 0 < revision < known.revision:
+        return 40901, "version", f"导出之后档案已被修改（现为版本 {known.revision}）"
+    return None
+
+
+def _target(archive: DeviceArchive) -> Target:
+    return Target(archive.device_id, archive.item.civil_code, archive.owner)
