@@ -82,6 +82,9 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         name: benches.add_parser(name, help=f"measure {name}") for name in ("media", "sip", "exchange")
     }
 
+    ledger = commands.add_parser("ledger", help="import or export a ledger of cameras (一机一档)")
+    if words[:1] == ["ledger"]:
+        _add_from(ledger, "tongshi.app.ledger")
     if words[:1] == ["demo"]:
         _add_from(demo, "tongshi.demo.run")
     if words[:1] == ["simulate"]:

@@ -157,6 +157,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/archive/ledger:import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 导入一机一档台账 */
+        post: operations["importLedger"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/archive/plans/devices": {
         parameters: {
             query?: never;
@@ -2433,6 +2450,77 @@ export interface components {
          */
         JobState: "cancelled" | "done" | "failed" | "queued" | "refused" | "running" | "undone";
         /**
+         * Kind
+         * @description What became of what was read.
+         * @enum {unknown}
+         */
+        Kind: "changed" | "lost" | "note" | "refused";
+        /**
+         * LedgerFinding
+         * @description One place: what was read, what it became. Row 0 is the whole column.
+         */
+        LedgerFinding: {
+            became: string;
+            column: string;
+            kind: components["schemas"]["Kind"];
+            read: string;
+            row: number;
+            rule: string;
+        };
+        /**
+         * LedgerImport
+         * @description Rows by column name. Nothing is written unless ``dryRun`` is false.
+         *
+         *         ``flags`` says how yes and no are written: 0/1, 1/2, or ``auto``, decided column by column.
+         */
+        LedgerImport: {
+            /** @default true */
+            dryRun?: boolean;
+            /**
+             * @default auto
+             * @enum {unknown}
+             */
+            flags?: "01" | "12" | "auto";
+            /** @default {} */
+            options?: {
+                [key: string]: components["schemas"]["LedgerOption"][];
+            };
+            rows: {
+                [key: string]: string | number | boolean | null;
+            }[];
+        };
+        /**
+         * LedgerOption
+         * @description One entry of the importer's dictionary.
+         */
+        LedgerOption: {
+            label: string;
+            value: string;
+        };
+        /**
+         * LedgerReport
+         * @description What became of the table; of a dry run, what would.
+         */
+        LedgerReport: {
+            dryRun: boolean;
+            findings: components["schemas"]["LedgerFinding"][];
+            inserted: number;
+            refused: number;
+            rowCount: number;
+            rules: components["schemas"]["LedgerRule"][];
+            unchanged: number;
+            updated: number;
+        };
+        /**
+         * LedgerRule
+         * @description A rule that did something, and how often.
+         */
+        LedgerRule: {
+            count: number;
+            message: string;
+            rule: string;
+        };
+        /**
          * LinkDetail
          * @description The exchange with one neighbour. ``canAsk``: we know its REST address and hold a key.
          */
@@ -3689,6 +3777,44 @@ export interface operations {
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    importLedger: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LedgerImport"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["LedgerReport"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
         };

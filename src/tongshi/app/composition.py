@@ -42,6 +42,8 @@ from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import issues_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.inspection import Inspection
+from tongshi.resources.devices.ledger import http as ledger_http
+from tongshi.resources.devices.ledger.service import Ledger
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
@@ -196,6 +198,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *files_http.operations(files),
         *viewing_http.operations(viewing, ptz),
         *services_http.operations(directory),
+        *ledger_http.operations(Ledger(devices, own_id)),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)
     table += system.operations(table, metrics=metrics.render)

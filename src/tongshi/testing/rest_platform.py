@@ -32,6 +32,8 @@ from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.ledger import http as ledger_http
+from tongshi.resources.devices.ledger.service import Ledger
 from tongshi.resources.devices.model import DeviceArchive, Source
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
@@ -112,6 +114,7 @@ class RestPlatform:
             *proofs.operations(),
             *control_http.operations(Control(db, clock, platforms, exchange), access),
             *services_http.operations(directory),
+            *ledger_http.operations(Ledger(devices, own_id)),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)

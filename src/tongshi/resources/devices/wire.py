@@ -1,4 +1,4 @@
-"""Device archives as JSON. The only place where the nine identifiers of Table A.1 are spelled.
+"""Device archives as JSON. Here, and in the ledger bridge, the nine identifiers of Table A.1 are spelled.
 
 Implements: DB31DSJ/Z 001-2024 Table A.1
 Implements: DB31DSJ/Z 001-2024 Table E.1

@@ -1,0 +1,1 @@
+"""The bridge to the archive tables that districts keep already (一机一档): the same columns in Pinyin."""
