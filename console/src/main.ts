@@ -1,5 +1,6 @@
 import {
-  ElAlert, ElButton, ElDialog, ElDrawer, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider, ElTable, ElTag,
+  ElAlert, ElButton, ElConfigProvider, ElDialog, ElDrawer, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider,
+  ElTable, ElTag,
 } from 'element-plus'
 import 'element-plus/dist/index.css'
 import { createApp } from 'vue'
@@ -13,7 +14,8 @@ const app = createApp(App).use(i18n).use(router)
 // Only what the pages use: the whole kit would double what an operator's browser loads.
 // ElRadio, ElSelect and ElTable bring their groups, options and columns.
 const parts = [
-  ElAlert, ElButton, ElDialog, ElDrawer, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider, ElTable, ElTag,
+  ElAlert, ElButton, ElConfigProvider, ElDialog, ElDrawer, ElInput, ElLoading, ElPagination, ElRadio, ElSelect, ElSlider,
+  ElTable, ElTag,
 ]
 for (const part of parts) app.use(part)
 app.mount('#app')

@@ -12,14 +12,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 from playwright.sync_api import Page, sync_playwright
+from sqlalchemy import Connection
 
 from tongshi.clock import SystemClock
 from tongshi.resources.devices import store as devices
@@ -40,6 +41,7 @@ FLAGS = [
 READY_TIMEOUT_S = 90
 DISTRICT = "31010100002000000001"
 CAMERA = "31010100001320000001"
+KEYBOARD = "123456789"
 
 pytestmark = [
     pytest.mark.e2e,
@@ -118,27 +120,32 @@ def _is_equal(page: Page, is_equal: bool) -> None:
     _until(page, f"document.querySelector('[data-test=equality]')?.dataset.equal === '{wanted}'")
 
 
-def _change_a_camera(folder: Path, keyboard_number: str) -> None:
-    """Change one archive in the district's database, as an import there would."""
+def _in_the_district(folder: Path, change: Callable[[Connection], object]) -> None:
+    """Change the district's own record, as an import there would."""
 
-    async def change() -> None:
-        path = folder / "run" / "huangpu" / "tongshi.db"
-        database = await Database.open(f"sqlite:///{path}", migrate=False)
+    async def run() -> None:
+        database = await Database.open(f"sqlite:///{folder}/run/huangpu/tongshi.db", migrate=False)
         try:
-            held = await database.read(devices.get, CAMERA)
-            assert held is not None
-            ext = msgspec.structs.replace(held.ext, keyboard_number=keyboard_number)
-            new = msgspec.structs.replace(held, ext=ext, revision=0, updated_at=None)
-            await database.write(devices.upsert_many, [new], DISTRICT, SystemClock().at())
+            await database.write(change)
         finally:
             await database.close()
 
     # The browser's driver keeps a loop in this thread.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, run()).result(20)
 
-    thread = threading.Thread(target=lambda: asyncio.run(change()))
-    thread.start()
-    thread.join(20)
-    assert not thread.is_alive()
+
+def _change_a_camera(conn: Connection) -> None:
+    held = devices.get(conn, CAMERA)
+    assert held is not None
+    ext = msgspec.structs.replace(held.ext, keyboard_number=KEYBOARD)
+    new = msgspec.structs.replace(held, ext=ext, revision=0, updated_at=None)
+    devices.upsert_many(conn, [new], DISTRICT, SystemClock().at())
+
+
+def _remove_four_cameras(conn: Connection) -> None:
+    keys = [f"{CAMERA[:-1]}{number}" for number in range(2, 6)]
+    assert devices.mark_missing(conn, DISTRICT, keys, SystemClock().at()) == 4
 
 
 def _open_link(page: Page) -> None:
@@ -174,7 +181,7 @@ def test_pausing_asks_for_a_reason_and_says_who_did_it(demo: dict[str, str], pag
 
 
 def test_a_change_below_shows_as_lag_and_difference(folder: Path, page: Page) -> None:
-    _change_a_camera(folder, "123456789")
+    _in_the_district(folder, _change_a_camera)
     _is_equal(page, False)
     _until(page, "Number(document.querySelector('[data-test=lag]').dataset.lag) >= 1")
     assert "310101" in page.inner_text(f"[data-owner='{DISTRICT}']")
@@ -212,7 +219,7 @@ def test_the_archive_is_searched_and_read(page: Page) -> None:
     page.wait_for_selector("[data-test=device]")
     shown = page.inner_text("[data-test=device]")
     assert "键盘编号" in shown
-    assert "123456789" in shown, "the change that was made below"
+    assert KEYBOARD in shown, "the change that was made below"
     page.wait_for_timeout(400)
     page.screenshot(path=PICTURES / "archive-device.png")
     page.keyboard.press("Escape")
@@ -229,7 +236,38 @@ def test_a_filter_that_finds_nothing_says_so(page: Page) -> None:
     _until(page, "document.querySelector('[data-test=total]').dataset.total === '5'")
 
 
+def test_issues_are_listed_by_severity_and_rule(page: Page) -> None:
+    page.fill("[data-test=civil]", "")
+    page.click("[data-test=severity]")
+    page.click(".el-select-dropdown__item:has-text('有错误的')")
+    page.wait_for_selector("[data-test=issues] .el-table__row")
+    _until(page, "document.querySelectorAll('.rules button').length > 2")
+    page.screenshot(path=PICTURES / "archive-issues.png")
+    page.click(".rules button >> nth=0")
+    _until(page, "document.querySelectorAll('.rules button.chosen').length === 1")
+    page.click("button:has-text('清除条件')")
+    page.wait_for_selector("[data-test=archive] .el-table__row")
+
+
+def test_many_devices_gone_at_once_wait_for_a_person_with_a_reason(folder: Path, page: Page) -> None:
+    _in_the_district(folder, _remove_four_cameras)
+    _open_link(page)
+    page.wait_for_selector("[data-test=held]", timeout=20_000)
+    assert "4 台设备将同时缺失" in page.inner_text("[data-test=held]")
+    page.screenshot(path=PICTURES / "exchange-held.png")
+    page.click("[data-test=confirm-vanishing]")
+    page.fill("[name=reason]", "已与黄浦区核实：道路改造拆除")
+    page.click("[data-test=reason-confirm]")
+    page.wait_for_selector("[data-test=held]", state="hidden", timeout=30_000)
+    _until(page, "document.querySelectorAll('[data-test=quarantine] tbody tr').length === 4")
+    _is_equal(page, True)
+    page.screenshot(path=PICTURES / "exchange-quarantine.png")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("[data-test=link]", state="hidden")
+
+
 def test_english_reaches_both_pages(page: Page) -> None:
+    page.click("a[href='#/archive']")
     page.click("[data-test=language]")
     assert page.inner_text("h2") == "Device archive"
     _open_link(page)
