@@ -225,6 +225,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/archive/trees/{kind}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 逐级展开行政区划、业务分组或平台目录树 */
+        get: operations["expandTree"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/audit": {
         parameters: {
             query?: never;
@@ -3281,6 +3298,47 @@ export interface components {
             width?: number | null;
         };
         /**
+         * TreeLevel
+         * @description What hangs directly below: branches with the first page, devices in pages.
+         */
+        TreeLevel: {
+            devices: components["schemas"]["DeviceLite"][];
+            list: components["schemas"]["TreeNode"][];
+            nextAfter: string;
+        };
+        /**
+         * TreeNode
+         * @description A branch. Counts are of the devices below it that the caller may see.
+         */
+        TreeNode: {
+            /** @default null */
+            count?: number | null;
+            hasChildren: boolean;
+            id: string;
+            /** @default [] */
+            issues?: components["schemas"]["Issue"][];
+            kind: string;
+            name: string;
+            /** @default null */
+            online?: number | null;
+            /** @default  */
+            owner?: string;
+        };
+        /**
+         * TreeQuery
+         * @description Where to look: the roots, or below ``parent``; ``after`` is the last device of the page before.
+         */
+        TreeQuery: {
+            /** @default  */
+            after?: string;
+            /** @default 200 */
+            limit?: number;
+            /** @default  */
+            parent?: string;
+            /** @default false */
+            withCounts?: boolean;
+        };
+        /**
          * Trouble
          * @description The ``data`` of a refusal: the field at fault, seconds to wait, facts such as ``holder``.
          */
@@ -3882,6 +3940,47 @@ export interface operations {
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    expandTree: {
+        parameters: {
+            query?: {
+                parent?: string;
+                withCounts?: boolean;
+                after?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                kind: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["TreeLevel"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
         };

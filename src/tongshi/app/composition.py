@@ -54,6 +54,8 @@ from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
 from tongshi.resources.services.watch import ServiceWatch
+from tongshi.resources.trees import http as trees_http
+from tongshi.resources.trees.service import Trees
 from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.model import Timeouts, Transport
@@ -143,7 +145,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     access = Access(database)
     platforms = Platforms(database, platform_store, clock)
     devices = DeviceArchives(database, device_store, clock, own_id)
-    archive = RecordedArchive(devices, access, clock, own_id)
+    trees = Trees(database, clock, devices.get_many, _names_of(platforms))
+    archive = RecordedArchive(devices, access, clock, own_id, trees)
     guard = SharingGuard(access, archive, clock)
     engine = AsyncEngine(_media.Engine(threads=config.media.threads), config.media.host)
     signalling = SignallingGateway(
@@ -191,6 +194,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
             refusals=refusals,
         ),
         *issues_http.operations(inspection, access),
+        *trees_http.operations(trees, access),
         *devices_http.operations(devices, access),
         *exchange_http.operations(exchange, access),
         *proofs.operations(),
@@ -229,6 +233,15 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         table,
         asgi,
     )
+
+
+def _names_of(platforms: Platforms) -> Callable[[], Awaitable[dict[str, str]]]:
+    """Names of the platforms in the record, our own among them."""
+
+    async def names() -> dict[str, str]:
+        return {known.platform.id: known.platform.name for known in await platforms.list_all()}
+
+    return names
 
 
 def gateway_config(config: Config) -> GatewayConfig:

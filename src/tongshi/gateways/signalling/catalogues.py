@@ -22,16 +22,14 @@ from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.ports import Archive
 from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.routes import Routes
-from tongshi.ids import type_code
 from tongshi.protocols.gb28181.catalogue import CatalogueCollector
+from tongshi.protocols.gb28181.codes import ItemKind, kind_of
 from tongshi.protocols.gb28181.query import CatalogQuery
 from tongshi.protocols.gb28181.response import CatalogResponse
 
 log = structlog.get_logger(__name__)
 
 MAX_AT_ONCE = 16
-MAX_DIVISION_DIGITS = 8
-_NODES = frozenset({"200", "215", "216"})
 MAX_PEERS_WAITING = 20_000
 
 
@@ -56,7 +54,7 @@ class Outcome:
 
 def _is_device(code: str) -> bool:
     """Divisions, systems, groups and organisations are nodes of the tree and no devices of the archive."""
-    return len(code) > MAX_DIVISION_DIGITS and type_code(code) not in _NODES
+    return kind_of(code) is ItemKind.DEVICE
 
 
 class _Collection:
@@ -141,6 +139,9 @@ class Catalogues:
         if items:
             await self._archive.merge_catalogue(peer.id, items, is_platform=peer.is_platform)
             self._routes.learn(peer.id, (item.device_id for item in items))
+        nodes = tuple(item for item in collector.items if not _is_device(item.device_id))
+        if nodes:
+            await self._archive.merge_nodes(peer.id, nodes, is_platform=peer.is_platform)
         state: Literal["complete", "incomplete"] = (
             "complete" if collector.state == "complete" else "incomplete"
         )

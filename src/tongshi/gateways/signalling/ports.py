@@ -81,6 +81,10 @@ class Archive(Protocol):
         """Take what a peer told of itself and below. Nothing is deleted."""
         ...
 
+    async def merge_nodes(self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool) -> None:
+        """Take the divisions, systems, groups and organisations that a peer told. Nothing is deleted."""
+        ...
+
     async def note_status(self, online: dict[str, bool], source: str, reason: str) -> None:
         """Take what a peer says of the state of devices."""
         ...

@@ -27,6 +27,7 @@ from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import PlatformState, Relation
 from tongshi.resources.registrations import store as registration_store
 from tongshi.resources.registrations.model import Registration
+from tongshi.resources.trees.service import Trees
 from tongshi.resources.viewing.ports import DeviceFact
 from tongshi.sharing.decision import Access
 from tongshi.sharing.model import Context, Scope, Subject, SubjectKind
@@ -86,16 +87,28 @@ class RecordedRegistrations:
 
 
 class RecordedArchive:
-    """Fulfils ``ports.Archive`` and ``viewing.ports.DeviceFacts``."""
+    """Fulfils ``ports.Archive`` and ``viewing.ports.DeviceFacts``. Without ``trees`` nodes are not kept."""
 
-    def __init__(self, devices: DeviceArchives, access: Access, clock: Clock, self_id: str) -> None:
+    def __init__(
+        self,
+        devices: DeviceArchives,
+        access: Access,
+        clock: Clock,
+        self_id: str,
+        trees: Trees | None = None,
+    ) -> None:
         self._devices = devices
+        self._trees = trees
         self._access = access
         self._clock = clock
         self._self_id = self_id
 
     async def merge_catalogue(self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool) -> None:
         await self._devices.merge_catalogue(peer_id, items, is_platform=is_platform)
+
+    async def merge_nodes(self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool) -> None:
+        if self._trees is not None:
+            await self._trees.merge_nodes(peer_id if is_platform else self._self_id, peer_id, items)
 
     async def note_status(self, online: dict[str, bool], source: str, reason: str) -> None:
         await self._devices.note_status(online, source, reason)

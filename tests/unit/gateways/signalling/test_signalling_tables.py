@@ -105,6 +105,10 @@ class Shelf:
         self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool
     ) -> None: ...
 
+    async def merge_nodes(
+        self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool
+    ) -> None: ...
+
     async def note_status(self, online: dict[str, bool], source: str, reason: str) -> None: ...
 
 

@@ -1,0 +1,1 @@
+"""Trees of the archive: administrative divisions, business groups, platforms."""
