@@ -1852,6 +1852,60 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AreaFound
+         * @description Devices in a shape; with clusters from ``grid``, or ``auto`` beyond the limit, the list is empty.
+         */
+        AreaFound: {
+            clusters: components["schemas"]["ClusterShown"][];
+            deviceIds: string[];
+            geoCoordSys: components["schemas"]["GeoCoordSys"];
+            list: components["schemas"]["DeviceLite"][];
+            nextCursor: string;
+            noCoordinateCount: number;
+            total: number;
+            truncated: boolean;
+        };
+        /**
+         * AreaQuery
+         * @description Devices in a shape.
+         */
+        AreaQuery: {
+            /**
+             * @default none
+             * @enum {unknown}
+             */
+            cluster?: "auto" | "grid" | "none";
+            /** @default  */
+            cursor?: string;
+            /**
+             * @default lite
+             * @enum {unknown}
+             */
+            fields?: "id" | "lite";
+            /**
+             * @default {
+             *       "SSBMHY": [],
+             *       "civilCodes": [],
+             *       "ids": [],
+             *       "includeMissing": false,
+             *       "keyword": "",
+             *       "match": "contains",
+             *       "online": null,
+             *       "owner": "",
+             *       "pointClass": [],
+             *       "ptz": []
+             *     }
+             */
+            filter?: components["schemas"]["FilterAsked"];
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
+            /** @default 1000 */
+            limit?: number;
+            shape: components["schemas"]["ShapeAsked"];
+            /** @default null */
+            zoom?: number | null;
+        };
+        /**
          * AuditLine
          * @description One record of the chain.
          */
@@ -1921,6 +1975,16 @@ export interface components {
             reason: string;
         };
         /**
+         * BoxShown
+         * @description West, south, east, north of what a cluster holds.
+         */
+        BoxShown: {
+            maxLat: number;
+            maxLon: number;
+            minLat: number;
+            minLon: number;
+        };
+        /**
          * ChangesAnswer
          * @description Changes in (sinceVersion, toVersion]; ``roots`` when nothing is left behind them.
          */
@@ -1932,6 +1996,17 @@ export interface components {
             /** @default null */
             roots?: components["schemas"]["OwnerRoot"][] | null;
             toVersion: number;
+        };
+        /**
+         * ClusterShown
+         * @description Devices that are shown as one.
+         */
+        ClusterShown: {
+            bbox: components["schemas"]["BoxShown"];
+            count: number;
+            lat: number;
+            lon: number;
+            onlineCount: number;
         };
         /**
          * Comparison
@@ -1951,11 +2026,27 @@ export interface components {
             count: number;
         };
         /**
+         * Coord
+         * @description A position in degrees, in the system that the request names.
+         */
+        Coord: {
+            lat: number;
+            lon: number;
+        };
+        /**
          * Created
          * @description The account that was made.
          */
         Created: {
             user: string;
+        };
+        /**
+         * DecidedBy
+         * @description A grant that allows, and the role that carries it (empty when it is the caller's own).
+         */
+        DecidedBy: {
+            roleId: string;
+            ruleId: string;
         };
         /**
          * DeviceChange
@@ -2132,6 +2223,50 @@ export interface components {
             version: number;
         };
         /**
+         * DevicePage
+         * @description One page; ``total`` counts what the caller may see, and is null when it was not asked for.
+         */
+        DevicePage: {
+            asOfVersion: number;
+            list: components["schemas"]["DevicePermitted"][];
+            nextCursor: string;
+            pageNo: number;
+            pageSize: number;
+            total: number | null;
+        };
+        /**
+         * DevicePermitted
+         * @description A device in a list, with what the caller may do.
+         */
+        DevicePermitted: {
+            CivilCode: string;
+            DeviceID: string;
+            /** @enum {unknown} */
+            LWSX?: "0" | "1";
+            /** @default null */
+            Latitude?: number | null;
+            /** @default null */
+            Longitude?: number | null;
+            Name: string;
+            /** @default null */
+            PTZType?: number | null;
+            /** @enum {unknown} */
+            SFKK?: "0" | "1";
+            /** @default [] */
+            SSBMHY?: string[];
+            Status: ("OFF" | "ON") | null;
+            decidedBy: components["schemas"]["DecidedBy"][];
+            /** @default WGS84 */
+            geoCoordSys?: string;
+            perm: components["schemas"]["Perm"];
+            /** @default null */
+            pointClass?: number | null;
+            sourcePlatform: string;
+            /** @default [] */
+            tagCodes?: string[];
+            version: number;
+        };
+        /**
          * DeviceStatus
          * @description statusType (A.2.1.4).
          * @enum {unknown}
@@ -2218,6 +2353,32 @@ export interface components {
             SSXQGAJG?: string;
             /** @default  */
             SXJCJYSZP?: string;
+        };
+        /**
+         * FilterAsked
+         * @description What narrows a question; what is left out narrows nothing.
+         */
+        FilterAsked: {
+            /** @default [] */
+            SSBMHY?: string[];
+            /** @default [] */
+            civilCodes?: string[];
+            /** @default [] */
+            ids?: string[];
+            /** @default false */
+            includeMissing?: boolean;
+            /** @default  */
+            keyword?: string;
+            /** @default contains */
+            match?: components["schemas"]["Match"];
+            /** @default null */
+            online?: boolean | null;
+            /** @default  */
+            owner?: string;
+            /** @default [] */
+            pointClass?: number[];
+            /** @default [] */
+            ptz?: number[];
         };
         /**
          * Format
@@ -2313,6 +2474,12 @@ export interface components {
             missing: number;
         };
         /**
+         * GeoCoordSys
+         * @description In which system a longitude and a latitude are meant.
+         * @enum {unknown}
+         */
+        GeoCoordSys: "BD09" | "CGCS2000" | "GCJ02" | "WGS84";
+        /**
          * GoneItem
          * @description A device that its owner's platform marked missing.
          */
@@ -2335,6 +2502,16 @@ export interface components {
          */
         Health: {
             status: string;
+        };
+        /**
+         * IdsFound
+         * @description Ids in the order asked.
+         */
+        IdsFound: {
+            asOfVersion: number;
+            deviceIds: string[];
+            nextCursor: string;
+            total: number | null;
         };
         /**
          * ImportQuery
@@ -2562,10 +2739,16 @@ export interface components {
             action?: ("download" | "playback" | "ptz" | "talk" | "view") | null;
             /** @default  */
             civilCode?: string;
+            /** @default  */
+            cursor?: string;
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
             /** @default false */
             includeMissing?: boolean;
             /** @default  */
             keyword?: string;
+            /** @default contains */
+            match?: components["schemas"]["Match"];
             /** @default null */
             online?: boolean | null;
             /** @default  */
@@ -2574,6 +2757,13 @@ export interface components {
             pageNo?: number;
             /** @default 50 */
             pageSize?: number;
+            /** @default id */
+            sort?: components["schemas"]["Sort"];
+            /**
+             * @default exact
+             * @enum {unknown}
+             */
+            totalMode?: "exact" | "none";
         };
         /**
          * LiveUrlAnswer
@@ -2642,6 +2832,12 @@ export interface components {
              */
             watermark?: "auto" | "both" | "invisible" | "visible";
         };
+        /**
+         * Match
+         * @description How a keyword meets a name, an address, an id or initials.
+         * @enum {unknown}
+         */
+        Match: "contains" | "exact" | "fuzzy" | "prefix";
         /**
          * Missing
          * @description A device in quarantine: kept, with its grants, until its owner tells of it again.
@@ -2743,16 +2939,6 @@ export interface components {
             total: number;
         };
         /**
-         * Page[DeviceLite]
-         * @description One page of a list. ``total`` counts what the caller may see.
-         */
-        Page_DeviceLite_: {
-            list: components["schemas"]["DeviceLite"][];
-            pageNo: number;
-            pageSize: number;
-            total: number;
-        };
-        /**
          * Page[Missing]
          * @description One page of a list. ``total`` counts what the caller may see.
          */
@@ -2782,11 +2968,65 @@ export interface components {
             reason: string;
         };
         /**
+         * Perm
+         * @description What the caller may do with a device now.
+         */
+        Perm: {
+            download: boolean;
+            /** @default  */
+            hours?: string;
+            /** @default false */
+            needApproval?: boolean;
+            playback: boolean;
+            ptz: boolean;
+            talk: boolean;
+            /** @default null */
+            validTo?: string | null;
+            view: boolean;
+        };
+        /**
          * Permission
          * @description What an operation asks for; the value is stored and shown.
          * @enum {unknown}
          */
         Permission: "archive:export" | "archive:read" | "archive:write" | "audit:read" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
+        /**
+         * PlanDevices
+         * @description One plan and its devices.
+         */
+        PlanDevices: {
+            DeviceCount: number;
+            PlanCode: string;
+            PlanName: string;
+            list: components["schemas"]["DeviceLite"][];
+            /** @default [] */
+            missing?: string[];
+        };
+        /**
+         * PlansFound
+         * @description Plans and their devices.
+         */
+        PlansFound: {
+            plans: components["schemas"]["PlanDevices"][];
+        };
+        /**
+         * PlansQuery
+         * @description Devices of plans.
+         */
+        PlansQuery: {
+            /**
+             * @default union
+             * @enum {unknown}
+             */
+            merge?: "perPlan" | "union";
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            planCodes: string[];
+            /** @default false */
+            withPerm?: boolean;
+        };
         /**
          * Provenance
          * @description Where a record came from.
@@ -2939,6 +3179,79 @@ export interface components {
             limit?: number;
         };
         /**
+         * Rect
+         * @description West, south, east, north.
+         */
+        Rect: {
+            maxLat: number;
+            maxLon: number;
+            minLat: number;
+            minLon: number;
+        };
+        /**
+         * RegionGroup
+         * @description Counts of one division, or of one managing unit.
+         */
+        RegionGroup: {
+            civilCode: string;
+            name: string;
+            networked: number;
+            online: number;
+            total: number;
+        };
+        /**
+         * RegionPage
+         * @description One page, and the counts by group.
+         */
+        RegionPage: {
+            asOfVersion: number;
+            groups: components["schemas"]["RegionGroup"][];
+            list: components["schemas"]["DeviceLite"][];
+            nextCursor: string;
+            pageNo: number;
+            pageSize: number;
+            total: number | null;
+        };
+        /**
+         * RegionQuery
+         * @description Devices of administrative divisions; ``unassigned`` stands for devices without a usable code.
+         */
+        RegionQuery: {
+            civilCodes: string[];
+            /** @default  */
+            cursor?: string;
+            /**
+             * @default {
+             *       "SSBMHY": [],
+             *       "civilCodes": [],
+             *       "ids": [],
+             *       "includeMissing": false,
+             *       "keyword": "",
+             *       "match": "contains",
+             *       "online": null,
+             *       "owner": "",
+             *       "pointClass": [],
+             *       "ptz": []
+             *     }
+             */
+            filter?: components["schemas"]["FilterAsked"];
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
+            /**
+             * @default none
+             * @enum {unknown}
+             */
+            groupBy?: "child" | "department" | "none" | "street";
+            /** @default true */
+            includeChildren?: boolean;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default id */
+            sort?: components["schemas"]["Sort"];
+        };
+        /**
          * Rejection
          * @description One item that was not taken, and why.
          */
@@ -3032,6 +3345,42 @@ export interface components {
          */
         RuleTable: {
             list: components["schemas"]["RuleRow"][];
+        };
+        /**
+         * SearchIds
+         * @description Ids of what a keyword and a filter find.
+         */
+        SearchIds: {
+            /** @default  */
+            cursor?: string;
+            /**
+             * @default {
+             *       "SSBMHY": [],
+             *       "civilCodes": [],
+             *       "ids": [],
+             *       "includeMissing": false,
+             *       "keyword": "",
+             *       "match": "contains",
+             *       "online": null,
+             *       "owner": "",
+             *       "pointClass": [],
+             *       "ptz": []
+             *     }
+             */
+            filter?: components["schemas"]["FilterAsked"];
+            /** @default  */
+            keyword?: string;
+            /** @default 1000 */
+            limit?: number;
+            /** @default contains */
+            match?: components["schemas"]["Match"];
+            /** @default id */
+            sort?: components["schemas"]["Sort"];
+            /**
+             * @default exact
+             * @enum {unknown}
+             */
+            totalMode?: "exact" | "none";
         };
         /**
          * ServiceEntry
@@ -3138,6 +3487,27 @@ export interface components {
             user: string;
         };
         /**
+         * ShapeAsked
+         * @description ``rect`` for a rectangle; ``points`` (and ``holes``) for a polygon; ``center`` and ``radiusM`` for a
+         *         circle; ``points`` and ``bufferM`` for a corridor.
+         */
+        ShapeAsked: {
+            /** @default null */
+            bufferM?: number | null;
+            /** @default null */
+            center?: components["schemas"]["Coord"] | null;
+            /** @default [] */
+            holes?: components["schemas"]["Coord"][][];
+            /** @default [] */
+            points?: components["schemas"]["Coord"][];
+            /** @default null */
+            radiusM?: number | null;
+            /** @default null */
+            rect?: components["schemas"]["Rect"] | null;
+            /** @enum {unknown} */
+            type: "circle" | "corridor" | "polygon" | "rect";
+        };
+        /**
          * ShardPair
          * @description One administrative division that both do not hold alike.
          */
@@ -3163,6 +3533,12 @@ export interface components {
             password: string;
             user: string;
         };
+        /**
+         * Sort
+         * @description Order of a list; the id decides among equals.
+         * @enum {unknown}
+         */
+        Sort: "-civilCode" | "-id" | "-name" | "-updateTime" | "civilCode" | "id" | "name" | "updateTime";
         /**
          * Source
          * @description How the archive reached us, weakest first; a weaker source does not overwrite a stronger one.
@@ -3542,10 +3918,15 @@ export interface operations {
                 pageSize?: number;
                 action?: ("download" | "playback" | "ptz" | "talk" | "view") | null;
                 keyword?: string;
+                match?: components["schemas"]["Match"];
                 civilCode?: string;
                 online?: boolean | null;
                 owner?: string;
                 includeMissing?: boolean;
+                sort?: components["schemas"]["Sort"];
+                cursor?: string;
+                totalMode?: "exact" | "none";
+                geoCoordSys?: components["schemas"]["GeoCoordSys"];
             };
             header?: never;
             path?: never;
@@ -3562,7 +3943,7 @@ export interface operations {
                     "application/json": {
                         /** @constant */
                         code: 0;
-                        data: components["schemas"]["Page_DeviceLite_"];
+                        data: components["schemas"]["DevicePage"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */
@@ -3584,14 +3965,35 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AreaQuery"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["AreaFound"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     batchGetDevices: {
@@ -3715,14 +4117,35 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SearchIds"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["IdsFound"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     getDevice: {
@@ -3884,14 +4307,35 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlansQuery"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlansFound"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     regionDevices: {
@@ -3901,14 +4345,35 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RegionQuery"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["RegionPage"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     listArchiveRules: {

@@ -39,9 +39,11 @@ from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
 from tongshi.resources.devices import http as devices_http
-from tongshi.resources.devices import issues_http
+from tongshi.resources.devices import issues_http, query_http
 from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.inspection import Inspection
+from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.ledger import http as ledger_http
 from tongshi.resources.devices.ledger.service import Ledger
 from tongshi.resources.devices.service import DeviceArchives
@@ -98,6 +100,7 @@ class Platform:
     files: Files
     control: Control
     inspection: Inspection
+    index: SearchIndex
     operations: Sequence[AnyOperation]
     asgi: Starlette
 
@@ -122,6 +125,8 @@ class Platform:
         stack.push_async_callback(self.control.stop)
         stack.push_async_callback(self.inspection.stop)
         await self.inspection.start()
+        stack.push_async_callback(self.index.stop)
+        await self.index.start()
         return await self.accounts.create_setup_code()
 
     async def discard(self) -> None:
@@ -183,6 +188,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     metrics, refusals, watch = Metrics(), Refusals(), ServiceWatch(clock.now)
     directory = ServiceDirectory(database, listing_store, own_id, lambda: table, watch.trouble)
     inspection = Inspection(database, clock)
+    index = SearchIndex(database, clock)
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
@@ -196,6 +202,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *issues_http.operations(inspection, access),
         *trees_http.operations(trees, access),
         *devices_http.operations(devices, access),
+        *query_http.operations(DeviceQueries(database, index), access),
         *exchange_http.operations(exchange, access),
         *proofs.operations(),
         *control_http.operations(control, access),
@@ -230,6 +237,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         files,
         control,
         inspection,
+        index,
         table,
         asgi,
     )

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
     true,
 )
 
@@ -217,6 +218,29 @@ device_shard = Table(  # owners x administrative divisions
     Column("digest", LargeBinary, nullable=False),  # sum modulo 2**256 of the rows' digests
     PrimaryKeyConstraint("owner_platform", "shard"),
 )
+
+device_search = Table(  # one row a device
+    "device_search",
+    metadata,
+    # Numbers in the text and place indexes; never given twice to one device.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _code("device_id"),
+    _text("text"),  # lines of folded name, address and id
+    _text("initials"),  # lines of first letters of the name's pinyin
+    Column("longitude", Float),  # WGS 84; both are NULL without a position
+    Column("latitude", Float),
+    UniqueConstraint("device_id"),
+    Index(
+        "ix_device_search_placeless",
+        "device_id",
+        sqlite_where=text("longitude IS NULL"),
+        postgresql_where=text("longitude IS NULL"),
+    ),
+)
+
+# The indexes themselves differ by engine and are made by the migration alone: FTS5 and R*Tree on SQLite, with
+# tables of their own behind them; tsvector with GIN and point with GiST on PostgreSQL.
+ENGINE_TABLES = ("device_terms", "device_box")
 
 archive_issue = Table(  # devices x rules of devices.rules.check
     "archive_issue",

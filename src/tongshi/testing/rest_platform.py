@@ -31,10 +31,13 @@ from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import http as devices_http
+from tongshi.resources.devices import query_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.ledger import http as ledger_http
 from tongshi.resources.devices.ledger.service import Ledger
+from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.model import DeviceArchive, Source
+from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
@@ -109,6 +112,7 @@ class RestPlatform:
             *audit_http.operations(db),
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
             *devices_http.operations(devices, access),
+            *query_http.operations(DeviceQueries(db, SearchIndex(db, clock)), access),
             *exchange_http.operations(exchange, access),
             *files_http.operations(files),
             *proofs.operations(),

@@ -1,25 +1,23 @@
-"""Reading the device archive: one, many, a page.
+"""Reading the device archive: one, many. Lists and searches stand in query_http.py.
 
 Implements: DB31DSJ/Z 001-2024 E.1-2
 Implements: DB31DSJ/Z 001-2024 E.1-5
-Implements: DB31DSJ/Z 001-2024 E.1-7
 A device that is unknown and one that the caller may not see look the same.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta, field
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import InvalidRequest, NotFound
+from tongshi.errors import NotFound
 from tongshi.resources.devices import wire
-from tongshi.resources.devices.model import DeviceArchive, Filters
+from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.service import DeviceArchives
-from tongshi.resources.devices.wire import DeviceLite
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.model import Target
@@ -30,7 +28,6 @@ from tongshi.web.operations import (
     Call,
     Nothing,
     Operation,
-    Page,
     Quota,
     Reply,
     Request,
@@ -38,28 +35,6 @@ from tongshi.web.operations import (
 
 MAX_PAGED_ROWS = 10_000
 MAX_BATCH = 1_000
-Action = Literal["view", "playback", "download", "ptz", "talk"]
-_ACTIONS: dict[str, Permission] = {
-    "": Permission.ARCHIVE_READ,
-    "view": Permission.VIDEO_LIVE,
-    "playback": Permission.VIDEO_PLAYBACK,
-    "download": Permission.VIDEO_DOWNLOAD,
-    "ptz": Permission.PTZ_CONTROL,
-    "talk": Permission.TALK,
-}
-
-
-class ListQuery(Request, frozen=True):
-    """Which devices; ``action`` narrows to those on which the caller may do that now."""
-
-    page_no: Annotated[int, Meta(ge=1, le=MAX_PAGED_ROWS)] = 1
-    page_size: Annotated[int, Meta(ge=1, le=1000)] = 50
-    action: Action | None = None
-    keyword: Annotated[str, Meta(max_length=64)] = ""
-    civil_code: Annotated[str, Meta(pattern=r"^(?:[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})?\Z")] = ""
-    online: bool | None = None
-    owner: Annotated[str, Meta(pattern=r"^(?:[0-9]{20})?\Z")] = ""
-    include_missing: bool = False
 
 
 class BatchGet(Request, frozen=True):
@@ -98,16 +73,6 @@ def operations(devices: DeviceArchives, access: Access) -> list[AnyOperation]:
             raise NotFound("设备不存在")
         return Reply(_full(archive, call.at), headers={"ETag": f'"{archive.revision}"'})
 
-    async def page(call: Call[Nothing, ListQuery]) -> Page[DeviceLite]:
-        query = call.query
-        if query.page_no * query.page_size > MAX_PAGED_ROWS:
-            raise InvalidRequest("翻页过深，请缩小查询范围", code=40006, field="pageNo")
-        action = _ACTIONS[query.action or ""]
-        scope = await access.scope(subject_of(call), action, context_of(call))
-        filters = Filters(query.keyword, query.civil_code, query.online, query.owner, query.include_missing)
-        found, total = await devices.page(scope, filters, query.page_no, query.page_size)
-        return Page([wire.to_lite(a) for a in found], total, query.page_no, query.page_size)
-
     return [
         Operation(
             name="batchGetDevices",
@@ -137,20 +102,6 @@ def operations(devices: DeviceArchives, access: Access) -> list[AnyOperation]:
             handler=get,
             row="E.1-5",
             is_audited_within=True,
-        ),
-        Operation(
-            name="listDevices",
-            method="GET",
-            path="/api/v1/archive/devices",
-            summary="权限校验分页查询设备信息",
-            permission=Permission.ARCHIVE_READ,
-            quota=Quota.QUERY,
-            audit=AuditTag.ARCHIVE_QUERY,
-            body=Nothing,
-            query=ListQuery,
-            response=Page[DeviceLite],
-            handler=page,
-            row="E.1-7",
         ),
     ]
 

@@ -1,0 +1,207 @@
+"""Rows E.1-1 and E.1-6 to E.1-9 over REST: what is granted is counted, wrong questions are named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tongshi.clock import ManualClock
+from tongshi.exchange.signing import Signer
+from tongshi.resources.devices import store as devices
+from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
+from tongshi.sharing.permissions import Permission
+from tongshi.storage.engine import Database
+from tongshi.testing.rest_platform import RestPlatform, sample_archives
+from tongshi.web.openapi import document
+
+HOME, ABROAD = "31010400002000000001", "31010600002000000001"
+ADMIN = Subject(SubjectKind.USER, "0", "test")
+AREA = "/api/v1/archive/devices/area-query"
+SEARCH = "/api/v1/archive/devices/search-ids"
+LIST = "/api/v1/archive/devices"
+REGIONS = "/api/v1/archive/regions/devices"
+PLANS = "/api/v1/archive/plans/devices"
+EVERYWHERE = {"type": "rect", "rect": {"minLon": 120, "minLat": 30, "maxLon": 123, "maxLat": 33}}
+
+
+@dataclass(repr=False)
+class Desk:
+    """A platform with devices of two districts, and keys of different rights."""
+
+    platform: RestPlatform
+    clock: ManualClock
+
+    async def ask(self, who: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, int, Any]:
+        """POST with a body, else GET. Returns HTTP status, code and data."""
+        self.clock.advance(1)
+        content = b"" if body is None else msgspec.json.encode(body)
+        method = "GET" if body is None else "POST"
+        bare, _, query = path.partition("?")
+        headers = Signer(who, who * 16, HOME, self.clock).headers(method, bare, query, content)
+        async with self.platform.http() as client:
+            kind = {"Content-Type": "application/json"} if content else {}
+            answer = await client.request(method, path, content=content, headers={**headers, **kind})
+        told = answer.json()
+        return answer.status_code, told["code"], told["data"]
+
+    async def data(self, who: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        status, code, data = await self.ask(who, path, body)
+        assert (status, code) == (200, 0), data
+        return data
+
+
+@pytest.fixture
+async def desk(database: Database) -> Desk:
+    clock = ManualClock()
+    platform = await RestPlatform.open(HOME, database, clock)
+    for who in ("all", "one", "nil"):
+        await platform.grants.put_key(who, who, who * 16, {Permission.ARCHIVE_READ, Permission.VIDEO_LIVE})
+    await platform.grants.put_key("bare", "bare", "bare" * 16, set())
+    kinds = {"all": (ScopeKind.ALL, ()), "one": (ScopeKind.CIVIL_CODE, ("310104",))}
+    for who, (kind, values) in kinds.items():
+        actions = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE})
+        grant = Grant("", SubjectKind.API_KEY, who, actions, kind, frozenset(values))
+        await platform.grants.give(ADMIN, grant, Context(clock.at()))
+    for owner in (HOME, ABROAD):
+        await database.write(devices.upsert_many, sample_archives(owner, 30), owner, clock.at())
+    return Desk(platform, clock)
+
+
+BODIES: list[tuple[str, dict[str, Any]]] = [
+    (AREA, {"shape": EVERYWHERE, "geoCoordSys": "GCJ02"}),
+    (AREA, {"shape": EVERYWHERE, "filter": {"keyword": "路口"}}),
+    (SEARCH, {"keyword": "lk", "totalMode": "exact"}),
+    (REGIONS, {"civilCodes": ["31"]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), BODIES)
+async def test_each_caller_is_told_and_counted_what_was_granted(
+    desk: Desk, path: str, body: dict[str, Any]
+) -> None:
+    totals = {who: (await desk.data(who, path, body))["total"] for who in ("all", "one", "nil")}
+    assert totals == {"all": 60, "one": 30, "nil": 0}
+    assert (await desk.ask("bare", path, body))[:2] == (403, 40301)
+
+
+@pytest.mark.parametrize("system", ["WGS84", "GCJ02", "BD09", "CGCS2000"])
+async def test_positions_come_in_the_system_of_the_question(desk: Desk, system: str) -> None:
+    found = await desk.data("all", AREA, {"shape": EVERYWHERE, "geoCoordSys": system, "limit": 1})
+    row = found["list"][0]
+    assert (row.get("geoCoordSys", "WGS84"), found["geoCoordSys"]) == (system, system)
+    assert found["truncated"] is True
+    shift = abs(row["Longitude"] - 121.4001)
+    assert (shift < 1e-9) is (system in ("WGS84", "CGCS2000"))
+
+
+async def test_an_area_is_paged_by_cursor_and_clustered_on_a_grid(desk: Desk) -> None:
+    body: dict[str, Any] = {"shape": EVERYWHERE, "limit": 25, "fields": "id", "cursor": ""}
+    seen: list[str] = []
+    for expected in (25, 25, 10):
+        found = await desk.data("all", AREA, body)
+        assert len(found["deviceIds"]) == expected
+        seen += found["deviceIds"]
+        body["cursor"] = found["nextCursor"]
+    assert (len(set(seen)), body["cursor"]) == (60, "")
+    found = await desk.data("all", AREA, {"shape": EVERYWHERE, "cluster": "grid", "zoom": 8})
+    assert sum(cluster["count"] for cluster in found["clusters"]) == 60
+    assert found["list"] == []
+
+
+BOW_TIE = ((0, 0), (1, 1), (1, 0), (0, 1))
+WRONG: list[tuple[str, dict[str, Any], int]] = [
+    (AREA, {"shape": {"type": "circle", "center": {"lon": 121, "lat": 31}}}, 40002),
+    (AREA, {"shape": {"type": "circle", "center": {"lon": 121, "lat": 31}, "radiusM": 50_001}}, 40001),
+    (
+        AREA,
+        {
+            "shape": {
+                "type": "polygon",
+                "points": [{"lon": x, "lat": y} for x, y in ((0, 0), (1, 1), (1, 0), (0, 1))],
+            }
+        },
+        40002,
+    ),
+    (AREA, {"shape": {"type": "rect", "rect": {"minLon": 2, "minLat": 0, "maxLon": 1, "maxLat": 1}}}, 40002),
+    (AREA, {"shape": EVERYWHERE, "limit": 20_001}, 40001),
+    (AREA, {"shape": EVERYWHERE, "cursor": "AAAA"}, 40001),
+    (SEARCH, {"keyword": "路" * 65}, 40001),
+    (SEARCH, {"keyword": "路", "filter": {"keyword": "口"}}, 40001),
+    (REGIONS, {"civilCodes": []}, 40001),
+    (REGIONS, {"civilCodes": ["31"], "filter": {"civilCodes": ["3101"]}}, 40001),
+    (REGIONS, {"civilCodes": ["31"], "pageNo": 11, "pageSize": 1000}, 40006),
+    (PLANS, {"planCodes": ["1"]}, 40402),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "code"), WRONG)
+async def test_a_wrong_question_is_named(desk: Desk, path: str, body: dict[str, Any], code: int) -> None:
+    assert (await desk.ask("all", path, body))[:2] == (code // 100, code)
+
+
+async def test_a_cursor_of_another_caller_or_question_is_refused(desk: Desk) -> None:
+    first = await desk.data("all", SEARCH, {"keyword": "路口", "limit": 2})
+    again = {"keyword": "路口", "limit": 5, "cursor": first["nextCursor"]}
+    assert len((await desk.data("all", SEARCH, again))["deviceIds"]) == 5
+    assert (await desk.ask("one", SEARCH, again))[1] == 40001
+    assert (await desk.ask("all", SEARCH, {**again, "keyword": "路"}))[1] == 40001
+
+
+async def test_a_list_says_what_may_be_done_and_by_which_grant(desk: Desk) -> None:
+    page = await desk.data("one", f"{LIST}?pageSize=2&sort=-name&keyword=12&action=view")
+    assert page["total"] == 1
+    row = page["list"][0]
+    assert row["perm"] == {"view": True, "playback": False, "download": False, "ptz": False, "talk": False}
+    assert [set(one) for one in row["decidedBy"]] == [{"roleId", "ruleId"}]
+    assert (await desk.data("one", f"{LIST}?action=ptz"))["total"] == 0
+    assert (await desk.data("all", f"{LIST}?totalMode=none"))["total"] is None
+
+
+async def test_divisions_are_grouped(desk: Desk) -> None:
+    page = await desk.data("all", REGIONS, {"civilCodes": ["3101"], "groupBy": "child", "pageSize": 1})
+    totals = {group["civilCode"]: group["total"] for group in page["groups"]}
+    assert totals == {"310104": 30, "310106": 30, "unassigned": 0}
+    assert len(page["list"]) == 1
+
+
+def _values(schema: dict[str, Any], whole: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that a schema of our document allows, now and then one that it does not."""
+    if "$ref" in schema:
+        return _values(whole["components"]["schemas"][schema["$ref"].rpartition("/")[2]], whole)
+    if "anyOf" in schema:
+        return st.one_of([_values(one, whole) for one in schema["anyOf"]])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    kind = schema.get("type")
+    if kind == "object":
+        parts = {name: _values(part, whole) for name, part in schema["properties"].items()}
+        needed = {name: parts.pop(name) for name in schema.get("required", [])}
+        return st.fixed_dictionaries(needed, optional=parts)
+    if kind == "array":
+        least = schema.get("minItems", 0)
+        return st.lists(_values(schema["items"], whole), min_size=least, max_size=least + 3)
+    if kind == "string":
+        plain = st.from_regex(schema["pattern"]) if "pattern" in schema else st.text(max_size=6)
+        return st.one_of(plain, st.sampled_from(["", "路口", "31", "😀", "%'\"*:"]))
+    low, high = schema.get("minimum", -(2**31)), schema.get("maximum", 2**31)
+    if kind == "integer":
+        return st.integers(int(low), int(high))
+    if kind == "number":
+        return st.floats(float(low), float(high), allow_nan=False)
+    return st.sampled_from([True, False]) if kind == "boolean" else st.none()
+
+
+@pytest.mark.parametrize("path", [AREA, SEARCH, REGIONS, PLANS])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_no_question_that_the_document_allows_is_our_fault(desk: Desk, path: str, data: Any) -> None:
+    described = document(desk.platform.operations)
+    schema = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    body = data.draw(_values(schema, described))
+    status, code, told = await desk.ask("all", path, body)
+    assert status in (200, 400, 404, 429), (body, code, told)
