@@ -40,6 +40,12 @@ class Neighbourhood:
         self._started.append(platform)
         return platform
 
+    async def restart(self, platform: SmallPlatform) -> SmallPlatform:
+        """What stands in the place of a platform that lost its power."""
+        place = self._started.index(platform)
+        made = self._started[place] = await platform.restart()
+        return made
+
     async def camera(
         self, platform: SmallPlatform, row: CameraPlan, *, secret: str = "", keepalive_s: float = 0.3
     ) -> Camera:

@@ -118,6 +118,23 @@ registration = Table(  # one row a peer that has an account
     Index(None, "expires_at"),
 )
 
+open_call = Table(  # one row a running call; those left by a crash live until the next start
+    "open_call",
+    metadata,
+    _code("call_id", primary_key=True),
+    _text("direction"),  # down | up
+    _text("from_id"),
+    _text("to_id"),
+    _text("host"),
+    _integer("port"),
+    _text("transport", "udp"),
+    _text("target"),
+    _text("from_tag"),
+    _text("to_tag"),
+    Column("cseq", BigInteger, nullable=False, server_default="0"),
+    _time("opened_at", nullable=False),
+)
+
 # --- Devices --------------------------------------------------------------------------------------
 
 # GB/T 28181-2022 A.2.1.9 in the order of the table, without Status (device_status) and without Password

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tongshi._media import Engine
@@ -67,13 +67,15 @@ class PlatformPlan:
     neighbours: Sequence[Neighbour] = ()
     timeouts: Timeouts = field(default_factory=lambda: QUICK)
     beat: Beat = field(default_factory=lambda: Beat(0.3, 3))
+    port: int = 0
 
 
 class SmallPlatform:
     """One platform; ``viewer`` may watch and turn everything."""
 
-    def __init__(self, plan: PlatformPlan, db: Database) -> None:
+    def __init__(self, plan: PlatformPlan, db: Database, folder: Path) -> None:
         self.plan = plan
+        self.folder = folder
         self.db = db
         self.clock = SystemClock()
         access = Access(db)
@@ -85,7 +87,7 @@ class SmallPlatform:
                 name=plan.name,
                 civil_code=plan.civil_code,
                 host=HOST,
-                port=0,
+                port=plan.port,
                 beat=plan.beat,
                 uppers=tuple(self._uppers()),
                 media_transports=tuple((n.id, n.media_transport) for n in plan.neighbours),
@@ -113,10 +115,13 @@ class SmallPlatform:
 
     @classmethod
     async def start(cls, plan: PlatformPlan, folder: Path) -> SmallPlatform:
-        """Make the record in ``folder`` and start."""
+        """Make the record in ``folder``, or take up what is there, and start."""
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        platform = cls(plan, await Database.open(f"sqlite:///{folder}/{plan.id}.db"))
-        await platform._enter()
+        record = folder / f"{plan.id}.db"
+        is_new = not await asyncio.to_thread(record.exists)
+        platform = cls(plan, await Database.open(f"sqlite:///{record}"), folder)
+        if is_new:
+            await platform._enter()
         platform.engine.start()
         await platform.viewing.start()
         await platform.server.start()
@@ -131,6 +136,14 @@ class SmallPlatform:
         await self.gateway.stop()
         await self.engine.stop()
         await self.db.close()
+
+    async def restart(self) -> SmallPlatform:
+        """Fail as with the power, nothing said and nothing written, and start anew at the same place."""
+        port = self.gateway.port
+        await self.db.close()
+        await self.gateway.endpoint.stop(silently=True)
+        await self.stop()
+        return await self.start(replace(self.plan, port=port), self.folder)
 
     async def grant(self, kind: SubjectKind, subject_id: str, number: str) -> None:
         """Let somebody see and control everything."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from tongshi.errors import LocalViolation
 from tongshi.protocols.sip.agent import RequestArrived
+from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import Remote, Request, Response
 
 HeaderPairs = Iterable[tuple[str, str]]
@@ -59,13 +60,15 @@ class Call:
 
     Attributes:
         call_id: the Call-ID.
+        dialog: its two sides, to be read only.
         remote: where our requests inside the call go.
         ended: set once the call is over, whoever ended it.
     """
 
-    def __init__(self, driver: Driver, number: int, call_id: str, remote: Remote) -> None:
-        self.call_id = call_id
-        self.remote = remote
+    def __init__(self, driver: Driver, number: int, dialog: Dialog) -> None:
+        self.call_id = dialog.call_id
+        self.dialog = dialog
+        self.remote = dialog.destination
         self.ended = asyncio.Event()
         self._driver = driver
         self._number = number
@@ -110,8 +113,8 @@ class Call:
 class OutgoingCall(Call):
     """A call we made. ``answer`` is the SDP of the 200, ``response`` the 200 itself."""
 
-    def __init__(self, driver: Driver, number: int, remote: Remote, response: Response) -> None:
-        super().__init__(driver, number, response.call_id, remote)
+    def __init__(self, driver: Driver, number: int, dialog: Dialog, response: Response) -> None:
+        super().__init__(driver, number, dialog)
         self.response = response
         self.answer = response.body
 
@@ -119,8 +122,8 @@ class OutgoingCall(Call):
 class IncomingCall(Call):
     """A call we accepted. ``offer`` is the SDP of the INVITE, ``request`` the INVITE itself."""
 
-    def __init__(self, driver: Driver, number: int, remote: Remote, request: Request) -> None:
-        super().__init__(driver, number, request.call_id, remote)
+    def __init__(self, driver: Driver, number: int, dialog: Dialog, request: Request) -> None:
+        super().__init__(driver, number, dialog)
         self.request = request
         self.offer = request.body
 

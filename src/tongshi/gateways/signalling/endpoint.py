@@ -321,7 +321,7 @@ class SipEndpoint:
         agent.accept(number, sdp, tuple(headers), self._clock.now())
         if invite is None:
             raise Unavailable("呼叫已取消")
-        call = IncomingCall(self, number, agent.destination(number), invite.request)
+        call = IncomingCall(self, number, agent.dialog(number), invite.request)
         confirmation = self._confirmations[number] = asyncio.get_running_loop().create_future()
         self._calls[number] = call
         self._drain()
@@ -489,7 +489,7 @@ class SipEndpoint:
         if answer is None or answer.done():
             self._abandon(number)
             return
-        call = OutgoingCall(self, number, self._running().destination(number), response)
+        call = OutgoingCall(self, number, self._running().dialog(number), response)
         self._calls[number] = call
         answer.set_result(call)
 

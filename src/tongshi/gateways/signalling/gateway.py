@@ -27,12 +27,13 @@ from tongshi.gateways.signalling.incoming_live import IncomingLive
 from tongshi.gateways.signalling.keepalive import Beat, Keepalives
 from tongshi.gateways.signalling.live import LiveCaller
 from tongshi.gateways.signalling.peers import Peer, Peers
-from tongshi.gateways.signalling.ports import Archive, Registrations
+from tongshi.gateways.signalling.ports import Archive, Record
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.questions import CONTENT_TYPE, Post
 from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Registrar
 from tongshi.gateways.signalling.routes import Routes
+from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.strangers import Strangers
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
@@ -96,7 +97,7 @@ class SignallingGateway:
     def __init__(
         self,
         config: GatewayConfig,
-        record: Registrations,
+        record: Record,
         archive: Archive,
         clock: Clock,
         on_upper_state: StateListener | None = None,
@@ -125,7 +126,8 @@ class SignallingGateway:
         self._post = Post(self.endpoint, self._answers)
         self._routes = Routes(own_id, self.peers, archive)
         self._ssrcs = SsrcPool(own_id)
-        self._calls = LiveCaller(self.endpoint, self._routes, self._ssrcs, clock)
+        self._running = RunningCalls(self.endpoint, record, clock)
+        self._calls = LiveCaller(self.endpoint, self._routes, self._ssrcs, clock, self._running)
         self._controls = DeviceControls(self._post, self._routes, clock)
         self.downward = Downward(self._routes, self._calls, self._controls, self._media_transport)
         self.catalogues = Catalogues(self._post, archive, self._routes, clock, config.patience)
@@ -173,12 +175,15 @@ class SignallingGateway:
         """Say who serves calls and control of uppers, and who is told of lost peers."""
         self._viewing = viewing
         self._ptz = ptz
-        self._incoming = IncomingLive(self._config.platform_id, viewing, self._ssrcs, self._clock)
+        own_id = self._config.platform_id
+        self._incoming = IncomingLive(own_id, viewing, self._ssrcs, self._clock, self._running)
 
     async def start(self) -> None:
-        """Bind, take up the stored registrations, register above. Raises OSError when the port is taken."""
+        """Bind, take up what was stored, register above. Raises OSError when the port is taken."""
         await self.endpoint.start()
         await self._restore()
+        # Read before anybody can call, so that no call of ours is among them.
+        self._begin(self._running.end_left(await self._running.left()))
         self._keepalives.start()
         for upper in self.uppers.values():
             await upper.start()
@@ -197,6 +202,7 @@ class SignallingGateway:
         await self._calls.stop()
         self._answers.close()
         await self.endpoint.stop()
+        await self._running.stop()
 
     async def refresh_catalogue(self, peer_id: str) -> bool:
         """Ask a registered peer for its catalogue in the background; False when it is not registered."""

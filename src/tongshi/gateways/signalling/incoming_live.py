@@ -13,6 +13,7 @@ replaces the first (Annex K).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -31,6 +32,7 @@ from tongshi.errors import (
 )
 from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite
 from tongshi.gateways.signalling.record import platform_subject
+from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.offer import answer_live
@@ -70,14 +72,23 @@ class _Relayed:
         self.own_ssrc: int | None = None
         self.call: IncomingCall | None = None
         self.task: asyncio.Task[None] | None = None
+        self.forget: Callable[[], None] = lambda: None
         self.is_over = False
 
 
 class IncomingLive:
     """Calls from uppers."""
 
-    def __init__(self, own_id: str, viewing: Viewing, ssrcs: SsrcPool, clock: Clock) -> None:
+    def __init__(
+        self,
+        own_id: str,
+        viewing: Viewing,
+        ssrcs: SsrcPool,
+        clock: Clock,
+        running: RunningCalls | None = None,
+    ) -> None:
         self._own_id = own_id
+        self._running = running
         self._viewing = viewing
         self._ssrcs = ssrcs
         self._clock = clock
@@ -154,6 +165,8 @@ class IncomingLive:
         answer = answer_live(offer, owner_id=wanted.key.device_id, address=ingest.host, port=port, ssrc=ssrc)
         relayed.call = await invite.accept(answer.render())
         relayed.call.on_bye = lambda: self._end(relayed, bye=False)
+        if self._running is not None:
+            relayed.forget = self._running.begin(relayed.call, "up", upper.id, wanted.key.device_id)
         if relayed.is_over:
             await relayed.call.bye()
 
@@ -201,6 +214,7 @@ class IncomingLive:
                 self._ssrcs.release(relayed.own_ssrc, self._clock.now())
         if bye and relayed.call is not None:
             await relayed.call.bye()
+        relayed.forget()
 
 
 async def _first_picture(lease: Lease) -> None:

@@ -18,6 +18,7 @@ from tongshi.errors import PeerFailed, RemoteViolation
 from tongshi.gateways.signalling.endpoint import OutgoingCall, SipEndpoint
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.routes import Routes
+from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.protocols.gb28181.offer import MediaTransport, offer_live
 from tongshi.protocols.gb28181.sdp import Sdp, parse_sdp
 from tongshi.protocols.gb28181.ssrc import SsrcPool, text10
@@ -37,9 +38,16 @@ _TRANSPORTS: dict[Transport, MediaTransport] = {
 class DownwardCall:
     """One answered call; see ``viewing.ports.LiveCall``."""
 
-    def __init__(self, call: OutgoingCall, answer: Sdp, release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        call: OutgoingCall,
+        answer: Sdp,
+        release: Callable[[], None],
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self._call = call
         self._release = release
+        self._forget = forget
         self.ssrc = answer.ssrc
         # Some name no address, or that of a network we cannot reach (quirk 80): signalling came from a true
         # one.
@@ -54,14 +62,25 @@ class DownwardCall:
             return
         self._is_over = True
         self._release()  # it rests for a while before it is used again; a peer that is gone holds nothing up
-        await self._call.bye()
+        try:
+            await self._call.bye()
+        finally:
+            self._forget()
 
 
 class LiveCaller:
     """Sends the INVITEs of live viewing."""
 
-    def __init__(self, endpoint: SipEndpoint, routes: Routes, ssrcs: SsrcPool, clock: Clock) -> None:
+    def __init__(
+        self,
+        endpoint: SipEndpoint,
+        routes: Routes,
+        ssrcs: SsrcPool,
+        clock: Clock,
+        running: RunningCalls | None = None,
+    ) -> None:
         self._endpoint = endpoint
+        self._running = running
         self._routes = routes
         self._ssrcs = ssrcs
         self._clock = clock
@@ -97,7 +116,15 @@ class LiveCaller:
             self._finish_later(_hang_up(call, release))
             details: dict[str, object] = {"sipStatus": call.response.status, "reason": violation.message}
             raise PeerFailed("设备应答的会话描述无法识别", details=details) from violation
-        return DownwardCall(call, answer, release)
+        if self._running is None:
+            return DownwardCall(call, answer, release)
+        try:
+            forget = await self._running.note(call, "down", request.device_id)
+        except asyncio.CancelledError:
+            self._finish_later(DownwardCall(call, answer, release).end())
+            raise
+        call.on_bye = forget
+        return DownwardCall(call, answer, release, forget)
 
     async def stop(self) -> None:
         """Wait for what is still being hung up."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.registrations.model import OpenCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,22 @@ class Registrations(Protocol):
     async def stored(self, at: datetime) -> Sequence[StoredRegistration]:
         """Those that have not expired."""
         ...
+
+
+class OpenCalls(Protocol):
+    """Running calls in the record, so that the next process can end what this one leaves."""
+
+    async def note_calls(self, opened: Sequence[OpenCall], ended: Sequence[str]) -> None:
+        """Record calls that were opened and forget those that ended, by Call-ID."""
+        ...
+
+    async def left_open(self, since: datetime) -> Sequence[OpenCall]:
+        """Calls opened since then that nobody ended; older ones are forgotten."""
+        ...
+
+
+class Record(Registrations, OpenCalls, Protocol):
+    """What of signalling survives a restart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ from tongshi.resources.devices.model import DeviceArchive, Filters
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import PlatformState, Relation
+from tongshi.resources.registrations import open_call_store
 from tongshi.resources.registrations import store as registration_store
-from tongshi.resources.registrations.model import Registration
+from tongshi.resources.registrations.model import OpenCall, Registration
 from tongshi.resources.trees.service import Trees
 from tongshi.resources.viewing.ports import DeviceFact
 from tongshi.sharing.decision import Access
@@ -48,7 +49,7 @@ def platform_subject(platform_id: str, name: str = "") -> Subject:
 
 
 class RecordedRegistrations:
-    """Fulfils ``ports.Registrations``.
+    """Fulfils ``ports.Record``.
 
     Accounts are cached for a few seconds: devices that come back together after an outage ask for the same
     domain.
@@ -84,6 +85,12 @@ class RecordedRegistrations:
 
     async def stored(self, at: datetime) -> Sequence[StoredRegistration]:
         return await self._db.read(_stored, at)
+
+    async def note_calls(self, opened: Sequence[OpenCall], ended: Sequence[str]) -> None:
+        await self._db.write(open_call_store.note, opened, ended)
+
+    async def left_open(self, since: datetime) -> Sequence[OpenCall]:
+        return await self._db.write(open_call_store.take_left, since)
 
 
 class RecordedArchive:

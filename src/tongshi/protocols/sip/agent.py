@@ -20,6 +20,7 @@ from tongshi.ids import sip_domain
 from tongshi.protocols.sip.address import bracketed
 from tongshi.protocols.sip.building import MIRRORED, reply
 from tongshi.protocols.sip.calls import CallEvent, Calls, Pairs
+from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -287,9 +288,9 @@ class UserAgent:
         """Send BYE; None when there is nothing to end."""
         return self._calls.hang_up(call, now)
 
-    def destination(self, call: int) -> Remote:
-        """Where requests of this call go."""
-        return self._calls.destination(call)
+    def dialog(self, call: int) -> Dialog:
+        """The dialog of an answered call, to be read only."""
+        return self._calls.dialog(call)
 
     @property
     def pending(self) -> int:

@@ -352,10 +352,11 @@ class Calls:
         else:
             self._events.append(CallEnded(number))
 
-    def destination(self, number: int) -> Remote:
-        """Where requests of an established call go."""
-        call = self._calls[number]
-        return call.dialog.destination if call.dialog is not None else call.remote
+    def dialog(self, number: int) -> Dialog:
+        """The dialog of an answered call, to be read only."""
+        dialog = self._calls[number].dialog
+        assert dialog is not None  # an answer makes it
+        return dialog
 
     # Private.
 

@@ -43,3 +43,29 @@ class Registration:
     call_id: str = ""
     user_agent: str = ""
     edition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """What a BYE needs that is sent by a process which did not open the call.
+
+    Attributes:
+        direction: ``down`` for a call of ours to a source, ``up`` for one that an upper platform made to us.
+        from_id, to_id: our side and theirs; the tags likewise.
+        host, port, transport: where their side is reached.
+        target: Request-URI.
+        cseq: number of our next request in the call.
+    """
+
+    call_id: str
+    direction: Literal["down", "up"]
+    from_id: str
+    to_id: str
+    host: str
+    port: int
+    transport: str
+    target: str
+    from_tag: str
+    to_tag: str
+    cseq: int
+    opened_at: datetime
