@@ -20,9 +20,12 @@ def exchange(relation: Relation | None) -> Exchange:
         platform = SimpleNamespace(id=SENDER, relation=relation, is_enabled=True)
         return [] if relation is None else [SimpleNamespace(platform=platform)]
 
+    async def nothing_stored(*_: Any) -> None:
+        return None
+
     platforms: Any = SimpleNamespace(list_all=list_all)
-    no_database: Any = None
-    return Exchange(no_database, ManualClock(), platforms, "31000000002000000001")
+    database: Any = SimpleNamespace(read=nothing_stored)
+    return Exchange(database, ManualClock(), platforms, "31000000002000000001")
 
 
 @pytest.mark.parametrize("relation", [Relation.LOWER, Relation.LATERAL])
