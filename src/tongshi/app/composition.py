@@ -43,9 +43,9 @@ from tongshi.resources.devices import issues_http, query_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.inspection import Inspection
-from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.ledger import http as ledger_http
 from tongshi.resources.devices.ledger.service import Ledger
+from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files

@@ -33,9 +33,9 @@ from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import query_http
 from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.ledger import http as ledger_http
 from tongshi.resources.devices.ledger.service import Ledger
-from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.model import DeviceArchive, Source
 from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
