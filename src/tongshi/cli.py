@@ -82,13 +82,23 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         name: benches.add_parser(name, help=f"measure {name}") for name in ("media", "sip", "exchange")
     }
 
+    chaos = commands.add_parser("chaos", help="break what runs at random, and see that it ends equal")
+    broken = chaos.add_subparsers(required=True, metavar="what")
+    chaos_exchange = broken.add_parser("exchange", help="platforms that exchange archives in a storm")
+
     ledger = commands.add_parser("ledger", help="import or export a ledger of cameras (一机一档)")
     if words[:1] == ["ledger"]:
         _add_from(ledger, "tongshi.app.ledger")
+    share = commands.add_parser("share", help="the archive as a database for one grantee")
+
+    if words[:1] == ["share"]:
+        _add_from(share, "tongshi.app.share")
     if words[:1] == ["demo"]:
         _add_from(demo, "tongshi.demo.run")
     if words[:1] == ["simulate"]:
         _add_from(camera, "tongshi.testing.simulate")
+    if words[:2] == ["chaos", "exchange"]:
+        _add_from(chaos_exchange, "tongshi.testing.chaos.run")
     if words[:1] == ["bench"] and len(words) > 1 and words[1] in measured:
         _add_from(measured[words[1]], f"tongshi.bench.{words[1]}")
     return top

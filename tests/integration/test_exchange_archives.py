@@ -14,7 +14,7 @@ import pytest
 
 from tongshi.clock import ManualClock
 from tongshi.errors import Conflict, Forbidden, Gone, NotFound, PeerFailed
-from tongshi.exchange import outbox, rows, store, wire
+from tongshi.exchange import outbox, store, wire
 from tongshi.exchange.client import Link
 from tongshi.exchange.model import (
     Equality,
@@ -176,13 +176,12 @@ class CuttingLink(Link):
     ("path", "number"), [(":begin", 1), (":page", 1), (":page", 3), (":push", 1), (":complete", 1)]
 )
 async def test_a_full_that_was_cut_off_anywhere_goes_on_and_ends_equal(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, path: str, number: int, after: bool
+    pair: Pair, path: str, number: int, after: bool
 ) -> None:
-    monkeypatch.setattr(outbox.page, "__defaults__", (10, rows.encode))
     await pair.write(sample_archives(DISTRICT, 45))
-    link = pair.district.links[0]
+    link = CuttingLink(pair.district.links[0], path, number, after=after)
     with pytest.raises(_Cut):
-        await Sender(pair.district.db, pair.clock, CuttingLink(link, path, number, after=after), CITY).step()
+        await Sender(pair.district.db, pair.clock, link, CITY, batch_items=10).step()
     await pair.write(sample_archives(DISTRICT, 1, first=200, name="其间新增"))
     peer = await pair.sender.step()
     assert (peer.state, peer.equality) == (PeerState.LIVE, Equality.EQUAL)

@@ -154,7 +154,7 @@ def apply_page(
         return FullPageResult(snapshot.last_key, True, 0, [])
     if page.after_key != snapshot.last_key:
         raise Conflict("页与已确认的键不衔接", details={"lastKey": snapshot.last_key})
-    taken = _take(conn, house, sender, items, at)
+    taken = _take(conn, house, sender, items, at, is_full=True)
     _check_order(taken.keys, page)
     _note_absent(conn, sender, snapshot, page, taken)
     store.advance_snapshot(conn, snapshot, page.last_key, page.is_last, at + FULL_RESTS)
@@ -211,7 +211,9 @@ class _Taken:
     merged: UpsertResult
 
 
-def _take(conn: Connection, house: House, sender: str, items: Items, at: datetime) -> _Taken:
+def _take(
+    conn: Connection, house: House, sender: str, items: Items, at: datetime, *, is_full: bool = False
+) -> _Taken:
     """Store what the sender may tell, name what it may not."""
     archives: list[FlatArchive] = []
     rejected = list(items.rejected)
@@ -229,7 +231,8 @@ def _take(conn: Connection, house: House, sender: str, items: Items, at: datetim
             continue
         places[device_id] = index
         archives.append(archive)
-    merged = devices.upsert_flat(conn, archives, sender, at)
+    ours = store.owners_via(conn, sender)
+    merged = devices.upsert_flat(conn, archives, sender, at, spoken_for=ours, is_full=is_full)
     foreign = set(merged.foreign)
     rejected += [
         Rejection(places[key], key, 40902, "该编码的设备已属于另一平台", "deviceId") for key in merged.foreign

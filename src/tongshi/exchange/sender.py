@@ -20,6 +20,7 @@ from tongshi.errors import Conflict, Gone, NotFound, PeerFailed
 from tongshi.exchange import outbox, store
 from tongshi.exchange.client import Link
 from tongshi.exchange.model import (
+    MAX_BATCH_ITEMS,
     Equality,
     FullBegin,
     FullComplete,
@@ -49,7 +50,16 @@ MAX_CORRECTIONS = 3
 class Sender:
     """One neighbour's turn. Not to be run twice at once for one neighbour."""
 
-    def __init__(self, db: Database, clock: Clock, link: Link, platform_id: str) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        link: Link,
+        platform_id: str,
+        *,
+        batch_items: int = MAX_BATCH_ITEMS,
+    ) -> None:
+        self._batch_items = batch_items
         self._db = db
         self._clock = clock
         self._link = link
@@ -93,7 +103,7 @@ class Sender:
         """Push batches until nothing is left; the last one carries the roots, even when it is empty."""
         corrections = 0
         while True:
-            batch = await self._db.read(outbox.next_batch, self._audience, peer.position)
+            batch = await self._db.read(outbox.next_batch, self._audience, peer.position, self._batch_items)
             try:
                 result = await self._push(peer, batch)
             except Conflict as error:
@@ -165,7 +175,7 @@ class Sender:
                     ahead.cancel()
 
     async def _page(self, after_key: str) -> Page:
-        return await self._db.read(outbox.page, self._audience, after_key)
+        return await self._db.read(outbox.page, self._audience, after_key, self._batch_items)
 
     async def _prove(self, peer: Peer, batch: Batch) -> Peer:
         complete = FullComplete(peer.snapshot_id, peer.position, batch.roots or [])

@@ -137,7 +137,8 @@ class SqliteRunner:
 def _run_in_savepoint(conn: Connection, job: _Job) -> None:
     savepoint = conn.begin_nested()
     try:
-        job.result = job.unit(conn)
+        with _translated():
+            job.result = job.unit(conn)
     except BaseException as error:
         job.error = error
         # SQLite ends the whole transaction by itself on a full disk or an I/O error; then the group has

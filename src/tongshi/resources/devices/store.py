@@ -80,7 +80,15 @@ def upsert_many(
     return upsert_flat(conn, [flatten(archive) for archive in archives], origin, at)
 
 
-def upsert_flat(conn: Connection, archives: Iterable[FlatArchive], origin: str, at: datetime) -> UpsertResult:
+def upsert_flat(
+    conn: Connection,
+    archives: Iterable[FlatArchive],
+    origin: str,
+    at: datetime,
+    *,
+    spoken_for: Collection[str] = (),
+    is_full: bool = False,
+) -> UpsertResult:
     """Store archives; only real differences are written and noted in the change feed.
 
     The last of two archives of one device counts. A row of another owner is left alone, unless it is missing
@@ -92,6 +100,8 @@ def upsert_flat(conn: Connection, archives: Iterable[FlatArchive], origin: str, 
         archives: at most a few thousand; ``online`` is not read.
         origin: the platform whose write this is.
         at: now.
+        spoken_for: owners that ``origin`` speaks for; between these it may move a device.
+        is_full: ``archives`` are all that the owners have, so that their count of revisions may begin anew.
     """
     _lock(conn)
     wanted = {archive.values[0]: archive for archive in archives}
@@ -103,7 +113,7 @@ def upsert_flat(conn: Connection, archives: Iterable[FlatArchive], origin: str, 
     sorted_out: dict[str, list[str]] = {name: [] for name in UpsertResult.__slots__}
     for device_id, new in wanted.items():
         old = known.get(device_id)
-        verdict = _verdict(old, new)
+        verdict = _verdict(old, new, spoken_for, is_full=is_full)
         sorted_out[verdict].append(device_id)
         if verdict not in ("inserted", "updated"):
             continue
@@ -366,18 +376,22 @@ class _TreeChanges:
         self._deltas[owner, shard] = (old_count + count, old_value + value)
 
 
-def _verdict(old: Row | None, new: FlatArchive) -> str:
+def _verdict(old: Row | None, new: FlatArchive, spoken_for: Collection[str], *, is_full: bool) -> str:
     """Which field of UpsertResult a device belongs to."""
     if old is None:
         return "inserted"
     if old.missing_since is None and old.owner_platform != new.owner:
         is_hearsay = old.source == Source.CASCADE and new.source is not Source.CASCADE
-        return "updated" if is_hearsay else "foreign"
-    if old.owner_platform == new.owner and old.source == Source.REST and 0 < new.revision < old.revision:
+        # Who speaks for both owners tells the latest state only: the word that one gave it up is not sent.
+        is_moved = old.owner_platform in spoken_for and new.owner in spoken_for
+        return "updated" if is_hearsay or is_moved else "foreign"
+    is_older = old.owner_platform == new.owner and old.source == Source.REST and new.revision < old.revision
+    if is_older and new.revision and not is_full:
         return "stale"
     is_same = old.digest == new.digest and old.missing_since is None
     # The owner's own word replaces hearsay even when both say the same; its revision counts from now on.
-    is_firmer = new.source is Source.REST and (old.source != Source.REST or new.revision > old.revision)
+    is_newer = new.revision != old.revision if is_full else new.revision > old.revision
+    is_firmer = new.source is Source.REST and (old.source != Source.REST or is_newer)
     return "unchanged" if is_same and not is_firmer else "updated"
 
 

@@ -1,0 +1,1 @@
+"""Random histories of platforms that exchange archives while everything around them fails."""
