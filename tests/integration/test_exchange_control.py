@@ -179,7 +179,7 @@ async def test_the_quarantine_lists_what_is_missing_within_the_callers_scope(pai
     rows, total = await pair.above.missing(DISTRICT, EVERYTHING, 1, 50)
     assert (total, {row.device_id for row in rows}) == (2, {"31010400001310000001", "31010400001310000002"})
     assert rows[0].missing_since == pair.clock.at()
-    assert (await pair.above.detail(DISTRICT)).owners[0].missing == 2
+    assert (await pair.above.detail(DISTRICT)).owners[0].count == 78
     abroad = Scope(civil_codes=frozenset({"310106"}))
     assert await pair.above.missing(DISTRICT, abroad, 1, 50) == ([], 0)
 

@@ -2891,7 +2891,6 @@ export interface components {
         OwnerCount: {
             count: number;
             digest: string;
-            missing: number;
             name: string;
             owner: string;
         };

@@ -132,7 +132,7 @@ const en: Words<typeof zh> = {
     neverExchanged: 'No archive was exchanged with this platform yet',
     quarantine: 'Quarantine',
     quarantineHint:
-      'Devices that a full proved gone at their owner. Record and grants stay; they return when the owner tells of them again.',
+      'Devices that their owner removed, or that a full proved gone there. Record and grants stay; they return when the owner tells of them again.',
     noMissing: 'No device is missing',
     device: 'Device',
     since: 'Missing since',

@@ -126,7 +126,7 @@ export default {
     failures: '连续失败 {n} 次',
     neverExchanged: '与该平台还没有交换过档案',
     quarantine: '隔离区',
-    quarantineHint: '全量核对证明归属平台已没有的设备。档案和授权都保留，归属平台再次上报即恢复。',
+    quarantineHint: '归属平台已移除、或经全量核对证明已没有的设备。档案和授权都保留，归属平台再次上报即恢复。',
     noMissing: '没有缺失的设备',
     device: '设备',
     since: '缺失起始',

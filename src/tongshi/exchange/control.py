@@ -225,7 +225,6 @@ class Control:
         platform = known.platform
         peers = [peer for peer in store.list_peers(conn) if peer.platform_id == platform.id]
         roots = _our_roots(conn, platform)[0]
-        absent = control_store.missing_counts(conn, [root.owner for root in roots])
         return LinkDetail(
             platform_id=platform.id,
             name=platform.name,
@@ -235,10 +234,7 @@ class Control:
             can_ask=_can_ask(platform),
             paused=control_store.pause_of(conn, platform.id),
             directions=[_direction(conn, peer) for peer in peers],
-            owners=[
-                OwnerCount(r.owner, names.get(r.owner, ""), r.count, r.digest, absent.get(r.owner, 0))
-                for r in roots
-            ],
+            owners=[OwnerCount(r.owner, names.get(r.owner, ""), r.count, r.digest) for r in roots],
             sync=self._runs.get(platform.id),
         )
 

@@ -86,7 +86,6 @@ class OwnerCount(Answer, frozen=True):
     name: str
     count: int
     digest: str
-    missing: int
 
 
 class SyncRun(Answer, frozen=True):

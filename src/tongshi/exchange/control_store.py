@@ -53,16 +53,6 @@ def pending(conn: Connection, position: int) -> int:
     return conn.execute(select(func.count()).select_from(some.subquery())).scalar_one()
 
 
-def missing_counts(conn: Connection, owners: Sequence[str]) -> dict[str, int]:
-    """Devices in quarantine by owner."""
-    statement = (
-        select(_a.owner_platform, func.count())
-        .where(_a.owner_platform.in_(owners), _a.missing_since.is_not(None))
-        .group_by(_a.owner_platform)
-    )
-    return {row[0]: row[1] for row in conn.execute(statement)}
-
-
 def missing(
     conn: Connection, owners: Sequence[str], scope: Scope, page_no: int, page_size: int
 ) -> tuple[list[Missing], int]:
