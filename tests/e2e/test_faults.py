@@ -29,6 +29,8 @@ pytestmark = [
 # Heartbeats every 2 s, three may be missed, one interval of grace: 8 s, and time for sweep and way.
 NOTICED_S = 14.0
 CROWD = 40
+BACK_S = 3.0  # from the first answered question to a platform that was started again
+LINGER_S = 1.0  # a district keeps a picture that nobody watches for so long
 
 
 async def warm(world: World, code: str) -> None:
@@ -124,6 +126,46 @@ async def test_a_city_that_is_killed_is_released_below_and_recovers(
     await world.start("city")
     await world.ready()  # registered, known, archives equal
     await picture_comes(world, code)
+
+
+async def test_a_district_that_is_killed_and_back_at_once_stops_its_cameras_and_shows_them_again(
+    world: World, viewer: type[Viewing]
+) -> None:
+    code = world.heavy
+    camera = world.cameras[code]
+    answer = await world.open(code)
+    watching = (await viewer.of(answer["urls"][0]["url"])).read_on()
+    await world.until(lambda: watching.received > 100_000, 10, "no picture")
+    (before,) = camera.calls.ids
+
+    await world.kill("huangpu")
+    await world.start("huangpu")
+
+    # The camera's heartbeats are answered again: only the BYE of the new process can end what it sends.
+    await world.until(lambda: before not in camera.calls.ids, BACK_S, "the camera sends to nobody")
+    async with asyncio.timeout(BACK_S):
+        await watching.ended.wait()
+    await watching.close()
+    assert (await world.session(answer["sessionId"]))["endReason"] == "deviceEnded"
+    await picture_comes(world, code, BACK_S)
+
+
+async def test_a_city_that_is_killed_and_back_at_once_releases_the_district_and_its_camera(
+    world: World, viewer: type[Viewing]
+) -> None:
+    code = world.heavy
+    camera = world.cameras[code]
+    answer = await world.open(code)
+    watching = (await viewer.of(answer["urls"][0]["url"])).read_on()
+    await world.until(lambda: watching.received > 100_000, 10, "no picture")
+    (before,) = camera.calls.ids
+
+    await world.kill("city")
+    await world.start("city")
+
+    await world.until(lambda: before not in camera.calls.ids, BACK_S + LINGER_S, "the camera still sends")
+    await watching.close()
+    await picture_comes(world, code, BACK_S)
 
 
 async def _has_none(world: World, key: str) -> bool:

@@ -81,6 +81,11 @@ class Calls:
         """Calls not yet released."""
         return len(self._active)
 
+    @property
+    def ids(self) -> set[str]:
+        """Call-IDs of established calls not yet released."""
+        return {call.sip.call_id for call in self._active if call.sip is not None}
+
     async def handle(self, invite: IncomingInvite) -> None:
         """Answer one INVITE and start the picture."""
         faults = self._faults()
