@@ -133,6 +133,20 @@ async def test_devices_come_in_pages_and_branches_only_with_the_first(town: Town
     assert seen == [code(n) for n in range(1, 6)]
 
 
+async def test_what_goes_up_are_the_nodes_above_shared_devices_with_the_fields_of_annex_j(town: Town) -> None:
+    scope = Scope(device_ids=frozenset({code(1)}))
+    system, *divisions, group, area = await town.trees.shared(scope, OWN)
+    assert (system.device_id, system.parent_ids, system.civil_code) == (LOWER, (OWN,), "310104")
+    assert divisions == [
+        CatalogItem(device_id="31", name="上海市"),
+        CatalogItem(device_id="3101", name="市辖区"),
+        CatalogItem(device_id="310104", name="徐汇区"),
+    ]
+    assert group == CatalogItem(device_id=GROUP, name="治安", civil_code="310104", parent_ids=(LOWER,))
+    assert area == CatalogItem(device_id=AREA, name="东区", business_group_id=GROUP)
+    assert await town.trees.shared(Scope(), OWN) == []
+
+
 async def test_a_tree_is_read_anew_after_a_while(town: Town) -> None:
     await town.level(TreeKind.GROUP)
     await town.db.write(device_store.upsert_many, [archive(11, parents=(AREA,))], OWN, AT)

@@ -115,3 +115,7 @@ class Archive(Protocol):
     async def shared_with(self, upper_id: str) -> Sequence[CatalogItem]:
         """What an upper platform may see, with status."""
         ...
+
+    async def shared_nodes(self, upper_id: str) -> Sequence[CatalogItem]:
+        """Systems, divisions, groups and organisations above what it may see, each after its parent."""
+        ...

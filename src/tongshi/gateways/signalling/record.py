@@ -139,6 +139,12 @@ class RecordedArchive:
             page_no += 1
         return items
 
+    async def shared_nodes(self, upper_id: str) -> list[CatalogItem]:
+        if self._trees is None:
+            return []
+        nodes = await self._trees.shared(await self._scope(upper_id), self._self_id)
+        return [node for node in nodes if node.device_id != upper_id]
+
     async def fact(self, device_id: str) -> DeviceFact | None:
         """What an access decision and a control command must know."""
         archive = await self._devices.find(device_id)

@@ -10,7 +10,7 @@ of the one before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 
 import structlog
 
@@ -20,6 +20,7 @@ from tongshi.gateways.signalling.ports import Archive
 from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.protocols.gb28181.catalogue import TCP_BODY_BYTES, UDP_BODY_BYTES, paginate
+from tongshi.protocols.gb28181.codes import ItemKind, kind_of
 from tongshi.protocols.gb28181.dates import render_time
 from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
@@ -70,13 +71,22 @@ class UpwardAnswers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _items_for(self, upper: Upper, device_id: str) -> list[CatalogItem]:
-        """Annex J: by our code everything, by a division what lies in it, by a device it and its children."""
-        shared = list(await self._archive.shared_with(upper.id))
+        """Annex J: by our code all, by a division what lies in it, by any other what hangs below it."""
+        shared = await self._archive.shared_with(upper.id)
+        nodes = await self._archive.shared_nodes(upper.id)
         if device_id == self._own.device_id:
-            return [self._own, *shared]
-        if len(device_id) <= 8:
-            return [item for item in shared if item.civil_code.startswith(device_id)]
-        return [item for item in shared if device_id == item.device_id or device_id in item.parent_ids]
+            return [self._own, *nodes, *shared]
+        if kind_of(device_id) is ItemKind.DIVISION:
+            inside = [node for node in nodes if kind_of(node.device_id) is ItemKind.DIVISION]
+            return [
+                *(node for node in inside if node.device_id.startswith(device_id)),
+                *(item for item in shared if item.civil_code.startswith(device_id)),
+            ]
+        below = _below(device_id, nodes)
+        return [
+            *(node for node in nodes if node.device_id in below),
+            *(i for i in shared if i.device_id in below or not below.isdisjoint(i.parent_ids)),
+        ]
 
     async def _send_catalogue(self, upper: Upper, query: CatalogQuery, items: list[CatalogItem]) -> None:
         limit_bytes = UDP_BODY_BYTES if upper.remote.transport == "udp" else TCP_BODY_BYTES
@@ -132,6 +142,15 @@ class UpwardAnswers:
             log.warning("answer_not_delivered", error=error.message)
         except Exception:
             log.exception("answer_crashed")
+
+
+def _below(top: str, nodes: Sequence[CatalogItem]) -> set[str]:
+    """A node and those that hang below it; parents stand before their children."""
+    below = {top}
+    for node in nodes:
+        if node.business_group_id in below or not below.isdisjoint(node.parent_ids):
+            below.add(node.device_id)
+    return below
 
 
 def own_item(platform_id: str, name: str, civil_code: str) -> CatalogItem:

@@ -12,14 +12,14 @@ a circle, or deeper than ``MAX_DEPTH``, is cut and said so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from tongshi.protocols.gb28181.codes import ItemKind, kind_of, normalise_civil_code
-from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices import divisions
 
 MAX_DEPTH: Final = 16
@@ -176,6 +176,44 @@ def grow(
 def roots(tree: Tree) -> list[Branch]:
     """Branches without a parent, "unassigned" last."""
     return sorted((b for b in tree.values() if not b.parent), key=lambda b: (b.id == UNASSIGNED, b.id))
+
+
+def walk(tree: Tree) -> Iterator[Branch]:
+    """Every branch after its parent."""
+    waiting = roots(tree)[::-1]
+    while waiting:
+        branch = waiting.pop()
+        yield branch
+        waiting += [tree[key] for key in sorted(branch.children, reverse=True)]
+
+
+def item_of(branch: Branch, told: Node | None, systems: Collection[str], own_id: str) -> CatalogItem:
+    """A branch as an item with the fields of Annex J; a parent that is not told there is replaced by us."""
+    if branch.kind == ItemKind.DIVISION.value:
+        return CatalogItem(device_id=branch.id, name=branch.name)
+    told = told or Node(branch.id, ItemKind(branch.kind), branch.owner)
+    civil_code = normalise_civil_code(told.civil_code) or normalise_civil_code(branch.id[:10])
+    above = tuple(p for p in told.parent_ids if p in systems and p != branch.id)[:1] or (own_id,)
+    if branch.kind == ItemKind.BUSINESS_GROUP.value:
+        return CatalogItem(device_id=branch.id, name=branch.name, civil_code=civil_code, parent_ids=above)
+    if branch.kind == ItemKind.VIRTUAL_ORGANISATION.value:
+        is_nested = kind_of(branch.parent) is ItemKind.VIRTUAL_ORGANISATION
+        return CatalogItem(
+            device_id=branch.id,
+            name=branch.name,
+            parent_ids=(branch.parent,) if is_nested else (),
+            business_group_id=told.business_group_id,
+        )
+    return CatalogItem(
+        device_id=branch.id,
+        name=branch.name,
+        manufacturer=told.manufacturer or "未知",
+        model=told.model or "未知",
+        civil_code=civil_code,
+        address=told.address or branch.name,
+        parent_ids=(branch.parent,) if branch.parent in systems else (own_id,),
+        status=DeviceStatus.ON if branch.online else DeviceStatus.OFF,
+    )
 
 
 def _plant_divisions(tree: Tree, nodes: Sequence[Node]) -> None:

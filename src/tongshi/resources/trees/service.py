@@ -18,12 +18,14 @@ from tongshi.protocols.gb28181.codes import ItemKind, kind_of
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.trees import store
-from tongshi.resources.trees.model import Branch, Node, Tree, TreeKind, grow, node_of, roots
+from tongshi.resources.trees.model import Branch, Node, Tree, TreeKind, grow, item_of, node_of, roots, walk
 from tongshi.sharing.model import Scope
 from tongshi.storage.engine import Database
 
 KEEP_S = 5.0
 MAX_KEPT = 32  # trees in memory; one holds as many bundles as there are different parents
+
+_NODES = frozenset(kind.value for kind in ItemKind if kind is not ItemKind.DEVICE)
 
 # Names of the platforms that we know, our own among them, by id.
 Platforms = Callable[[], Awaitable[Mapping[str, str]]]
@@ -60,6 +62,21 @@ class Trees:
     async def nodes(self) -> list[Node]:
         """Every node that was told, in order of id."""
         return await self._db.read(store.all_nodes)
+
+    async def shared(self, scope: Scope, own_id: str) -> list[CatalogItem]:
+        """Nodes with a device of the scope below them, each after its parent; without ``own_id`` itself.
+
+        Systems first, then divisions, then groups and organisations, with the fields of Annex J.
+        """
+        told = {node.id: node for node in reversed(await self.nodes())}
+        branches = [
+            branch
+            for kind in (TreeKind.PLATFORM, TreeKind.DIVISION, TreeKind.GROUP)
+            for branch in walk(await self._tree(kind, scope))
+            if branch.count and branch.kind in _NODES and branch.id != own_id
+        ]
+        systems = {branch.id for branch in branches if branch.kind == ItemKind.SYSTEM.value}
+        return [item_of(branch, told.get(branch.id), systems, own_id) for branch in branches]
 
     async def expand(
         self, kind: TreeKind, scope: Scope, parent: str = "", after: str = "", limit: int = 200

@@ -61,6 +61,9 @@ class Shared:
     async def shared_with(self, upper_id: str) -> Sequence[CatalogItem]:
         return self.items if upper_id == UPPER else []
 
+    async def shared_nodes(self, upper_id: str) -> Sequence[CatalogItem]:
+        return ()
+
     async def find_shared(self, upper_id: str, device_id: str) -> DeviceSummary | None:
         return None
 

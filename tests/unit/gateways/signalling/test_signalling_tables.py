@@ -107,6 +107,9 @@ class Shelf:
 
     async def merge_nodes(self, peer_id: str, items: Sequence[CatalogItem], *, is_platform: bool) -> None: ...
 
+    async def shared_nodes(self, upper_id: str) -> Sequence[CatalogItem]:
+        return ()
+
     async def note_status(self, online: dict[str, bool], source: str, reason: str) -> None: ...
 
 
