@@ -11,7 +11,7 @@ from tongshi import __version__
 from tongshi.errors import TongshiError
 
 Run = Callable[[argparse.Namespace], int]
-BENCHES = ("media", "sip", "exchange")
+BENCHES = ("media", "sip", "exchange", "query")
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -78,9 +78,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     camera = simulated.add_parser("camera", help="one or many cameras")
     bench = commands.add_parser("bench", help="measure, beside a raw baseline in the same run")
     benches = bench.add_subparsers(required=True, metavar="what")
-    measured = {
-        name: benches.add_parser(name, help=f"measure {name}") for name in ("media", "sip", "exchange")
-    }
+    measured = {name: benches.add_parser(name, help=f"measure {name}") for name in BENCHES}
 
     chaos = commands.add_parser("chaos", help="break what runs at random, and see that it ends equal")
     broken = chaos.add_subparsers(required=True, metavar="what")
