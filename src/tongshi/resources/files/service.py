@@ -144,7 +144,8 @@ class Files:
     async def sweep(self) -> None:
         """Forget jobs past their time, and their files."""
         for job_id in await self._db.write(store.drop_expired, self._clock.at()):
-            self._path(job_id).unlink(missing_ok=True)
+            for path in (self._path(job_id), self._path(job_id).with_suffix(".data")):
+                path.unlink(missing_ok=True)
 
     async def export(self, by: Subject, form: Format, context: Context, grantee: str = "") -> Seen:
         """Write a package of what the caller may export, or (``grantee``) of what a key may, signed for it.
