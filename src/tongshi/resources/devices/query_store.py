@@ -176,11 +176,11 @@ def ids_of_numbers(conn: Connection, numbers: Sequence[int]) -> dict[int, str]:
 
 def count_placeless(conn: Connection, selection: Selection) -> int:
     """How many devices of a selection have no position."""
-    joined = device_search.join(device_archive, _a.device_id == _s.device_id)
-    if selection.online is not None:
-        joined = joined.outerjoin(device_status, _a.device_id == _t.device_id)
-    statement = _from_index(select(func.count()).select_from(joined), "INDEXED BY ix_device_search_placeless")
-    statement = statement.where(_s.longitude.is_(None), *_clauses(conn, selection))
+    # As a list of ids, so that SQLite begins with the few of them and not with all of a caller's scope.
+    placeless = device_search.alias("placeless").c
+    ids = select(placeless.device_id).where(placeless.longitude.is_(None))
+    statement = _from(select(func.count()), selection)
+    statement = statement.where(_a.device_id.in_(ids), *_clauses(conn, selection))
     return int(conn.execute(statement).scalar_one())
 
 
@@ -217,14 +217,7 @@ def _from(statement: Select[Any], selection: Selection, *, with_status: bool = F
         joined = joined.join(device_search, _a.device_id == _s.device_id)
     if with_status or selection.online is not None:
         joined = joined.outerjoin(device_status, _a.device_id == _t.device_id)
-    return _from_index(statement.select_from(joined)) if selection.needle else statement.select_from(joined)
-
-
-def _from_index(statement: Select[Any], begin: str = "NOT INDEXED") -> Select[Any]:
-    """Begin with what the index proposes: SQLite, without statistics, would walk all of a caller's scope."""
-    return statement.with_hint(device_search, begin, "sqlite").with_hint(
-        device_archive, "INDEXED BY sqlite_autoindex_device_archive_1", "sqlite"
-    )
+    return statement.select_from(joined)
 
 
 def _in_box(
@@ -239,7 +232,7 @@ def _in_box(
     else:
         near = "SELECT number FROM device_box WHERE place <@ box(point(:w, :s), point(:e, :n))"
     candidates = text(near).bindparams(w=wide.west, s=wide.south, e=wide.east, n=wide.north)
-    return _from_index(statement.select_from(joined)).where(
+    return statement.select_from(joined).where(
         _s.number.in_(candidates.columns(column("number", Integer))),
         between(_s.longitude, box.west, box.east),
         between(_s.latitude, box.south, box.north),
