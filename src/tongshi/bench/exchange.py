@@ -258,6 +258,8 @@ async def _serve_city(url: str, pipe: Pipe) -> None:
         config = uvicorn.Config(city.asgi, log_level="warning", access_log=False, lifespan="off")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:  # noqa: ASYNC110  # uvicorn offers a flag, not an event
+            await asyncio.sleep(0.01)
         pipe.send(listener.getsockname()[1])
         # Readable once it is closed; nothing is ever sent on it.
         await asyncio.to_thread(pipe.poll, None)

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 ROW_WAIT_S = 0.005
 MAX_CALL_ID = 512  # characters; a longer one is no honest peer's and would not fit an index
-LEFT_FOR = timedelta(days=1)
+LEFT_FOR = timedelta(days=30)
 BYE_WAIT_S = 4.0
 BYES_AT_ONCE = 200
 BYES_TOTAL_S = 60.0
