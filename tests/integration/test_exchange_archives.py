@@ -345,6 +345,15 @@ async def test_a_full_that_rested_too_long_is_begun_anew(pair: Pair) -> None:
         await pair.city.exchange.page(DISTRICT, FullPage(snapshot, "x", "y", []))
 
 
+async def test_a_full_that_nobody_went_on_with_is_forgotten(pair: Pair) -> None:
+    begun = pair.clock.at()
+    old = store.Snapshot("old", OTHER, "f", 1, "", is_paged=False)
+    await pair.city.db.write(store.open_snapshot, old, begun, begun + timedelta(hours=2))
+    pair.clock.advance(timedelta(hours=3).total_seconds())
+    await pair.city.exchange.begin_full(DISTRICT, FullBegin("f", 5))
+    assert await pair.city.db.read(store.snapshot_of, OTHER, begun) is None
+
+
 async def test_a_receiver_that_lost_its_memory_is_told_everything_again(pair: Pair) -> None:
     await pair.write(sample_archives(DISTRICT, 12))
     await pair.sender.step()

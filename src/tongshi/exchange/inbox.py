@@ -129,7 +129,11 @@ def apply_push(
 
 
 def begin_full(conn: Connection, sender: str, begin: FullBegin, fresh_id: str, at: datetime) -> FullOpened:
-    """Open a full, or go on with the one of the same feed that broke off."""
+    """Open a full, or go on with the one of the same feed that broke off.
+
+    Fulls of anybody that broke off too long ago to be gone on with are forgotten, with what they remembered.
+    """
+    store.drop_expired_snapshots(conn, at)
     known = store.snapshot_of(conn, sender, at)
     if known is not None and known.feed == begin.feed and not begin.is_restart:
         return FullOpened(known.id, known.position, known.last_key)

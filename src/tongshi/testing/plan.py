@@ -211,11 +211,6 @@ def _config(
     )
 
 
-def _channel(row: CameraPlan, index: int, civil_code: str, rng: random.Random) -> CatalogItem:
-    code = channel_id(row.id, index)
-    return make_item(code, index, civil_code=civil_code, parent_id=row.id, rng=rng, codec=row.codec)
-
-
 def channel_id(nvr_id: str, index: int) -> str:
     """The code of channel ``index`` (from 0) of an NVR: its own with type 132 and a serial of its block.
 

@@ -204,13 +204,6 @@ class SignallingGateway:
         await self.endpoint.stop()
         await self._running.stop()
 
-    async def refresh_catalogue(self, peer_id: str) -> bool:
-        """Ask a registered peer for its catalogue in the background; False when it is not registered."""
-        peer = self.peers.get(peer_id)
-        if peer is not None:
-            self.catalogues.refresh(peer)
-        return peer is not None
-
     async def device_info(self, device_id: str) -> DeviceInfoResponse:
         """Ask a device who made it. Raises NotFound, Unavailable, PeerTimeout, PeerFailed."""
         return await self._post.device_info(await self._routes.peer_of(device_id), device_id)

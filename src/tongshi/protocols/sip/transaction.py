@@ -261,10 +261,6 @@ class Transactions:
         """Forget a client transaction; its answer will be dropped."""
         self._end_client(key)
 
-    def has_client(self, key: Key) -> bool:
-        """Is this client transaction still alive?"""
-        return key in self._clients
-
     def has_server(self, key: Key) -> bool:
         """Is this server transaction still alive?"""
         return key in self._servers

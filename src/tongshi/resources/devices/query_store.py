@@ -134,12 +134,6 @@ def lite(conn: Connection, device_ids: Sequence[str]) -> list[Lite]:
     return [found[key] for key in device_ids if key in found]
 
 
-def present_of(conn: Connection, selection: Selection) -> set[str]:
-    """Those of ``selection.ids`` that the selection holds."""
-    statement = _from(select(_a.device_id), selection).where(*_clauses(conn, selection))
-    return set(conn.execute(statement).scalars())
-
-
 def count_in_box(conn: Connection, selection: Selection, box: Box) -> int:
     """How many devices of a selection lie in a box of WGS 84, edges included."""
     statement = _in_box(conn, select(func.count()), selection, box)

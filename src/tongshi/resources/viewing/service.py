@@ -17,7 +17,6 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import Forbidden, Gone, LimitExceeded, NotFound, TongshiError, Unauthenticated
-from tongshi.ids import DeviceId
 from tongshi.resources.viewing.model import (
     Closing,
     EndReason,
@@ -209,10 +208,6 @@ class Viewing:
     def release(self, lease: Lease) -> None:
         """Give a relay's hold back."""
         self._pool.release(lease)
-
-    def device_lost(self, device_id: DeviceId) -> None:
-        """A device went offline: its streams end now."""
-        self._pool.end_where(lambda s: s.key.device_id == device_id, EndReason.DEVICE_OFFLINE)
 
     def peer_lost(self, peer_id: str) -> None:
         """A registered device or lower platform is gone: every stream that came by it ends now."""
