@@ -25,7 +25,7 @@ setup: .venv/.installed .venv/.native src/tongshi/web/static/index.html ## make 
 	@test -x $(PY) || python3.11 -m venv .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@.venv/bin/uv pip install --quiet --python $(PY) --require-hashes \
-		-r requirements/core.txt -r requirements/media.txt -r requirements/dev.txt
+		-r requirements/core.txt -r requirements/media.txt -r requirements/parquet.txt -r requirements/dev.txt
 	@touch $@
 
 .venv/.native: .venv/.installed $(NATIVE_SOURCES) pyproject.toml

@@ -6,4 +6,5 @@ lock() { .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --ge
 lock requirements/bootstrap.in -o requirements/bootstrap.txt
 lock requirements/core.in -o requirements/core.txt
 lock -c requirements/core.txt requirements/media.in -o requirements/media.txt
+lock -c requirements/core.txt requirements/parquet.in -o requirements/parquet.txt
 lock -c requirements/core.txt -c requirements/media.txt requirements/dev.in -o requirements/dev.txt
