@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import dataclasses
+import datetime as dt
 import hashlib
 import io
 import shutil
@@ -189,6 +190,54 @@ async def test_another_callers_job_is_not_there(office: Office) -> None:
         assert (answer.status_code, answer.json()["code"]) == (404, 40404)
 
 
+async def test_the_list_of_jobs_is_the_callers_own_youngest_first(office: Office) -> None:
+    await office.caller("other", ScopeKind.ALL)
+    mine = [await office.export("desk")]
+    await office.export("other")
+    office.clock.advance(1)
+    mine.append(await office.take("desk", b"DeviceID,Longitude\n31010400001319999999,east\n", "dryRun=true"))
+    assert mine[1]["report"]["errors"]
+    answer = await office.call("desk", "GET", "/api/v1/files/jobs")
+    listed = answer.json()["data"]["list"]
+    assert [job["jobId"] for job in listed] == [job["jobId"] for job in reversed(mine)]
+    assert listed[0]["report"] == {**mine[1]["report"], "errors": []}, "rows are told one job at a time"
+    assert listed[1] == {**mine[0], "signature": None}
+
+
+async def test_a_finished_export_shows_the_signature_in_its_package(office: Office) -> None:
+    job = await office.export("desk")
+    seen = (await office.call("desk", "GET", f"/api/v1/files/jobs/{job['jobId']}")).json()["data"]
+    package = (await office.call("desk", "GET", job["content"])).content
+    with zipfile.ZipFile(io.BytesIO(package)) as opened:
+        told = msgspec.json.decode(opened.read("signature.json"))
+    assert seen["signature"] == {"keyId": "desk", "value": told["value"]}
+
+
+async def test_an_export_is_narrowed_and_says_that_it_is_not_whole(office: Office) -> None:
+    body = b'{"format":"csv","civilCode":"31010401"}'
+    job = await office.ended("desk", await office.call("desk", "POST", "/api/v1/files/exports", body))
+    package = (await office.call("desk", "GET", job["content"])).content
+    wanted = {key for key, one in (await office.held()).items() if one.item.civil_code == "31010401"}
+    assert wanted
+    assert {row["DeviceID"] for row in rows_of(package)} == wanted
+    with zipfile.ZipFile(io.BytesIO(package)) as opened:
+        (owner,) = msgspec.json.decode(opened.read("manifest.json"))["owners"]
+    assert owner["isComplete"] is False
+    for body, count in ((b'{"owner":"%s"}' % HOME.encode(), 25), (b'{"owner":"%s"}' % ABROAD.encode(), 0)):
+        job = await office.ended("desk", await office.call("desk", "POST", "/api/v1/files/exports", body))
+        assert job["done"] == count
+    online = await office.call("desk", "POST", "/api/v1/files/exports", b'{"online":true}')
+    assert (await office.ended("desk", online))["done"] == 0, "nobody reported a status"
+
+
+async def test_narrowing_does_not_reach_beyond_the_grant(office: Office) -> None:
+    await office.caller("narrow", ScopeKind.CIVIL_CODE, "31010401")
+    for code, count in (("31010402", 0), ("3101", 2)):
+        body = msgspec.json.encode({"civilCode": code})
+        answer = await office.call("narrow", "POST", "/api/v1/files/exports", body)
+        assert (await office.ended("narrow", answer))["done"] == count
+
+
 async def test_a_revoked_grant_closes_the_download(office: Office) -> None:
     number = await office.caller("brief", ScopeKind.ALL)
     job = await office.export("brief")
@@ -239,6 +288,8 @@ async def test_good_rows_get_in_and_an_undo_takes_them_back(office: Office) -> N
     assert [job["report"][key] for key in ("updated", "inserted", "rejected")] == [2, 1, 1]
     held = await office.held()
     assert held[rows[0]["DeviceID"]].item.name == "改名"
+    kept = dt.datetime.fromisoformat(job["undoUntil"]) - dt.datetime.fromisoformat(job["finishedAt"])
+    assert kept == dt.timedelta(hours=24)
     touched = held[rows[1]["DeviceID"]]
     later = replace(touched, item=replace(touched.item, name="后来又改"), revision=0)
     await office.platform.db.write(devices.upsert_many, [later], HOME, office.clock.at())

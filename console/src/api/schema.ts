@@ -293,6 +293,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/files/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 列出本人的文件任务 */
+        get: operations["listFileJobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/files/jobs/{jobId}": {
         parameters: {
             query?: never;
@@ -2322,13 +2339,21 @@ export interface components {
         };
         /**
          * ExportRequest
-         * @description Which form; ``grantee`` is the id of a key for which an administrator exports.
+         * @description Which form; ``grantee`` is the id of a key for which an administrator exports; the rest narrows.
+         *
+         *         No keyword: the search index may lag behind, and a file must not lack what it is said to hold.
          */
         ExportRequest: {
+            /** @default  */
+            civilCode?: string;
             /** @default ndjson */
             format?: components["schemas"]["Format"];
             /** @default  */
             grantee?: string;
+            /** @default null */
+            online?: boolean | null;
+            /** @default  */
+            owner?: string;
         };
         /**
          * ExtFields
@@ -2610,6 +2635,8 @@ export interface components {
         /**
          * JobAnswer
          * @description A job. ``rate`` is rows a second; ``content`` is where a finished package is fetched.
+         *
+         *         A list leaves out ``signature`` and the rows that a report refuses.
          */
         JobAnswer: {
             content: string | null;
@@ -2625,11 +2652,13 @@ export interface components {
             rate: number | null;
             remainingS: number | null;
             report: components["schemas"]["ImportReport"] | null;
+            signature: components["schemas"]["SignatureShown"] | null;
             sizeBytes: number;
             sm3: string;
             state: components["schemas"]["JobState"];
             total: number;
             undoToken: string | null;
+            undoUntil: string | null;
         };
         /**
          * JobKind
@@ -2643,6 +2672,13 @@ export interface components {
          * @enum {unknown}
          */
         JobState: "cancelled" | "done" | "failed" | "queued" | "refused" | "running" | "undone";
+        /**
+         * Jobs
+         * @description The caller's jobs, the youngest first; so few that they need no pages.
+         */
+        Jobs: {
+            list: components["schemas"]["JobAnswer"][];
+        };
         /**
          * Kind
          * @description What became of what was read.
@@ -3531,6 +3567,14 @@ export interface components {
         SignIn: {
             password: string;
             user: string;
+        };
+        /**
+         * SignatureShown
+         * @description HMAC-SM3 of a package's manifest.json, hexadecimal, with the secret of ``keyId``.
+         */
+        SignatureShown: {
+            keyId: string;
+            value: string;
         };
         /**
          * Sort
@@ -4554,6 +4598,39 @@ export interface operations {
                         /** @constant */
                         code: 0;
                         data: components["schemas"]["JobAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
+    listFileJobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Jobs"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */

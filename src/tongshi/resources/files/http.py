@@ -8,22 +8,39 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field, structs
 from starlette.responses import FileResponse
 
 from tongshi.audit.tags import AuditTag
-from tongshi.resources.files.model import FINAL, MAX_UPLOAD_BYTES, Format, ImportReport, JobKind, JobState
+from tongshi.resources.devices.selection import Selection
+from tongshi.resources.files.model import (
+    FINAL,
+    MAX_UPLOAD_BYTES,
+    UNDO_KEPT,
+    Format,
+    ImportReport,
+    JobKind,
+    JobState,
+    Signature,
+)
 from tongshi.resources.files.service import Files, Seen
 from tongshi.sharing.gate import context_of, subject_of
+from tongshi.sharing.model import Scope
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Reply, Request
 
 
 class ExportRequest(Request, frozen=True):
-    """Which form; ``grantee`` is the id of a key for which an administrator exports."""
+    """Which form; ``grantee`` is the id of a key for which an administrator exports; the rest narrows.
+
+    No keyword: the search index may lag behind, and a file must not lack what it is said to hold.
+    """
 
     format: Format = Format.NDJSON
     grantee: Annotated[str, Meta(max_length=64)] = ""
+    civil_code: Annotated[str, Meta(pattern=r"^(?:[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})?\Z")] = ""
+    owner: Annotated[str, Meta(pattern=r"^(?:[0-9]{20})?\Z")] = ""
+    online: bool | None = None
 
 
 class ImportQuery(Request, frozen=True):
@@ -46,8 +63,18 @@ class Undone(Answer, frozen=True):
     left_alone: int
 
 
+class SignatureShown(Answer, frozen=True):
+    """HMAC-SM3 of a package's manifest.json, hexadecimal, with the secret of ``keyId``."""
+
+    key_id: str
+    value: str
+
+
 class JobAnswer(Answer, frozen=True):
-    """A job. ``rate`` is rows a second; ``content`` is where a finished package is fetched."""
+    """A job. ``rate`` is rows a second; ``content`` is where a finished package is fetched.
+
+    A list leaves out ``signature`` and the rows that a report refuses.
+    """
 
     job_id: str
     kind: JobKind
@@ -63,10 +90,18 @@ class JobAnswer(Answer, frozen=True):
     error: str
     size_bytes: int
     sm3: str
+    signature: SignatureShown | None
     grants: list[str]
     content: str | None
     report: ImportReport | None
     undo_token: str | None
+    undo_until: datetime | None
+
+
+class Jobs(Answer, frozen=True):
+    """The caller's jobs, the youngest first; so few that they need no pages."""
+
+    rows: list[JobAnswer] = field(name="list")
 
 
 def operations(files: Files) -> list[AnyOperation]:
@@ -74,7 +109,13 @@ def operations(files: Files) -> list[AnyOperation]:
 
     async def export(call: Call[ExportRequest, Nothing]) -> Reply[JobAnswer]:
         body = call.body
-        seen = await files.export(subject_of(call), body.format, context_of(call), body.grantee)
+        wanted = Selection(
+            Scope(),
+            civil_codes=(body.civil_code,) if body.civil_code else (),
+            online=body.online,
+            owner=body.owner,
+        )
+        seen = await files.export(subject_of(call), body.format, context_of(call), body.grantee, wanted)
         return _begun(seen)
 
     async def take(call: Call[Nothing, ImportQuery]) -> Reply[JobAnswer]:
@@ -84,8 +125,12 @@ def operations(files: Files) -> list[AnyOperation]:
         )
         return _begun(seen)
 
+    async def mine(call: Call[Nothing, Nothing]) -> Jobs:
+        return Jobs([_listed(seen) for seen in await files.mine(subject_of(call))])
+
     async def see(call: Call[Nothing, Nothing]) -> JobAnswer:
-        return _answer(await files.see(subject_of(call), call.path["jobId"]))
+        seen = await files.see(subject_of(call), call.path["jobId"])
+        return _answer(seen, await files.signature(seen.job))
 
     async def cancel(call: Call[Nothing, Nothing]) -> JobAnswer:
         return _answer(await files.cancel(subject_of(call), call.path["jobId"]))
@@ -129,6 +174,19 @@ def operations(files: Files) -> list[AnyOperation]:
             handler=take,
             max_body_bytes=MAX_UPLOAD_BYTES,
             takes_file=True,
+        ),
+        Operation(
+            name="listFileJobs",
+            method="GET",
+            path="/api/v1/files/jobs",
+            summary="列出本人的文件任务",
+            permission=Permission.ARCHIVE_READ,
+            quota=Quota.QUERY,
+            audit=AuditTag.SERVICE_QUERY,
+            body=Nothing,
+            query=Nothing,
+            response=Jobs,
+            handler=mine,
         ),
         Operation(
             name="getFileJob",
@@ -193,8 +251,16 @@ def _begun(seen: Seen) -> Reply[JobAnswer]:
     return Reply(answer, status=200 if answer.state in FINAL else 202, headers=headers)
 
 
-def _answer(seen: Seen) -> JobAnswer:
+def _listed(seen: Seen) -> JobAnswer:
+    answer = _answer(seen)
+    if answer.report is None:
+        return answer
+    return structs.replace(answer, report=structs.replace(answer.report, errors=[]))
+
+
+def _answer(seen: Seen, signature: Signature | None = None) -> JobAnswer:
     job = seen.job
+    can_undo = bool(job.undo_token) and job.state in FINAL - {JobState.UNDONE}
     has_content = job.kind is JobKind.EXPORT and job.state is JobState.DONE
     return JobAnswer(
         job_id=job.id,
@@ -211,8 +277,10 @@ def _answer(seen: Seen) -> JobAnswer:
         error=job.error,
         size_bytes=job.size_bytes,
         sm3=job.digest,
+        signature=None if signature is None else SignatureShown(signature.key_id, signature.value),
         grants=list(job.grants),
         content=f"/api/v1/files/jobs/{job.id}/content" if has_content else None,
         report=job.report,
-        undo_token=job.undo_token if job.undo_token and job.state in FINAL - {JobState.UNDONE} else None,
+        undo_token=job.undo_token if can_undo else None,
+        undo_until=job.finished_at + UNDO_KEPT if can_undo and job.finished_at else None,
     )

@@ -205,6 +205,15 @@ def open_package(path: Path, data: Path) -> Opened:
     return Opened(manifest, manifest_bytes, signature, data)
 
 
+def signature_of(path: Path) -> Signature | None:
+    """The signature in a package that we wrote; None when it is gone."""
+    try:
+        with zipfile.ZipFile(path) as package:
+            return msgspec.json.decode(package.read(SIGNATURE), type=Signature)
+    except FileNotFoundError:
+        return None
+
+
 def sign(manifest: bytes, key: Key) -> Signature:
     """The signature of a manifest."""
     return Signature(key.id, hmac.new(key.secret.encode(), manifest, "sm3").hexdigest())

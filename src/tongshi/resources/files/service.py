@@ -27,6 +27,7 @@ from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
 from tongshi.errors import Conflict, Forbidden, NotFound, TongshiError, Unprocessable
 from tongshi.resources.devices.model import DeviceArchive
+from tongshi.resources.devices.selection import Selection
 from tongshi.resources.files import intake, store
 from tongshi.resources.files.model import (
     BATCH,
@@ -44,10 +45,18 @@ from tongshi.resources.files.model import (
     Manifest,
     ReadRow,
     RowError,
+    Signature,
     bad_file,
     unsupported_format,
 )
-from tongshi.resources.files.package import Key, Opened, Origin, PackageWriter, open_package
+from tongshi.resources.files.package import (
+    Key,
+    Opened,
+    Origin,
+    PackageWriter,
+    open_package,
+    signature_of,
+)
 from tongshi.resources.files.rows import read_rows, sniff
 from tongshi.sharing.decision import Access
 from tongshi.sharing.model import Context, Scope, Subject
@@ -60,6 +69,7 @@ log = structlog.get_logger(__name__)
 # A short job is answered with its end instead of its beginning.
 PATIENCE_S = 1.0
 OWN_KEY = "platform"
+EVERYTHING = Selection(Scope())
 Runner = Callable[["_Running"], Awaitable[Job]]
 
 
@@ -147,8 +157,17 @@ class Files:
             for path in (self._path(job_id), self._path(job_id).with_suffix(".data")):
                 path.unlink(missing_ok=True)
 
-    async def export(self, by: Subject, form: Format, context: Context, grantee: str = "") -> Seen:
+    async def export(
+        self,
+        by: Subject,
+        form: Format,
+        context: Context,
+        grantee: str = "",
+        wanted: Selection = EVERYTHING,
+    ) -> Seen:
         """Write a package of what the caller may export, or (``grantee``) of what a key may, signed for it.
+
+        ``wanted`` narrows it; its scope is replaced by what was granted.
 
         Raises:
             Unprocessable: 42203 with the forms that are supported.
@@ -171,7 +190,7 @@ class Files:
             raise Forbidden("没有可导出的数据范围", code=40304)
 
         async def run(running: _Running) -> Job:
-            return await self._export(running, form, scope, key, by, context)
+            return await self._export(running, form, replace(wanted, scope=scope), key, by, context)
 
         return await self._begin(JobKind.EXPORT, by, form.value, run, grants)
 
@@ -207,6 +226,22 @@ class Files:
         job = running.job if running else await self._db.read(store.get_job, job_id)
         if job is None or job.owner != _owner(by):
             raise NotFound("没有这个任务", code=40404)
+        return self._seen(job)
+
+    async def mine(self, by: Subject) -> list[Seen]:
+        """Every job of the caller, the youngest first."""
+        kept = await self._db.read(store.jobs_of, _owner(by))
+        running = self._running
+        return [self._seen(running[job.id].job if job.id in running else job) for job in kept]
+
+    async def signature(self, job: Job) -> Signature | None:
+        """How a finished export is signed; None when there is no package (any more)."""
+        if job.kind is not JobKind.EXPORT or job.state is not JobState.DONE:
+            return None
+        return await asyncio.to_thread(signature_of, self._path(job.id))
+
+    def _seen(self, job: Job) -> Seen:
+        running = self._running.get(job.id)
         if running is None or job.state is not JobState.RUNNING or not job.done:
             return Seen(job)
         rate = job.done / max(self._clock.now() - running.started_now, 1e-3)
@@ -317,17 +352,23 @@ class Files:
             await self._db.write(store.put_job, running.job)
 
     async def _export(
-        self, running: _Running, form: Format, scope: Scope, key: Key, by: Subject, context: Context
+        self,
+        running: _Running,
+        form: Format,
+        selection: Selection,
+        key: Key,
+        by: Subject,
+        context: Context,
     ) -> Job:
         feed = await self._feed()
         position = await self._db.read(changes.head)
-        total = await self._db.read(store.count_in, scope)
+        total = await self._db.read(store.count_in, selection)
         origin = Origin(self._platform_id, feed, position, self._clock.at(), running.job.grants)
         path = self._path(running.job.id)
         writer = await asyncio.to_thread(PackageWriter, path, form)
         try:
             after = ""
-            while rows := await self._db.read(store.export_page, scope, after, BATCH):
+            while rows := await self._db.read(store.export_page, selection, after, BATCH):
                 await asyncio.to_thread(writer.add, rows)
                 after = rows[-1].device_id
                 running.job = replace(running.job, done=writer.count, total=max(total, writer.count))

@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from tongshi.errors import LimitExceeded
+from tongshi.resources.devices import query_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive
+from tongshi.resources.devices.selection import Selection, Sort
 from tongshi.resources.files.model import (
     FINAL,
     MAX_JOBS,
@@ -21,7 +23,6 @@ from tongshi.resources.files.model import (
     JobKind,
     JobState,
 )
-from tongshi.sharing.model import Scope
 from tongshi.storage.bulk import bulk_upsert, chunks
 from tongshi.storage.schema import device_archive, file_job, file_undo
 from tongshi.storage.times import from_ms, to_ms
@@ -57,6 +58,12 @@ def get_job(conn: Connection, job_id: str) -> Job | None:
     """One job or None."""
     row = conn.execute(select(file_job).where(_j.id == job_id)).one_or_none()
     return None if row is None else _from_row(row)
+
+
+def jobs_of(conn: Connection, owner: str) -> list[Job]:
+    """Every job of a caller, the youngest first; at most ``MAX_JOBS_OF_A_CALLER``."""
+    statement = select(file_job).where(_j.owner == owner).order_by(_j.created_at.desc(), _j.id)
+    return [_from_row(row) for row in conn.execute(statement)]
 
 
 def put_job(conn: Connection, job: Job) -> None:
@@ -100,19 +107,16 @@ def drop_expired(conn: Connection, at: datetime) -> list[str]:
     return expired
 
 
-def export_page(conn: Connection, scope: Scope, after_key: str, limit: int) -> list[DeviceArchive]:
-    """The next present archives of a scope in order of DeviceID."""
-    wanted = and_(devices.scope_clause(scope), _a.missing_since.is_(None), _a.device_id > after_key)
-    statement = select(_a.device_id).where(wanted).order_by(_a.device_id).limit(limit)
-    ids = list(conn.execute(statement).scalars())
+def export_page(conn: Connection, selection: Selection, after_key: str, limit: int) -> list[DeviceArchive]:
+    """The next archives of a selection in order of DeviceID."""
+    ids = [key for key, _ in query_store.keys(conn, selection, Sort.ID, limit, [after_key, after_key])]
     found = devices.get_many(conn, ids)
     return [found[key] for key in ids if key in found]
 
 
-def count_in(conn: Connection, scope: Scope) -> int:
-    """Present archives of a scope."""
-    wanted = and_(devices.scope_clause(scope), _a.missing_since.is_(None))
-    return conn.execute(select(func.count()).select_from(device_archive).where(wanted)).scalar_one()
+def count_in(conn: Connection, selection: Selection) -> int:
+    """Archives of a selection."""
+    return query_store.count(conn, selection)
 
 
 def roots(conn: Connection, owners: Sequence[str]) -> dict[str, tuple[int, str]]:

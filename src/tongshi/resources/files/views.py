@@ -19,6 +19,7 @@ from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
 from tongshi.errors import InvalidRequest, NotFound
+from tongshi.resources.devices.selection import Selection
 from tongshi.resources.files import store, view_store
 from tongshi.resources.files.copies import CopyWriter
 from tongshi.resources.files.model import BATCH
@@ -81,7 +82,7 @@ class DatabaseSharing:
         writer = await asyncio.to_thread(CopyWriter, path)
         try:
             after = ""
-            while rows := await self._db.read(store.export_page, grant.scope, after, BATCH):
+            while rows := await self._db.read(store.export_page, Selection(grant.scope), after, BATCH):
                 await asyncio.to_thread(writer.add, rows)
                 after = rows[-1].device_id
             about = {
