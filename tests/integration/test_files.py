@@ -43,7 +43,7 @@ ADMIN = Subject(SubjectKind.USER, "0", "test")
 KEY_PERMISSIONS = frozenset(
     {Permission.ARCHIVE_READ, Permission.ARCHIVE_EXPORT, Permission.ARCHIVE_WRITE, Permission.GRANT_ADMIN}
 )
-FORMS = ("ndjson", "csv", "xlsx")
+FORMS = ("ndjson", "csv", "xlsx", "parquet")
 
 
 @dataclass
@@ -176,10 +176,14 @@ async def test_who_was_granted_nothing_exports_nothing(office: Office) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, 40304)
 
 
-async def test_parquet_is_refused_with_what_is_supported(office: Office) -> None:
+async def test_without_the_library_parquet_is_refused_with_what_is_supported(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "is_installed", lambda: False)
     answer = await office.call("desk", "POST", "/api/v1/files/exports", b'{"format":"parquet"}')
     assert (answer.status_code, answer.json()["code"]) == (422, 42203)
-    assert answer.json()["data"]["details"]["supported"] == list(FORMS)
+    assert answer.json()["data"]["details"]["supported"] == ["ndjson", "csv", "xlsx"]
+    assert "requirements/parquet.txt" in answer.json()["msg"]
 
 
 async def test_another_callers_job_is_not_there(office: Office) -> None:

@@ -16,6 +16,7 @@ from tongshi.resources.devices.model import DeviceArchive, digest
 from tongshi.resources.files.csv_rows import CsvWriter
 from tongshi.resources.files.model import Format
 from tongshi.resources.files.package import open_package
+from tongshi.resources.files.parquet_writer import ParquetWriter
 from tongshi.resources.files.rows import read_rows, sniff
 from tongshi.resources.files.table import cells
 from tongshi.resources.files.xlsx_writer import XlsxWriter
@@ -46,6 +47,18 @@ def read(data: bytes) -> None:
                 assert (row.archive is None) != (row.error is None)
         except Unprocessable:
             return
+
+
+def made(name: str, address: str, angle: float, number: int, last: int = 0) -> DeviceArchive:
+    """An archive with these values."""
+    item = CatalogItem(
+        device_id=f"3101040000131000000{last}",
+        name=name,
+        address=address,
+        horizontal_field_angle=angle,
+        room_type=number,
+    )
+    return DeviceArchive(item=item, owner="31010400002000000001")
 
 
 @given(st.binary(max_size=400))
@@ -84,17 +97,24 @@ def test_any_part_of_a_workbook_may_be_rubbish(text: str, member: str) -> None:
     read(stream.getvalue())
 
 
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.tuples(TEXT, TEXT, NUMBER, st.integers(-(2**53), 2**53)), min_size=1, max_size=4))
+def test_any_archive_survives_parquet(drawn: list[tuple[str, str, float, int]]) -> None:
+    rows = [made(*values, last=last) for last, values in enumerate(drawn)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        with path.open("wb") as file:
+            writer = ParquetWriter(file, row_group=2)
+            writer.add([cells(archive) for archive in rows])
+            writer.close()
+        found = list(read_rows(path, Format.PARQUET))
+    assert [row.archive and digest(row.archive) for row in found] == [digest(row) for row in rows]
+
+
 @settings(max_examples=50)
 @given(TEXT, TEXT, NUMBER, st.integers(-(2**53), 2**53))
 def test_any_archive_survives_every_form(name: str, address: str, angle: float, number: int) -> None:
-    item = CatalogItem(
-        device_id="31010400001310000001",
-        name=name,
-        address=address,
-        horizontal_field_angle=angle,
-        room_type=number,
-    )
-    archive = DeviceArchive(item=item, owner="31010400002000000001")
+    archive = made(name, address, angle, number)
     for form in (Format.CSV, Format.XLSX):
         stream = io.BytesIO()
         writer = CsvWriter(stream) if form is Format.CSV else XlsxWriter(stream)

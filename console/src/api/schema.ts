@@ -2407,7 +2407,7 @@ export interface components {
         };
         /**
          * Format
-         * @description Forms of a data file. Parquet is known by name and needs a library that is not shipped.
+         * @description Forms of a data file. Parquet needs a library of its own (``requirements/parquet.in``).
          * @enum {unknown}
          */
         Format: "csv" | "ndjson" | "parquet" | "xlsx";

@@ -35,7 +35,7 @@ UNDO_KEPT = timedelta(hours=24)
 
 
 class Format(StrEnum):
-    """Forms of a data file. Parquet is known by name and needs a library that is not shipped."""
+    """Forms of a data file. Parquet needs a library of its own (``requirements/parquet.in``)."""
 
     NDJSON = "ndjson"
     CSV = "csv"
@@ -43,7 +43,8 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-SUPPORTED = (Format.NDJSON, Format.CSV, Format.XLSX)
+# What needs nothing installed.
+ALWAYS = (Format.NDJSON, Format.CSV, Format.XLSX)
 
 
 class JobKind(StrEnum):
@@ -181,8 +182,11 @@ def bad_file(
     return Unprocessable(message, code=code, details=place)
 
 
-def unsupported_format(name: str) -> Unprocessable:
-    """42203 with what is supported instead."""
+def parquet_missing() -> Unprocessable:
+    """42203: the library is not there; with what to install and what is supported without it."""
     return Unprocessable(
-        f"不支持文件格式 {name}", code=42203, field="format", details={"supported": list(SUPPORTED)}
+        "本平台未安装 Parquet 组件：请管理员执行 pip install -r requirements/parquet.txt 后重启平台",
+        code=42203,
+        field="format",
+        details={"supported": list(ALWAYS)},
     )

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
@@ -33,12 +34,16 @@ from tongshi.resources.files.model import (
     PackageOwner,
     Signature,
     bad_file,
-    unsupported_format,
+    parquet_missing,
 )
+from tongshi.resources.files.parquet_writer import ParquetWriter, is_installed
 from tongshi.resources.files.rows import MANIFEST
 from tongshi.resources.files.table import COLUMNS, Cell, cells
 from tongshi.resources.files.xlsx_reader import Archive
 from tongshi.resources.files.xlsx_writer import XlsxWriter
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 SIGNATURE = "signature.json"
 _MAX_PART_BYTES = 4 * 1024 * 1024
@@ -103,11 +108,12 @@ class PackageWriter:
         self._form = form
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
         info = zipfile.ZipInfo(f"devices.{form.value}")
-        # A workbook is packed already.
-        info.compress_type = zipfile.ZIP_STORED if form is Format.XLSX else zipfile.ZIP_DEFLATED
+        # A workbook and a Parquet file are packed already.
+        is_packed = form in (Format.XLSX, Format.PARQUET)
+        info.compress_type = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
         self._data = _Hashed(self._zip.open(info, "w", force_zip64=True))
         self._name = info.filename
-        self._writer = _writer(form, self._data)
+        self._writer = _writer(form, cast(IO[bytes], self._data))
         self.sums = OwnerSums()
         self.count = 0
 
@@ -188,8 +194,6 @@ def open_package(path: Path, data: Path) -> Opened:
             signature = msgspec.json.decode(archive.read(SIGNATURE, 4096), type=Signature)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise bad_file(f"文件包的清单或签名无法读取：{error}", rule="manifest") from error
-        if manifest.format is Format.PARQUET:
-            raise unsupported_format(manifest.format)
         if len(manifest.files) != 1 or manifest.version != 1:
             raise bad_file("文件包的版本或数据文件个数不受支持", rule="manifest")
         promised = manifest.files[0]
@@ -219,7 +223,7 @@ def sign(manifest: bytes, key: Key) -> Signature:
     return Signature(key.id, hmac.new(key.secret.encode(), manifest, "sm3").hexdigest())
 
 
-class _Hashed:
+class _Hashed(io.RawIOBase):
     """A binary stream that counts and hashes what goes through; it cannot seek."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -227,27 +231,33 @@ class _Hashed:
         self.sm3 = hashlib.new("sm3")
         self.size_bytes = 0
 
-    def write(self, data: bytes) -> int:
-        self.sm3.update(data)
-        self.size_bytes += len(data)
-        return self._stream.write(data)
+    def writable(self) -> bool:
+        return True
 
-    def flush(self) -> None:
-        """Nothing waits here."""
+    def write(self, data: ReadableBuffer, /) -> int:
+        view = memoryview(data)
+        self.sm3.update(view)
+        self.size_bytes += view.nbytes
+        self._stream.write(view)
+        return view.nbytes
 
     def close(self) -> None:
-        self._stream.close()
+        if not self.closed:
+            self._stream.close()
+        super().close()
 
 
-def _writer(form: Format, stream: _Hashed) -> RowWriter | None:
+def _writer(form: Format, stream: IO[bytes]) -> RowWriter | None:
     """None for NDJSON, whose rows are the nested ones of the REST face."""
     if form is Format.NDJSON:
         return None
     if form is Format.CSV:
-        return CsvWriter(stream)  # type: ignore[arg-type]  # a stream as far as a writer needs one
+        return CsvWriter(stream)
     if form is Format.XLSX:
-        return XlsxWriter(stream)  # type: ignore[arg-type]
-    raise unsupported_format(form)
+        return XlsxWriter(stream)
+    if not is_installed():
+        raise parquet_missing()
+    return ParquetWriter(stream)
 
 
 def _line(archive: DeviceArchive) -> bytes:

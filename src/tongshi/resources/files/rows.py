@@ -11,6 +11,7 @@ from tongshi.errors import InvalidRequest, TongshiError, Unprocessable
 from tongshi.resources.devices import wire
 from tongshi.resources.files.csv_rows import read_csv
 from tongshi.resources.files.model import MAX_IMPORT_ROWS, MAX_LINE_BYTES, Format, ReadRow, RowError, bad_file
+from tongshi.resources.files.parquet_reader import read_parquet
 from tongshi.resources.files.table import Cell, archive_of, finite
 from tongshi.resources.files.xlsx_reader import Archive, read_xlsx
 
@@ -21,6 +22,8 @@ def sniff(path: Path) -> Format | None:
     """The form of a file by its first bytes; None for a package."""
     with path.open("rb") as file:
         head = file.read(512)
+    if head.startswith((b"PAR1", b"PARE")):
+        return Format.PARQUET
     if head.startswith(b"PK\x03\x04"):
         with Archive(path) as archive:
             return None if MANIFEST in archive.names else Format.XLSX
@@ -45,6 +48,9 @@ def _read(path: Path, form: Format) -> Iterator[ReadRow]:
         yield from _read_ndjson(path)
     elif form is Format.CSV:
         for number, cells in read_csv(path):
+            yield _row("", number, cells)
+    elif form is Format.PARQUET:
+        for number, cells in read_parquet(path):
             yield _row("", number, cells)
     else:
         for sheet, number, cells in read_xlsx(path):

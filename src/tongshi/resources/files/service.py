@@ -35,7 +35,6 @@ from tongshi.resources.files.model import (
     MAX_ATOMIC_ROWS,
     MAX_ERRORS_SHOWN,
     MAX_RUNNING,
-    SUPPORTED,
     UNDO_KEPT,
     Format,
     ImportReport,
@@ -47,7 +46,7 @@ from tongshi.resources.files.model import (
     RowError,
     Signature,
     bad_file,
-    unsupported_format,
+    parquet_missing,
 )
 from tongshi.resources.files.package import (
     Key,
@@ -57,6 +56,7 @@ from tongshi.resources.files.package import (
     open_package,
     signature_of,
 )
+from tongshi.resources.files.parquet_writer import is_installed
 from tongshi.resources.files.rows import read_rows, sniff
 from tongshi.sharing.decision import Access
 from tongshi.sharing.model import Context, Scope, Subject
@@ -173,8 +173,8 @@ class Files:
             Unprocessable: 42203 with the forms that are supported.
             Forbidden: 40304, nothing may be exported; 40301, only who administers grants exports for others.
         """
-        if form not in SUPPORTED:
-            raise unsupported_format(form)
+        if form is Format.PARQUET and not is_installed():
+            raise parquet_missing()
         reader, key = by, Key(OWN_KEY, "")
         if grantee:
             if not by.may(Permission.GRANT_ADMIN):

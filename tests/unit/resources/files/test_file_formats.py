@@ -24,7 +24,7 @@ OWNER = "31010400002000000001"
 AT = datetime(2026, 1, 1, 8, 30, tzinfo=UTC)
 KEY = Key("city", "secret of the city")
 ORIGIN = Origin(OWNER, "feed", 7, AT, ("G1",))
-FORMS = (Format.NDJSON, Format.CSV, Format.XLSX)
+FORMS = tuple(Format)
 ODD_NAMES = (
     "外滩“观景台”, 一号",
     "=1+1",
