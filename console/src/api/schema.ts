@@ -720,6 +720,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/plans/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 撤销删除预案 */
+        post: operations["undoPlanDeletion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/plans/{planCode}": {
         parameters: {
             query?: never;
@@ -1968,7 +1985,7 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "archive_change" | "archive_export" | "archive_missing" | "archive_query" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "platform_change" | "platform_query" | "ptz_control" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        AuditTag: "access_decision" | "archive_change" | "archive_export" | "archive_missing" | "archive_query" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
         /**
          * BatchFound
          * @description Archives in the order asked, and the ids that are unknown to the caller.
@@ -2000,6 +2017,42 @@ export interface components {
             maxLon: number;
             minLat: number;
             minLon: number;
+        };
+        /**
+         * CatalogBody
+         * @description ``CatalogName`` begins at the first level, or below ``parentId``; a division is named by its code.
+         */
+        CatalogBody: {
+            /** @default  */
+            CatalogID?: string;
+            /** @default  */
+            CatalogName?: string;
+            /** @default null */
+            ifVersion?: number | null;
+            /** @default null */
+            order?: number | null;
+            /** @default  */
+            parentId?: string;
+            /** @default null */
+            standardRow?: number | null;
+            /** @default null */
+            visible?: components["schemas"]["Visibility"] | null;
+        };
+        /**
+         * CatalogQuery
+         * @description Which catalogues; a search keeps what stands above its matches.
+         */
+        CatalogQuery: {
+            /** @default 3 */
+            depth?: number;
+            /** @default  */
+            keyword?: string;
+            /** @default  */
+            parentId?: string;
+            /** @default all */
+            scope?: components["schemas"]["Reach"];
+            /** @default false */
+            withCounts?: boolean;
         };
         /**
          * ChangesAnswer
@@ -2064,6 +2117,14 @@ export interface components {
         DecidedBy: {
             roleId: string;
             ruleId: string;
+        };
+        /**
+         * DeleteQuery
+         * @description ``force`` is for plans that run or are shared, which nothing can be yet.
+         */
+        DeleteQuery: {
+            /** @default false */
+            force?: boolean;
         };
         /**
          * DeviceChange
@@ -2794,7 +2855,7 @@ export interface components {
             /** @default 50 */
             pageSize?: number;
             /** @default id */
-            sort?: components["schemas"]["Sort"];
+            sort?: components["schemas"]["tongshi.resources.devices.selection.Sort"];
             /**
              * @default exact
              * @enum {unknown}
@@ -2984,6 +3045,16 @@ export interface components {
             total: number;
         };
         /**
+         * Page[PlanAnswer]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_PlanAnswer_: {
+            list: components["schemas"]["PlanAnswer"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Page[ServiceEntry]
          * @description One page of a list. ``total`` counts what the caller may see.
          */
@@ -3026,6 +3097,91 @@ export interface components {
          */
         Permission: "archive:export" | "archive:read" | "archive:write" | "audit:read" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
         /**
+         * PlanAnswer
+         * @description A plan with every field of Table B.2.
+         */
+        PlanAnswer: {
+            CatalogID: string;
+            CatalogName: string;
+            DeviceCount: number;
+            DeviceIdList?: string[];
+            PlanCode: string;
+            PlanCount: number;
+            PlanDesc: string;
+            PlanName: string;
+            createTime: string | null;
+            deniedCount?: number;
+            missing?: string[];
+            owner: string;
+            ownerName: string;
+            ownerOrg: string;
+            perms?: ("edit" | "view")[];
+            status: components["schemas"]["Status"];
+            updateTime: string | null;
+            version: number;
+        };
+        /**
+         * PlanBody
+         * @description A plan to be made (no ``PlanCode``) or changed. ``layout``, ``schedule`` and ``tags`` are not built.
+         */
+        PlanBody: {
+            CatalogID: string;
+            DeviceIdList: string[];
+            /** @default  */
+            PlanCode?: string;
+            /** @default  */
+            PlanDesc?: string;
+            PlanName: string;
+            /** @default false */
+            draft?: boolean;
+            /** @default null */
+            ifVersion?: number | null;
+            /** @default null */
+            layout?: unknown;
+            /** @default null */
+            schedule?: unknown;
+            /** @default null */
+            tags?: unknown;
+        };
+        /**
+         * PlanCatalog
+         * @description One catalogue. Counts are of the plans that the caller may see; absent when not asked for.
+         */
+        PlanCatalog: {
+            CatalogID: string;
+            CatalogName: string;
+            PlanCount?: number;
+            /** @default [] */
+            children?: components["schemas"]["PlanCatalog"][];
+            /** @default  */
+            civilCode?: string;
+            level: number;
+            order: number;
+            owner: string;
+            parentId: string;
+            path: string[];
+            planCountRecursive?: number;
+            shared: boolean;
+            standardRow: number | null;
+            version: number;
+            visible: components["schemas"]["Visibility"];
+        };
+        /**
+         * PlanCatalogs
+         * @description Trees of catalogues.
+         */
+        PlanCatalogs: {
+            list: components["schemas"]["PlanCatalog"][];
+        };
+        /**
+         * PlanDeleted
+         * @description What went into the recycle bin, and what takes it back within seven days.
+         */
+        PlanDeleted: {
+            deleted: string[];
+            undoToken: string;
+        };
+        /**
          * PlanDevices
          * @description One plan and its devices.
          */
@@ -3036,6 +3192,40 @@ export interface components {
             list: components["schemas"]["DeviceLite"][];
             /** @default [] */
             missing?: string[];
+        };
+        /**
+         * PlanQuery
+         * @description Which plans; ``deviceId`` asks which of them use a device.
+         */
+        PlanQuery: {
+            /** @default  */
+            CatalogID?: string;
+            /** @default  */
+            deviceId?: string;
+            /** @default  */
+            keyword?: string;
+            /** @default  */
+            owner?: string;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default -updateTime */
+            sort?: components["schemas"]["tongshi.resources.plans.model.Sort"];
+            /** @default null */
+            status?: components["schemas"]["Status"] | null;
+            /** @default  */
+            tagEnumCode?: string;
+        };
+        /**
+         * PlanSaved
+         * @description What was saved.
+         */
+        PlanSaved: {
+            DeviceCount: number;
+            PlanCode: string;
+            validation: components["schemas"]["Validation"][];
+            version: number;
         };
         /**
          * PlansFound
@@ -3199,6 +3389,12 @@ export interface components {
             version?: string;
         };
         /**
+         * Reach
+         * @description Which catalogues of those that one may see.
+         * @enum {unknown}
+         */
+        Reach: "all" | "mine" | "org";
+        /**
          * Reasoned
          * @description Why; a person's own words, kept in the audit.
          */
@@ -3284,7 +3480,7 @@ export interface components {
             /** @default 50 */
             pageSize?: number;
             /** @default id */
-            sort?: components["schemas"]["Sort"];
+            sort?: components["schemas"]["tongshi.resources.devices.selection.Sort"];
         };
         /**
          * Rejection
@@ -3410,7 +3606,7 @@ export interface components {
             /** @default contains */
             match?: components["schemas"]["Match"];
             /** @default id */
-            sort?: components["schemas"]["Sort"];
+            sort?: components["schemas"]["tongshi.resources.devices.selection.Sort"];
             /**
              * @default exact
              * @enum {unknown}
@@ -3577,12 +3773,6 @@ export interface components {
             value: string;
         };
         /**
-         * Sort
-         * @description Order of a list; the id decides among equals.
-         * @enum {unknown}
-         */
-        Sort: "-civilCode" | "-id" | "-name" | "-updateTime" | "civilCode" | "id" | "name" | "updateTime";
-        /**
          * Source
          * @description How the archive reached us, weakest first; a weaker source does not overwrite a stronger one.
          *
@@ -3591,6 +3781,12 @@ export interface components {
          * @enum {unknown}
          */
         Source: "cascade" | "manual" | "rest" | "signalling";
+        /**
+         * Status
+         * @description A draft is its owner's alone. Running plans (row E.4-19) are not built yet.
+         * @enum {unknown}
+         */
+        Status: "draft" | "ready";
         /**
          * StopAnswer
          * @description E.2-1.
@@ -3770,6 +3966,13 @@ export interface components {
             retryAfterS?: number | null;
         };
         /**
+         * UndoBody
+         * @description The token of a deletion.
+         */
+        UndoBody: {
+            undoToken: string;
+        };
+        /**
          * UndoRequest
          * @description The token that the import's job carries.
          */
@@ -3784,6 +3987,22 @@ export interface components {
             leftAlone: number;
             restored: number;
         };
+        /**
+         * Validation
+         * @description A remark on what was saved.
+         */
+        Validation: {
+            field: string;
+            /** @enum {unknown} */
+            level: "info" | "warning";
+            message: string;
+        };
+        /**
+         * Visibility
+         * @description Who sees a catalogue beside its owner.
+         * @enum {unknown}
+         */
+        Visibility: "all" | "org" | "private";
         /**
          * Watermark
          * @description Not built yet, and said so.
@@ -3832,6 +4051,18 @@ export interface components {
             /** @default  */
             userId?: string;
         };
+        /**
+         * Sort
+         * @description Order of a list; the id decides among equals.
+         * @enum {unknown}
+         */
+        "tongshi.resources.devices.selection.Sort": "-civilCode" | "-id" | "-name" | "-updateTime" | "civilCode" | "id" | "name" | "updateTime";
+        /**
+         * Sort
+         * @description Order of a list of plans; the code decides among equals.
+         * @enum {unknown}
+         */
+        "tongshi.resources.plans.model.Sort": "-createTime" | "-updateTime" | "PlanCode" | "PlanName" | "createTime" | "updateTime";
     };
     responses: {
         /** @description 参数有误，data.field 指出字段 */
@@ -3966,7 +4197,7 @@ export interface operations {
                 online?: boolean | null;
                 owner?: string;
                 includeMissing?: boolean;
-                sort?: components["schemas"]["Sort"];
+                sort?: components["schemas"]["tongshi.resources.devices.selection.Sort"];
                 cursor?: string;
                 totalMode?: "exact" | "none";
                 geoCoordSys?: components["schemas"]["GeoCoordSys"];
@@ -4835,19 +5066,45 @@ export interface operations {
     };
     findPlans: {
         parameters: {
-            query?: never;
+            query?: {
+                keyword?: string;
+                CatalogID?: string;
+                owner?: string;
+                deviceId?: string;
+                tagEnumCode?: string;
+                status?: components["schemas"]["Status"] | null;
+                sort?: components["schemas"]["tongshi.resources.plans.model.Sort"];
+                pageNo?: number;
+                pageSize?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_PlanAnswer_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     deletePlans: {
@@ -4903,19 +5160,41 @@ export interface operations {
     };
     searchPlanCatalogs: {
         parameters: {
-            query?: never;
+            query?: {
+                keyword?: string;
+                parentId?: string;
+                depth?: number;
+                withCounts?: boolean;
+                scope?: components["schemas"]["Reach"];
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlanCatalogs"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     savePlanCatalog: {
@@ -4925,14 +5204,35 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CatalogBody"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlanCatalog"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     deletePlanCatalogs: {
@@ -4976,14 +5276,35 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanBody"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlanSaved"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     exportPlans: {
@@ -5173,6 +5494,44 @@ export interface operations {
             501: components["responses"]["501"];
         };
     };
+    undoPlanDeletion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UndoBody"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlanAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+        };
+    };
     getPlan: {
         parameters: {
             query?: never;
@@ -5184,18 +5543,36 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlanAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     deletePlan: {
         parameters: {
-            query?: never;
+            query?: {
+                force?: boolean;
+            };
             header?: never;
             path: {
                 planCode: string;
@@ -5204,13 +5581,29 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlanDeleted"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
         };
     };
     planConfig: {

@@ -39,7 +39,7 @@ from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
 from tongshi.resources.devices import http as devices_http
-from tongshi.resources.devices import issues_http, query_http
+from tongshi.resources.devices import issues_http, presence_store, query_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.inspection import Inspection
@@ -49,6 +49,8 @@ from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
+from tongshi.resources.plans import http as plans_http
+from tongshi.resources.plans.service import Plans
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.service import Platforms
@@ -101,6 +103,7 @@ class Platform:
     control: Control
     inspection: Inspection
     index: SearchIndex
+    plans: Plans
     operations: Sequence[AnyOperation]
     asgi: Starlette
 
@@ -108,6 +111,7 @@ class Platform:
         """Start every part; ``stack`` ends them in reverse. Returns a one-time set-up code if one is due."""
         stack.push_async_callback(self.database.close)
         await self.accounts.prepare()
+        await self.plans.prepare()
         await seed(self.config, self.database, self.platforms, self.grants, self.clock)
         self.engine.start()
         stack.push_async_callback(self.engine.stop)
@@ -189,6 +193,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     directory = ServiceDirectory(database, listing_store, own_id, lambda: table, watch.trouble)
     inspection = Inspection(database, clock)
     index = SearchIndex(database, clock)
+    plans = Plans(database, clock, presence_store)
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
@@ -210,6 +215,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *viewing_http.operations(viewing, ptz),
         *services_http.operations(directory),
         *ledger_http.operations(Ledger(devices, own_id)),
+        *plans_http.operations(plans),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)
     table += system.operations(table, metrics=metrics.render)
@@ -238,6 +244,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         control,
         inspection,
         index,
+        plans,
         table,
         asgi,
     )

@@ -538,3 +538,58 @@ file_undo = Table(  # goes with its job
     Column("after_digest", LargeBinary, nullable=False),
     PrimaryKeyConstraint("job_id", "device_id"),
 )
+
+# --- Plans ----------------------------------------------------------------------------------------
+
+plan_catalogue = Table(  # bounded by plans.model.MAX_CATALOGUES
+    "plan_catalogue",
+    metadata,
+    _code("id", primary_key=True),
+    _code("parent_id"),  # empty for the first level
+    _text("name"),
+    _text("path"),  # names from the first level to this one, joined by "/"
+    Column("standard_row", Integer),  # 1 to 81 of Table B.1
+    _code("civil_code"),  # of a division below rows 79 to 81
+    _flag("is_protected", False),
+    _text("visibility", "private"),
+    _text("owner"),  # kind of subject ":" id; empty for the standard's own
+    _text("organisation"),
+    _integer("position"),
+    Column("revision", BigInteger, nullable=False),
+    _time("updated_at", nullable=False),
+    UniqueConstraint("parent_id", "owner", "name"),
+)
+
+plan = Table(  # bounded by plans.model.MAX_PLANS; a deleted one goes after plans.model.KEEP_DELETED
+    "plan",
+    metadata,
+    _code("code", primary_key=True),
+    _code("catalogue_id"),
+    _text("name"),
+    _text("description"),
+    _text("folded"),  # name and description as they are searched
+    _text("status"),
+    _text("owner"),  # kind of subject ":" id
+    _text("owner_name"),
+    _text("organisation"),
+    _integer("device_count"),
+    Column("revision", BigInteger, nullable=False),
+    _time("created_at", nullable=False),
+    _time("updated_at", nullable=False),
+    _time("deleted_at"),
+    _text("deleted_by"),
+    _text("undo_token"),
+    Index(None, "catalogue_id"),
+    Index(None, "owner"),
+    Index(None, "deleted_at"),
+)
+
+plan_device = Table(  # at most plans.model.MAX_DEVICES a plan
+    "plan_device",
+    metadata,
+    _code("plan_code"),
+    _code("device_id"),
+    Column("position", Integer, nullable=False),
+    PrimaryKeyConstraint("plan_code", "device_id"),
+    Index(None, "device_id"),
+)

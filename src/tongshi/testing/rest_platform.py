@@ -31,7 +31,7 @@ from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import http as devices_http
-from tongshi.resources.devices import query_http
+from tongshi.resources.devices import presence_store, query_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.ledger import http as ledger_http
@@ -41,6 +41,8 @@ from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
+from tongshi.resources.plans import http as plans_http
+from tongshi.resources.plans.service import Plans
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import Platform, Relation
@@ -81,6 +83,7 @@ class RestPlatform:
     devices: DeviceArchives
     exchange: Exchange
     files: Files
+    plans: Plans
     operations: list[AnyOperation]
     asgi: Starlette
     links: list[Link] = field(default_factory=list)
@@ -105,6 +108,7 @@ class RestPlatform:
             platform_id=own_id,
             feed=exchange.feed,
         )
+        plans = Plans(db, clock, presence_store)
         metrics = Metrics()
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
@@ -119,6 +123,7 @@ class RestPlatform:
             *control_http.operations(Control(db, clock, platforms, exchange), access),
             *services_http.operations(directory),
             *ledger_http.operations(Ledger(devices, own_id)),
+            *plans_http.operations(plans),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)
@@ -129,8 +134,9 @@ class RestPlatform:
             clock=clock,
         )
         await accounts.prepare()
+        await plans.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
-        parts = (accounts, grants, access, platforms, devices, exchange, files)
+        parts = (accounts, grants, access, platforms, devices, exchange, files, plans)
         return cls(own_id, db, clock, *parts, table, asgi)
 
     async def close(self) -> None:

@@ -1,0 +1,32 @@
+"""Which of some ids a scope lets one know of: what plans and tags ask of the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, select
+
+from tongshi.resources.devices.store import scope_clause
+from tongshi.sharing.model import Scope, Target
+from tongshi.storage.bulk import among, chunks
+from tongshi.storage.schema import device_archive
+
+_a = device_archive.c
+
+
+def presence(conn: Connection, device_ids: Sequence[str], scope: Scope) -> dict[str, bool]:
+    """Ids of the scope, each with whether it is in the archive and not missing.
+
+    An id that the archive never had is of the scope only when the scope holds everything or names it: a
+    division or an owner says nothing about it.
+    """
+    found: dict[str, bool] = {}
+    unknown = set(device_ids)
+    for chunk in chunks(device_ids):
+        statement = select(_a.device_id, _a.missing_since, scope_clause(scope).label("is_seen"))
+        for row in conn.execute(statement.where(among(conn, _a.device_id, chunk))):
+            unknown.discard(row.device_id)
+            if row.is_seen:
+                found[row.device_id] = row.missing_since is None
+    found.update((key, False) for key in unknown if scope.holds(Target(key)))
+    return found
