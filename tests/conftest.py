@@ -80,6 +80,22 @@ def own_postgresql_url(postgres_server: str) -> Iterator[str]:
     _run(drop_database(postgres_server, name))
 
 
+@pytest.fixture(scope="module")
+def lasting_sqlite_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URL of a migrated SQLite database that every test of a module shares."""
+    path = tmp_path_factory.mktemp("lasting") / "tongshi.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="module")
+def lasting_postgresql_url(postgres_server: str) -> Iterator[str]:
+    """URL of a migrated PostgreSQL database that every test of a module shares."""
+    name = f"tongshi_{next(_numbers)}"
+    yield _run(create_database(postgres_server, name, _TEMPLATE))
+    _run(drop_database(postgres_server, name))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """URL of a fresh, migrated database; the test runs once on each engine."""

@@ -344,6 +344,12 @@ async def test_uses_and_refusals_are_in_the_audit_and_say_who(town: Town) -> Non
     assert found == {"r-1": ("viewer", "done"), "r-2": ("powerless", "denied")}
 
 
+@pytest.mark.parametrize("instant", ["0.5", "1700000000", "+1", "-1", "yesterday", "2026-01-01T00:00:00"])
+async def test_an_instant_in_a_query_is_a_date_time_with_its_zone(town: Town, instant: str) -> None:
+    answer = await town.call("admin", "GET", "/api/v1/audit", params={"until": instant})
+    assert (answer.status_code, answer.json()["data"]["field"]) == (400, "until")
+
+
 async def test_health_document_and_metrics_are_there(town: Town) -> None:
     assert (await town.call(None, "GET", "/healthz")).json()["data"] == {"status": "ok"}
     document = (await town.call(None, "GET", "/openapi.json")).json()

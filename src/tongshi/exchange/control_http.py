@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from tongshi.audit.tags import AuditTag
+from tongshi.errors import Conflict, PeerFailed, PeerTimeout, TongshiError
 from tongshi.exchange.control import Control
 from tongshi.exchange.control_model import (
     Comparison,
@@ -61,7 +62,14 @@ def operations(control: Control, access: Access) -> list[AnyOperation]:
 
     return [
         _look("exchangeDetail", "", "查询与相邻平台的交换", LinkDetail, detail),
-        _look("compareExchange", "/comparison", "与相邻平台核对档案", Comparison, compare),
+        _look(
+            "compareExchange",
+            "/comparison",
+            "与相邻平台核对档案",
+            Comparison,
+            compare,
+            refusals=(Conflict, PeerFailed, PeerTimeout),
+        ),
         _look(
             "listMissing",
             "/missing",
@@ -89,6 +97,7 @@ def _look(
     query: type[Any] = Nothing,
     permission: StrEnum = Permission.PLATFORM_READ,
     audit: StrEnum = AuditTag.PLATFORM_QUERY,
+    refusals: tuple[type[TongshiError], ...] = (),
 ) -> AnyOperation:
     return Operation(
         name=name,
@@ -102,6 +111,7 @@ def _look(
         query=query,
         response=response,
         handler=handler,
+        refusals=refusals,
     )
 
 
@@ -120,5 +130,6 @@ def _act(
         query=Nothing,
         response=response,
         handler=handler,
+        refusals=(Conflict,),
         is_audited_within=True,
     )

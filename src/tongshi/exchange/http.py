@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import Forbidden, InvalidRequest
+from tongshi.errors import Conflict, Forbidden, Gone, InvalidRequest
 from tongshi.exchange.model import (
     ChangesAnswer,
     DeviceChange,
@@ -207,6 +207,7 @@ def _push(
         query=Nothing,
         response=response,
         handler=handler,
+        refusals=(Conflict, Gone),
     )
 
 
@@ -225,6 +226,7 @@ def _pull(
         query=Nothing,
         response=response,
         handler=handler,
+        refusals=(Gone,),
         row=row,
     )
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
-from tongshi.errors import Unauthenticated
+from tongshi.errors import Conflict, Forbidden, Unauthenticated
 from tongshi.sharing.accounts import Accounts, SignedIn
 from tongshi.sharing.gate import COOKIE, session_token, subject_of
 from tongshi.sharing.model import SubjectKind
@@ -112,6 +112,7 @@ def operations(accounts: Accounts, clock: Clock, *, is_cookie_secure: bool) -> l
             query=Nothing,
             response=SessionInfo,
             handler=sign_in,
+            refusals=(Unauthenticated,),
             is_audited_within=True,
             max_body_bytes=MAX_PUBLIC_BODY_BYTES,
         ),
@@ -154,6 +155,8 @@ def operations(accounts: Accounts, clock: Clock, *, is_cookie_secure: bool) -> l
             query=Nothing,
             response=Created,
             handler=set_up,
+            statuses=(201,),
+            refusals=(Forbidden, Conflict),
             is_audited_within=True,
             max_body_bytes=MAX_PUBLIC_BODY_BYTES,
         ),

@@ -20,9 +20,17 @@ _REFUSALS = {
     "401": "未登录，或签名、时间、随机数不对",
     "403": "没有权限",
     "404": "不存在，或不在可见范围内",
+    "409": "与当前状态冲突",
+    "410": "所要的位置已压缩或已过期，须重新开始",
+    "413": "请求体过大",
+    "415": "请求体的类型或压缩方式不支持",
+    "422": "格式正确，但取值不在字典内或设备不支持",
     "429": "超过限流或配额，见 Retry-After",
     "500": "内部错误",
     "501": "尚未实现，data.details.row 指出标准条目",
+    "502": "设备或对端平台失败",
+    "503": "暂时无法提供：数据库不可用、设备不在线或已暂停",
+    "504": "设备或对端平台没有应答",
 }
 
 
@@ -93,7 +101,8 @@ def _operation(
         item["x-db31"] = operation.row
     if operation.body is not Nothing:
         content = {"application/json": {"schema": schema_of[operation.body]}}
-        item["requestBody"] = {"required": True, "content": content}
+        is_required = any(field.required for field in msgspec.structs.fields(operation.body))
+        item["requestBody"] = {"required": is_required, "content": content}
     if operation.takes_file:
         item["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
     return item
@@ -119,19 +128,29 @@ def _parameters(
 
 def _responses(operation: AnyOperation, schema_of: dict[type, dict[str, Any]]) -> dict[str, Any]:
     data = schema_of.get(operation.response, {"type": "object"})
-    codes = ["400", "429", "500"]
+    # A body of any kind is measured and unpacked before anything is made of it.
+    codes = {
+        "400",
+        "413",
+        "415",
+        "429",
+        "500",
+        "503",
+        *(str(kind.http_status) for kind in operation.refusals),
+    }
     if operation.permission is not Open.PUBLIC:
-        codes += ["401", "403"]
+        codes |= {"401", "403"}
     if operation.parameters or operation.body is not Nothing:
-        codes.append("404")
+        codes.add("404")
     if not operation.is_implemented:
-        codes.append("501")
+        codes.add("501")
     responses: dict[str, Any] = {code: {"$ref": f"#/components/responses/{code}"} for code in sorted(codes)}
-    if operation.is_implemented:
-        kind = "application/octet-stream" if operation.is_raw else "application/json"
-        schema: dict[str, Any] = {} if operation.is_raw else _envelope(data, 0)
-        responses = {"200": {"description": "成功", "content": {kind: {"schema": schema}}}, **responses}
-    return responses
+    if not operation.is_implemented:
+        return responses
+    schema: dict[str, Any] = {} if operation.is_raw else _envelope(data, 0)
+    content = {kind: {"schema": schema} for kind in operation.media_types or ("application/json",)}
+    told = {str(status): {"description": "成功", "content": content} for status in operation.statuses}
+    return {**told, **responses}
 
 
 def _refusal(text: str, trouble: dict[str, Any]) -> dict[str, Any]:

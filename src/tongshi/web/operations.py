@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from starlette.responses import Response
 
+from tongshi.errors import TongshiError
+
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_PUBLIC_BODY_BYTES = 64 * 1024
 
@@ -139,6 +141,9 @@ class Operation(Generic[B, Q, R]):
         is_audited_within: the service writes the audit record in the transaction of its change, so that the
             recorder writes refusals only.
         takes_file: the body is a file of any kind and no JSON; it comes in ``Call.file``.
+        statuses: what a success may answer.
+        media_types: of a raw answer.
+        refusals: what may be answered beside that which every operation of its kind may answer.
     """
 
     name: str
@@ -159,6 +164,9 @@ class Operation(Generic[B, Q, R]):
     is_implemented: bool = True
     max_body_bytes: int = MAX_BODY_BYTES
     takes_file: bool = False
+    statuses: tuple[int, ...] = (200,)
+    media_types: tuple[str, ...] = ()
+    refusals: tuple[type[TongshiError], ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -209,6 +217,8 @@ def _faults_of(operation: AnyOperation) -> list[str]:
         faults.append("path does not start with /")
     if operation.row is not None and not _ROW.match(operation.row):
         faults.append(f"row {operation.row} is not a row of Annex E")
+    if operation.is_raw is not bool(operation.media_types):
+        faults.append("names media types if and only if its answer is raw")
     if operation.method == "GET" and operation.body is not Nothing:
         faults.append("a GET takes no body")
     faults += [

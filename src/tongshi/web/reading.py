@@ -26,6 +26,8 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _WHERE = re.compile(r" - at `\$(.*?)`\Z")
 _QUOTED = re.compile(r"`([^`]*)`")
+# What msgspec would take besides: a bare number, as seconds since 1970. The document says date-time.
+_NUMBER = re.compile(r"[\s+-]?[0-9.]+\Z")
 _LIST_MARK = re.compile(r"\Alist\b|\Atuple\b")
 
 
@@ -109,6 +111,7 @@ def decode_query(raw_query: str, shape: type[_S]) -> _S:
     except ValueError as error:
         raise InvalidRequest("查询字符串无法解析") from error
     lists = {f.encode_name for f in msgspec.structs.fields(shape) if _LIST_MARK.match(_type_name(f.type))}
+    instants = {f.encode_name for f in msgspec.structs.fields(shape) if "datetime" in str(f.type)}
     values: dict[str, str | list[str]] = {}
     for name, text in pairs:
         if "\0" in text:
@@ -117,6 +120,8 @@ def decode_query(raw_query: str, shape: type[_S]) -> _S:
             known = values.setdefault(name, [])
             assert isinstance(known, list)
             known.extend(part for part in text.split(",") if part)
+        elif name in instants and _NUMBER.match(text):
+            raise InvalidRequest(f"{name} 应为带时区的日期时间", field=name)
         elif name in values:
             raise InvalidRequest(f"参数 {name} 出现多次", field=name)
         else:

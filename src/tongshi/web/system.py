@@ -55,16 +55,21 @@ def operations(
         return Response(body, media_type=media_type)
 
     table = [
-        _public("health", "/healthz", "存活检查", Health, health, is_raw=False),
-        _public("openapi", "/openapi.json", "接口说明", Nothing, describe, is_raw=True),
-        _public("metrics", "/metrics", "运行指标", Nothing, measure, is_raw=True),
+        _public("health", "/healthz", "存活检查", Health, health),
+        _public("openapi", "/openapi.json", "接口说明", Nothing, describe, ("application/json",)),
+        _public("metrics", "/metrics", "运行指标", Nothing, measure, ("text/plain",)),
     ]
     document = [msgspec.json.encode(openapi.document([*others, *table]))]
     return table
 
 
 def _public(
-    name: str, path: str, summary: str, response: type[msgspec.Struct], handler: Any, *, is_raw: bool
+    name: str,
+    path: str,
+    summary: str,
+    response: type[msgspec.Struct],
+    handler: Any,
+    media_types: tuple[str, ...] = (),
 ) -> AnyOperation:
     return Operation(
         name=name,
@@ -78,7 +83,9 @@ def _public(
         query=Nothing,
         response=response,
         handler=handler,
-        is_raw=is_raw,
+        is_raw=bool(media_types),
+        media_types=media_types,
+        refusals=(NotFound,) if name == "metrics" else (),
     )
 
 

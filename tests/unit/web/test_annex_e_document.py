@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.responses import Response
 
-from tongshi.errors import LocalViolation
+from tongshi.errors import Conflict, LocalViolation, PeerTimeout
 from tongshi.web import annex_e, openapi, system
 from tongshi.web.operations import (
+    BadTable,
     Call,
     Nothing,
     Operation,
@@ -109,6 +112,61 @@ def test_what_is_not_built_says_so() -> None:
     assert devices["x-permission"] == "some"
     assert [p["name"] for p in devices["parameters"]] == ["pageNo", "codes"]
     assert [p["required"] for p in devices["parameters"]] == [True, False]
+
+
+def test_the_document_names_every_answer_and_asks_for_a_body_only_where_one_is_needed() -> None:
+    class Wish(Request, frozen=True):
+        name: str = ""
+
+    async def save(call: Call[Wish, Nothing]) -> Nothing:
+        return Nothing()
+
+    async def fetch(call: Call[Nothing, Nothing]) -> Response:
+        return Response()
+
+    shared: dict[str, Any] = {
+        "permission": Right.SOME,
+        "quota": Quota.QUERY,
+        "audit": Tag.SOME,
+        "query": Nothing,
+        "response": Nothing,
+    }
+    told = openapi.document(
+        [
+            Operation(
+                name="save",
+                method="POST",
+                path="/wish",
+                summary="存",
+                body=Wish,
+                handler=save,
+                statuses=(200, 202),
+                refusals=(Conflict, PeerTimeout),
+                **shared,
+            ),
+            Operation(
+                name="fetch",
+                method="GET",
+                path="/wish",
+                summary="取",
+                body=Nothing,
+                handler=fetch,
+                is_raw=True,
+                media_types=("text/csv", "application/zip"),
+                **shared,
+            ),
+        ]
+    )["paths"]["/wish"]
+    wanted = {"200", "202", "400", "401", "403", "404", "409", "413", "415", "429", "500", "503", "504"}
+    assert set(told["post"]["responses"]) == wanted
+    assert told["post"]["requestBody"]["required"] is False
+    assert set(told["get"]["responses"]["200"]["content"]) == {"text/csv", "application/zip"}
+
+
+def test_a_raw_answer_without_a_media_type_is_a_bad_table() -> None:
+    operation = _list_devices()
+    with pytest.raises(BadTable, match="media types"):
+        check_table([replace(operation, is_raw=True)])
 
 
 def test_a_built_row_with_another_method_or_name_is_a_bug() -> None:

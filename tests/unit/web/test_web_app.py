@@ -130,11 +130,18 @@ def table() -> list[AnyOperation]:
     return [
         operation("search", "GET", "/things", search, query=Search, response=Seen),
         operation("put", "POST", "/things/{thingId}", put, body=Thing, response=Seen, permission=Right.WRITE),
-        operation("fixed", "GET", "/things/fixed", plain, is_raw=True),
+        operation("fixed", "GET", "/things/fixed", plain, is_raw=True, media_types=("text/plain",)),
         operation("conflict", "GET", "/things/{thingId}", conflict),
         operation("crash", "GET", "/crash", crash),
         operation(
-            "ping", "GET", "/ping", plain, permission=Open.PUBLIC, audit=Unrecorded.NOTHING, is_raw=True
+            "ping",
+            "GET",
+            "/ping",
+            plain,
+            permission=Open.PUBLIC,
+            audit=Unrecorded.NOTHING,
+            is_raw=True,
+            media_types=("text/plain",),
         ),
         operation(
             "later", "POST", "/later", crash, row="E.3-3", is_implemented=False, permission=Right.WRITE

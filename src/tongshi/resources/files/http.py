@@ -12,6 +12,7 @@ from msgspec import Meta, field, structs
 from starlette.responses import FileResponse
 
 from tongshi.audit.tags import AuditTag
+from tongshi.errors import Conflict, Unprocessable
 from tongshi.resources.devices.selection import Selection
 from tongshi.resources.files.model import (
     FINAL,
@@ -159,6 +160,8 @@ def operations(files: Files) -> list[AnyOperation]:
             query=Nothing,
             response=JobAnswer,
             handler=export,
+            refusals=(Unprocessable,),
+            statuses=(200, 202),
         ),
         Operation(
             name="importDevices",
@@ -172,6 +175,8 @@ def operations(files: Files) -> list[AnyOperation]:
             query=ImportQuery,
             response=JobAnswer,
             handler=take,
+            refusals=(Unprocessable,),
+            statuses=(200, 202),
             max_body_bytes=MAX_UPLOAD_BYTES,
             takes_file=True,
         ),
@@ -213,6 +218,7 @@ def operations(files: Files) -> list[AnyOperation]:
             query=Nothing,
             response=JobAnswer,
             handler=cancel,
+            refusals=(Conflict,),
         ),
         Operation(
             name="downloadFile",
@@ -226,6 +232,8 @@ def operations(files: Files) -> list[AnyOperation]:
             query=Nothing,
             response=Nothing,
             handler=content,
+            media_types=("application/zip",),
+            refusals=(Conflict,),
             is_raw=True,
         ),
         Operation(
@@ -240,6 +248,7 @@ def operations(files: Files) -> list[AnyOperation]:
             query=Nothing,
             response=Undone,
             handler=undo,
+            refusals=(Conflict,),
         ),
     ]
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import InvalidRequest
+from tongshi.errors import Conflict, InvalidRequest
 from tongshi.resources.services.model import Listing, Narrowing, Service, ServiceKind, ServiceState
 from tongshi.resources.services.service import ServiceDirectory
 from tongshi.sharing.gate import context_of, subject_of
@@ -162,6 +162,7 @@ def _change(name: str, method: str, path: str, summary: str, body: type[Any], ha
         query=Nothing,
         response=ServiceEntry,
         handler=handler,
+        refusals=(Conflict,),
         is_audited_within=True,
     )
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import InvalidRequest
+from tongshi.errors import Conflict, InvalidRequest, PeerFailed, PeerTimeout, Unprocessable
 from tongshi.resources.viewing import wire
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.ptz import PtzControl
@@ -28,6 +28,10 @@ class RecentQuery(Request, frozen=True):
     """How many sessions."""
 
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+# What a device or the platform before it may bring about.
+_OVER_THE_LINE = (Conflict, Unprocessable, PeerFailed, PeerTimeout)
 
 
 def operations(viewing: Viewing, ptz: PtzControl) -> list[AnyOperation]:
@@ -72,6 +76,7 @@ def operations(viewing: Viewing, ptz: PtzControl) -> list[AnyOperation]:
             query=Nothing,
             response=wire.StopAnswer,
             handler=stop_live,
+            refusals=(Conflict,),
             row="E.2-1",
         ),
         Operation(
@@ -86,6 +91,7 @@ def operations(viewing: Viewing, ptz: PtzControl) -> list[AnyOperation]:
             query=Nothing,
             response=wire.LiveUrlAnswer,
             handler=live_url,
+            refusals=_OVER_THE_LINE,
             row="E.2-2",
         ),
         Operation(
@@ -100,6 +106,7 @@ def operations(viewing: Viewing, ptz: PtzControl) -> list[AnyOperation]:
             query=Nothing,
             response=wire.PtzAnswer,
             handler=control_ptz,
+            refusals=_OVER_THE_LINE,
             row="E.2-6",
         ),
         Operation(
