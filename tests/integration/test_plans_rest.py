@@ -2,87 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import msgspec
 import pytest
 from sqlalchemy import select
 
-from tongshi.clock import ManualClock
-from tongshi.exchange.signing import Signer
 from tongshi.resources.devices import store as devices
 from tongshi.resources.plans import store
 from tongshi.resources.plans.model import MAX_DEVICES
-from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
-from tongshi.sharing.permissions import Permission
 from tongshi.storage.engine import Database
 from tongshi.storage.schema import audit, change, plan
-from tongshi.testing.rest_platform import RestPlatform, sample_archives
-
-HOME, ABROAD = "31010400002000000001", "31010600002000000001"
-MINE = [f"31010400001310000{number:03d}" for number in range(1, 31)]
-THEIRS = [f"31010600001310000{number:03d}" for number in range(1, 31)]
-UNKNOWN = "31010400001319999999"
-ADMIN = Subject(SubjectKind.USER, "0", "test")
-PLANS = "/api/v1/plans"
-SQUARE = "10304"  # 公共场所/广场
-RIGHTS = {Permission.PLAN_READ, Permission.PLAN_WRITE, Permission.ARCHIVE_READ}
-
-
-@dataclass(repr=False)
-class Office:
-    """A platform with devices of two districts; ann sees one, bob the other, root all, nil none."""
-
-    platform: RestPlatform
-    clock: ManualClock
-
-    async def ask(self, who: str, method: str, path: str, body: Any = None) -> tuple[int, int, Any]:
-        """HTTP status, code and data."""
-        self.clock.advance(1)
-        content = b"" if body is None else msgspec.json.encode(body)
-        bare, _, query = path.partition("?")
-        headers = Signer(who, who * 16, HOME, self.clock).headers(method, bare, query, content)
-        async with self.platform.http() as client:
-            kind = {"Content-Type": "application/json"} if content else {}
-            answer = await client.request(method, path, content=content, headers={**headers, **kind})
-        told = answer.json()
-        return answer.status_code, told["code"], told["data"]
-
-    async def data(self, who: str, method: str, path: str, body: Any = None) -> Any:
-        status, code, data = await self.ask(who, method, path, body)
-        assert (status, code) == (200, 0), data
-        return data
-
-    async def plan(self, who: str, ids: Sequence[str], name: str = "保障", **more: Any) -> str:
-        """Make a plan. Returns its code."""
-        body = {"PlanName": name, "CatalogID": SQUARE, "DeviceIdList": list(ids), **more}
-        code: str = (await self.data(who, "POST", f"{PLANS}/config", body))["PlanCode"]
-        return code
+from tongshi.testing.rest_office import ABROAD, HOME, MINE, PLANS, RIGHTS, SQUARE, THEIRS, UNKNOWN, Office
 
 
 @pytest.fixture
 async def office(database: Database) -> Office:
-    clock = ManualClock()
-    platform = await RestPlatform.open(HOME, database, clock)
-    for who in ("ann", "bob", "nil"):
-        await platform.grants.put_key(who, who, who * 16, RIGHTS)
-    await platform.grants.put_key("root", "root", "root" * 16, frozenset(Permission))
-    await platform.grants.put_key("bare", "bare", "bare" * 16, {Permission.ARCHIVE_READ})
-    scopes = {
-        "ann": (ScopeKind.CIVIL_CODE, {"310104"}),
-        "bob": (ScopeKind.CIVIL_CODE, {"310106"}),
-        "root": (ScopeKind.ALL, set()),
-    }
-    for who, (kind, values) in scopes.items():
-        actions = frozenset({Permission.ARCHIVE_READ})
-        grant = Grant("", SubjectKind.API_KEY, who, actions, kind, frozenset(values))
-        await platform.grants.give(ADMIN, grant, Context(clock.at()))
-    for owner in (HOME, ABROAD):
-        await database.write(devices.upsert_many, sample_archives(owner, 30), owner, clock.at())
-    return Office(platform, clock)
+    return await Office.open(database)
 
 
 async def test_a_plan_is_read_as_it_was_written(office: Office) -> None:
@@ -166,10 +102,6 @@ async def test_what_left_the_archive_is_missing_for_those_who_could_know_it(offi
 
 async def test_who_changes_a_plan_keeps_what_he_cannot_see(office: Office) -> None:
     code = await office.plan("ann", MINE[:3])
-    grant = Grant(
-        "", SubjectKind.API_KEY, "root", frozenset({Permission.ARCHIVE_READ}), ScopeKind.ALL, frozenset()
-    )
-    await office.platform.grants.give(ADMIN, grant, Context(office.clock.at()))
     body = {"PlanCode": code, "PlanName": "乙", "CatalogID": SQUARE}
     await office.data("root", "POST", f"{PLANS}/config", {**body, "DeviceIdList": [*MINE[:3], THEIRS[4]]})
     saved = await office.data("ann", "POST", f"{PLANS}/config", {**body, "DeviceIdList": [MINE[9]]})
@@ -220,7 +152,7 @@ async def test_a_catalogue_of_an_organisation_is_seen_by_its_people(
     database: Database, office: Office
 ) -> None:
     for who, platform in (("cat", HOME), ("dan", HOME), ("eve", ABROAD)):
-        await office.platform.grants.put_key(who, who, who * 16, RIGHTS, platform)
+        await office.admit(who, RIGHTS, platform)
     place = await office.data(
         "cat", "POST", f"{PLANS}/catalogs", {"CatalogName": "银行/本区", "visible": "org"}
     )

@@ -1926,6 +1926,7 @@ export interface components {
              *       "match": "contains",
              *       "online": null,
              *       "owner": "",
+             *       "planCode": "",
              *       "pointClass": [],
              *       "ptz": []
              *     }
@@ -2461,6 +2462,8 @@ export interface components {
             online?: boolean | null;
             /** @default  */
             owner?: string;
+            /** @default  */
+            planCode?: string;
             /** @default [] */
             pointClass?: number[];
             /** @default [] */
@@ -3182,40 +3185,67 @@ export interface components {
             undoToken: string;
         };
         /**
+         * PlanDevice
+         * @description A device of a plan; what the caller may do with it when he asked.
+         */
+        PlanDevice: {
+            CivilCode: string;
+            DeviceID: string;
+            /** @enum {unknown} */
+            LWSX?: "0" | "1";
+            /** @default null */
+            Latitude?: number | null;
+            /** @default null */
+            Longitude?: number | null;
+            Name: string;
+            /** @default null */
+            PTZType?: number | null;
+            /** @enum {unknown} */
+            SFKK?: "0" | "1";
+            /** @default [] */
+            SSBMHY?: string[];
+            Status: ("OFF" | "ON") | null;
+            /** @default [] */
+            decidedBy?: components["schemas"]["DecidedBy"][];
+            /** @default WGS84 */
+            geoCoordSys?: string;
+            /** @default null */
+            perm?: components["schemas"]["Perm"] | null;
+            /** @default null */
+            pointClass?: number | null;
+            sourcePlatform: string;
+            /** @default [] */
+            tagCodes?: string[];
+            version: number;
+        };
+        /**
          * PlanDevices
-         * @description One plan and its devices.
+         * @description One plan: what it lists, what of it is gone from the archive, how much of it is not the caller's.
+         *
+         *         ``list`` holds the devices of this page when they were asked for plan by plan.
          */
         PlanDevices: {
             DeviceCount: number;
             PlanCode: string;
             PlanName: string;
-            list: components["schemas"]["DeviceLite"][];
-            /** @default [] */
-            missing?: string[];
+            deniedCount: number;
+            list: components["schemas"]["PlanDevice"][];
+            missing: string[];
         };
         /**
-         * PlanQuery
-         * @description Which plans; ``deviceId`` asks which of them use a device.
+         * PlanFound
+         * @description One page of the devices of a plan in its order; ``total`` counts those that fit the question.
          */
-        PlanQuery: {
-            /** @default  */
-            CatalogID?: string;
-            /** @default  */
-            deviceId?: string;
-            /** @default  */
-            keyword?: string;
-            /** @default  */
-            owner?: string;
-            /** @default 1 */
-            pageNo?: number;
-            /** @default 50 */
-            pageSize?: number;
-            /** @default -updateTime */
-            sort?: components["schemas"]["tongshi.resources.plans.model.Sort"];
-            /** @default null */
-            status?: components["schemas"]["Status"] | null;
-            /** @default  */
-            tagEnumCode?: string;
+        PlanFound: {
+            DeviceCount: number;
+            PlanCode: string;
+            PlanName: string;
+            deniedCount: number;
+            list: components["schemas"]["PlanDevice"][];
+            missing: string[];
+            pageNo: number;
+            pageSize: number;
+            total: number;
         };
         /**
          * PlanSaved
@@ -3229,16 +3259,22 @@ export interface components {
         };
         /**
          * PlansFound
-         * @description Plans and their devices.
+         * @description Plans and one page of their devices; ``total`` counts what the caller may see, over all pages.
          */
         PlansFound: {
+            list: components["schemas"]["PlanDevice"][];
+            pageNo: number;
+            pageSize: number;
             plans: components["schemas"]["PlanDevices"][];
+            total: number;
         };
         /**
          * PlansQuery
-         * @description Devices of plans.
+         * @description Devices of plans: ``union`` lists each device once in order of id, ``perPlan`` plan after plan.
          */
         PlansQuery: {
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
             /**
              * @default union
              * @enum {unknown}
@@ -3461,6 +3497,7 @@ export interface components {
              *       "match": "contains",
              *       "online": null,
              *       "owner": "",
+             *       "planCode": "",
              *       "pointClass": [],
              *       "ptz": []
              *     }
@@ -3594,6 +3631,7 @@ export interface components {
              *       "match": "contains",
              *       "online": null,
              *       "owner": "",
+             *       "planCode": "",
              *       "pointClass": [],
              *       "ptz": []
              *     }
@@ -4052,6 +4090,22 @@ export interface components {
             userId?: string;
         };
         /**
+         * PlanQuery
+         * @description Which devices of one plan.
+         */
+        "tongshi.resources.devices.plan_lists_http.PlanQuery": {
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
+            /** @default  */
+            keyword?: string;
+            /** @default null */
+            online?: boolean | null;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+        };
+        /**
          * Sort
          * @description Order of a list; the id decides among equals.
          * @enum {unknown}
@@ -4063,6 +4117,30 @@ export interface components {
          * @enum {unknown}
          */
         "tongshi.resources.plans.model.Sort": "-createTime" | "-updateTime" | "PlanCode" | "PlanName" | "createTime" | "updateTime";
+        /**
+         * PlanQuery
+         * @description Which plans; ``deviceId`` asks which of them use a device.
+         */
+        "tongshi.resources.plans.wire.PlanQuery": {
+            /** @default  */
+            CatalogID?: string;
+            /** @default  */
+            deviceId?: string;
+            /** @default  */
+            keyword?: string;
+            /** @default  */
+            owner?: string;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default -updateTime */
+            sort?: components["schemas"]["tongshi.resources.plans.model.Sort"];
+            /** @default null */
+            status?: components["schemas"]["Status"] | null;
+            /** @default  */
+            tagEnumCode?: string;
+        };
     };
     responses: {
         /** @description 参数有误，data.field 指出字段 */
@@ -5964,7 +6042,13 @@ export interface operations {
     };
     devicesOfPlan: {
         parameters: {
-            query?: never;
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+                online?: boolean | null;
+                keyword?: string;
+                geoCoordSys?: components["schemas"]["GeoCoordSys"];
+            };
             header?: never;
             path: {
                 planCode: string;
@@ -5973,6 +6057,23 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlanFound"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
@@ -5981,7 +6082,6 @@ export interface operations {
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };

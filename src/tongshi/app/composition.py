@@ -39,17 +39,19 @@ from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
 from tongshi.resources.devices import http as devices_http
-from tongshi.resources.devices import issues_http, presence_store, query_http
+from tongshi.resources.devices import issues_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.inspection import Inspection
 from tongshi.resources.devices.ledger import http as ledger_http
 from tongshi.resources.devices.ledger.service import Ledger
+from tongshi.resources.devices.plan_lists import PlanLists
 from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
 from tongshi.resources.plans import http as plans_http
+from tongshi.resources.plans.members import Members
 from tongshi.resources.plans.service import Plans
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
@@ -194,6 +196,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     inspection = Inspection(database, clock)
     index = SearchIndex(database, clock)
     plans = Plans(database, clock, presence_store)
+    queries, lists = DeviceQueries(database, index), PlanLists(database, index, Members())
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
@@ -207,7 +210,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *issues_http.operations(inspection, access),
         *trees_http.operations(trees, access),
         *devices_http.operations(devices, access),
-        *query_http.operations(DeviceQueries(database, index), access),
+        *query_http.operations(queries, access, lists),
+        *plan_lists_http.operations(lists, queries, access),
         *exchange_http.operations(exchange, access),
         *proofs.operations(),
         *control_http.operations(control, access),

@@ -31,17 +31,19 @@ from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import http as devices_http
-from tongshi.resources.devices import presence_store, query_http
+from tongshi.resources.devices import plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.ledger import http as ledger_http
 from tongshi.resources.devices.ledger.service import Ledger
 from tongshi.resources.devices.model import DeviceArchive, Source
+from tongshi.resources.devices.plan_lists import PlanLists
 from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
 from tongshi.resources.plans import http as plans_http
+from tongshi.resources.plans.members import Members
 from tongshi.resources.plans.service import Plans
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
@@ -109,6 +111,8 @@ class RestPlatform:
             feed=exchange.feed,
         )
         plans = Plans(db, clock, presence_store)
+        index = SearchIndex(db, clock)
+        queries, lists = DeviceQueries(db, index), PlanLists(db, index, Members())
         metrics = Metrics()
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
@@ -116,7 +120,8 @@ class RestPlatform:
             *audit_http.operations(db),
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
             *devices_http.operations(devices, access),
-            *query_http.operations(DeviceQueries(db, SearchIndex(db, clock)), access),
+            *query_http.operations(queries, access, lists),
+            *plan_lists_http.operations(lists, queries, access),
             *exchange_http.operations(exchange, access),
             *files_http.operations(files),
             *proofs.operations(),

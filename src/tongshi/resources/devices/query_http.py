@@ -4,9 +4,7 @@ Implements: DB31DSJ/Z 001-2024 E.1-1
 Implements: DB31DSJ/Z 001-2024 E.1-6
 Implements: DB31DSJ/Z 001-2024 E.1-7
 Implements: DB31DSJ/Z 001-2024 E.1-8
-Implements: DB31DSJ/Z 001-2024 E.1-9
-What a caller may not see is neither listed nor counted. Plans are not built yet: row E.1-9 is served and
-every plan code is unknown (40402), as it is on a platform without plans.
+What a caller may not see is neither listed nor counted. Not here: the devices of plans (plan_lists_http.py).
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import msgspec
 from msgspec import Meta, field
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import InvalidRequest, NotFound
+from tongshi.errors import InvalidRequest
 from tongshi.resources.devices import wire
 from tongshi.resources.devices.coordinates import GeoCoordSys, Position, from_wgs84
 from tongshi.resources.devices.geometry import (
@@ -34,10 +32,11 @@ from tongshi.resources.devices.geometry import (
     rectangle,
 )
 from tongshi.resources.devices.http import MAX_PAGED_ROWS
+from tongshi.resources.devices.plan_lists import PlanLists
 from tongshi.resources.devices.query import Allowed, Area, Cluster, DeviceQueries, role_of
 from tongshi.resources.devices.query_store import Group, Lite
 from tongshi.resources.devices.search_terms import MAX_KEYWORD, Match, needle
-from tongshi.resources.devices.selection import Place, Selection, Sort
+from tongshi.resources.devices.selection import Narrowing, Place, Selection, Sort
 from tongshi.resources.devices.wire import DeviceLite
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
@@ -112,6 +111,7 @@ class FilterAsked(Request, frozen=True):
     ids: Annotated[list[_Id], Meta(max_length=1_000)] = field(default_factory=list)
     owner: Annotated[str, Meta(pattern=r"^(?:[0-9]{20})?\Z")] = ""
     include_missing: bool = False
+    plan_code: Annotated[str, Meta(max_length=64)] = ""
 
 
 class AreaQuery(Request, frozen=True):
@@ -272,39 +272,21 @@ class RegionPage(Answer, frozen=True):
     groups: list[RegionGroup]
 
 
-class PlansQuery(Request, frozen=True):
-    """Devices of plans."""
-
-    plan_codes: Annotated[
-        list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1, max_length=50)
-    ]
-    merge: Literal["union", "perPlan"] = "union"
-    with_perm: bool = False
-    page_no: Annotated[int, Meta(ge=1, le=MAX_PAGED_ROWS)] = 1
-    page_size: Annotated[int, Meta(ge=1, le=1000)] = 50
-
-
-class PlanDevices(Answer, frozen=True):
-    """One plan and its devices."""
-
-    PlanCode: str
-    PlanName: str
-    DeviceCount: int
-    rows: list[DeviceLite] = field(name="list")
-    missing: list[str] = field(default_factory=list)
-
-
-class PlansFound(Answer, frozen=True):
-    """Plans and their devices."""
-
-    plans: list[PlanDevices]
-
-
-def operations(queries: DeviceQueries, access: Access) -> list[AnyOperation]:
+def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list[AnyOperation]:
     """The operations of the archive that ask about many devices."""
 
-    async def scope_of(call: Call[Any, Any], action: Permission = Permission.ARCHIVE_READ) -> Scope:
-        return await access.scope(subject_of(call), action, context_of(call))
+    async def select(
+        call: Call[Any, Any],
+        asked: FilterAsked,
+        keyword: str = "",
+        match: Match = Match.CONTAINS,
+        action: Permission = Permission.ARCHIVE_READ,
+    ) -> Selection:
+        scope = await access.scope(subject_of(call), action, context_of(call))
+        narrowings = []
+        if asked.plan_code:
+            narrowings.append(await plans.narrowing(subject_of(call), asked.plan_code))
+        return selection_of(scope, asked, keyword, match, tuple(narrowings))
 
     async def area_query(call: Call[AreaQuery, Nothing]) -> AreaFound:
         body = call.body
@@ -315,7 +297,7 @@ def operations(queries: DeviceQueries, access: Access) -> list[AnyOperation]:
         system = body.geo_coord_sys
         cell = None if body.cluster == "none" else _cell_deg(shape, body.zoom)
         area = Area(shape, system, cell, with_rows=body.fields == "lite" and body.cluster != "grid")
-        found = await queries.in_area(_selection(await scope_of(call), body.filter), area, body.limit, after)
+        found = await queries.in_area(await select(call, body.filter), area, body.limit, after)
         is_clustered = body.cluster == "grid" or (body.cluster == "auto" and found.total > body.limit)
         return AreaFound(
             [] if is_clustered else [_lite(row, system) for row in found.rows],
@@ -331,7 +313,7 @@ def operations(queries: DeviceQueries, access: Access) -> list[AnyOperation]:
     async def search_ids(call: Call[SearchIds, Nothing]) -> IdsFound:
         body = call.body
         question = _question(call, msgspec.structs.replace(body, cursor="", limit=1))
-        selection = _selection(await scope_of(call), body.filter, body.keyword, body.match)
+        selection = await select(call, body.filter, body.keyword, body.match)
         ids, found = await queries.page(
             selection,
             body.sort,
@@ -353,7 +335,7 @@ def operations(queries: DeviceQueries, access: Access) -> list[AnyOperation]:
             include_missing=query.include_missing,
         )
         _, found = await queries.page(
-            _selection(await scope_of(call, action), asked, query.keyword, query.match),
+            await select(call, asked, query.keyword, query.match, action),
             query.sort,
             query.page_size,
             after=_opened(queries, question, query.cursor),
@@ -374,7 +356,7 @@ def operations(queries: DeviceQueries, access: Access) -> list[AnyOperation]:
         question = _question(call, msgspec.structs.replace(body, cursor="", page_no=1, page_size=1))
         if body.filter.civil_codes:
             raise InvalidRequest("区划只在 civilCodes 中给出", field="filter.civilCodes")
-        narrowed = _selection(await scope_of(call), body.filter)
+        narrowed = await select(call, body.filter)
         codes = tuple(dict.fromkeys(body.civil_codes))
         selection = replace(narrowed, civil_codes=codes, is_exact_civil_code=not body.include_children)
         _, found = await queries.page(
@@ -397,15 +379,10 @@ def operations(queries: DeviceQueries, access: Access) -> list[AnyOperation]:
             [_group(one, is_unit=body.group_by == "department") for one in groups],
         )
 
-    async def plan_devices(call: Call[PlansQuery, Nothing]) -> PlansFound:
-        raise NotFound("预案不存在", code=40402, field="planCodes")
-
-    return _table(area_query, search_ids, page, region_devices, plan_devices)
+    return _table(area_query, search_ids, page, region_devices)
 
 
-def _table(
-    area_query: Any, search_ids: Any, page: Any, region_devices: Any, plans: Any
-) -> list[AnyOperation]:
+def _table(area_query: Any, search_ids: Any, page: Any, region_devices: Any) -> list[AnyOperation]:
     def operation(
         name: str, path: str, summary: str, row: str, handler: Any, body: Any, response: Any, **more: Any
     ) -> AnyOperation:
@@ -461,21 +438,17 @@ def _table(
             RegionQuery,
             RegionPage,
         ),
-        operation(
-            "planDevices",
-            "plans/devices",
-            "查询预案设备信息",
-            "E.1-9",
-            plans,
-            PlansQuery,
-            PlansFound,
-        ),
     ]
 
 
-def _selection(
-    scope: Scope, asked: FilterAsked, keyword: str = "", match: Match = Match.CONTAINS
+def selection_of(
+    scope: Scope,
+    asked: FilterAsked,
+    keyword: str = "",
+    match: Match = Match.CONTAINS,
+    narrowings: tuple[Narrowing, ...] = (),
 ) -> Selection:
+    """The devices of a scope that a filter and a keyword hold. Raises InvalidRequest for two keywords."""
     if keyword and asked.keyword:
         raise InvalidRequest("keyword 只能给出一次", field="filter.keyword")
     return Selection(
@@ -489,6 +462,7 @@ def _selection(
         owner=asked.owner,
         include_missing=asked.include_missing,
         needle=needle(keyword, match) if keyword else needle(asked.keyword, asked.match),
+        narrowings=narrowings,
     )
 
 

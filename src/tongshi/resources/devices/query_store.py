@@ -255,7 +255,7 @@ def _clauses(conn: Connection, selection: Selection) -> list[ColumnElement[bool]
         clauses.append(_a.owner_platform == selection.owner)
     if selection.needle is not None:
         clauses += _found(conn, selection.needle)
-    return clauses
+    return clauses + [narrowing.clause(conn, _a.device_id) for narrowing in selection.narrowings]
 
 
 def _of_divisions(selection: Selection) -> ColumnElement[bool]:

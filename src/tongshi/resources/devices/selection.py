@@ -16,8 +16,10 @@ import hmac
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
+from sqlalchemy import ColumnElement, Connection
 
 from tongshi.errors import InvalidRequest
 from tongshi.resources.devices.search_terms import Needle
@@ -41,6 +43,14 @@ class Sort(StrEnum):
     UPDATED_DOWN = "-updateTime"
 
 
+class Narrowing(Protocol):
+    """A condition on devices that another feature lends: members of a plan, bearers of tags."""
+
+    def clause(self, conn: Connection, device_id: ColumnElement[str], /) -> ColumnElement[bool]:
+        """The condition in SQL, on the column that holds the device's id."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What a query is narrowed by; an empty part narrows nothing, an empty ``scope`` everything.
@@ -59,6 +69,7 @@ class Selection:
     owner: str = ""
     include_missing: bool = False
     needle: Needle | None = None
+    narrowings: tuple[Narrowing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
