@@ -77,7 +77,7 @@ async def test_a_dry_run_says_the_same_as_the_run_and_writes_nothing(district: D
 async def test_what_was_read_stands_in_the_archive(district: District) -> None:
     await district.take(load(FILE), dryRun=False)
     held = await district.platform.devices.get(ID)
-    assert (held.owner, held.source, held.item.civil_code) == (HOME, Source.MANUAL, "31010415")
+    assert (held.owner, held.source, held.item.civil_code) == (HOME, Source.FILE, "31010415")
     assert held.item.install_time == "2018-12-01T00:00:00"
     assert (held.ext.is_controllable, held.ext.is_networked) == (True, True)
     assert held.ext.keyboard_number == "17000001"

@@ -1986,7 +1986,7 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "archive_change" | "archive_export" | "archive_missing" | "archive_query" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        AuditTag: "access_decision" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
         /**
          * BatchFound
          * @description Archives in the order asked, and the ids that are unknown to the caller.
@@ -3098,7 +3098,7 @@ export interface components {
          * @description What an operation asks for; the value is stored and shown.
          * @enum {unknown}
          */
-        Permission: "archive:export" | "archive:read" | "archive:write" | "audit:read" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
+        Permission: "archive:edit" | "archive:export" | "archive:history" | "archive:read" | "archive:write" | "audit:read" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
         /**
          * PlanAnswer
          * @description A plan with every field of Table B.2.
@@ -3812,13 +3812,13 @@ export interface components {
         };
         /**
          * Source
-         * @description How the archive reached us, weakest first; a weaker source does not overwrite a stronger one.
+         * @description How a value reached us, weakest first; a weaker source does not overwrite a stronger one.
          *
          *         ``cascade`` is a lower platform's catalogue by signalling, ``signalling`` a device that registered with
-         *         us.
+         *         us. ``file`` and ``manual`` are a person's word and equally strong.
          * @enum {unknown}
          */
-        Source: "cascade" | "manual" | "rest" | "signalling";
+        Source: "cascade" | "file" | "manual" | "rest" | "signalling";
         /**
          * Status
          * @description A draft is its owner's alone. Running plans (row E.4-19) are not built yet.

@@ -218,7 +218,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *files_http.operations(files),
         *viewing_http.operations(viewing, ptz),
         *services_http.operations(directory),
-        *ledger_http.operations(Ledger(devices, own_id)),
+        *ledger_http.operations(Ledger(devices, own_id, clock)),
         *plans_http.operations(plans),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)

@@ -60,7 +60,9 @@ async def _import(config: Config, args: argparse.Namespace) -> int:
     clock = SystemClock()
     database = await Database.open(config.storage.url)
     try:
-        ledger = Ledger(DeviceArchives(database, device_store, clock, config.platform.id), config.platform.id)
+        ledger = Ledger(
+            DeviceArchives(database, device_store, clock, config.platform.id), config.platform.id, clock
+        )
         taken = await ledger.take(
             rows, is_dry_run=not args.apply, flags=args.flags, dictionaries=dictionaries
         )

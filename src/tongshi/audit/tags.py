@@ -24,6 +24,8 @@ class AuditTag(StrEnum):
     ARCHIVE_QUERY = "archive_query"
     ARCHIVE_EXPORT = "archive_export"
     ARCHIVE_CHANGE = "archive_change"
+    ARCHIVE_EDIT = "archive_edit"
+    ARCHIVE_UNDO = "archive_undo"
     ARCHIVE_MISSING = "archive_missing"
     VIDEO_LIVE = "video_live"
     VIDEO_CLOSE = "video_close"

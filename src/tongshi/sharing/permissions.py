@@ -14,6 +14,8 @@ class Permission(StrEnum):
 
     ARCHIVE_READ = "archive:read"
     ARCHIVE_WRITE = "archive:write"
+    ARCHIVE_EDIT = "archive:edit"
+    ARCHIVE_HISTORY = "archive:history"
     ARCHIVE_EXPORT = "archive:export"
     VIDEO_LIVE = "video:live"
     VIDEO_PLAYBACK = "video:playback"
@@ -42,6 +44,8 @@ class Permission(StrEnum):
 DEVICE_ACTIONS: Final = frozenset(
     {
         Permission.ARCHIVE_READ,
+        Permission.ARCHIVE_EDIT,
+        Permission.ARCHIVE_HISTORY,
         Permission.ARCHIVE_EXPORT,
         Permission.VIDEO_LIVE,
         Permission.VIDEO_PLAYBACK,

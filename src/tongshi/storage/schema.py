@@ -211,8 +211,26 @@ device_archive = Table(  # bounded by devices.store.MAX_DEVICES
     _time("missing_since"),
     _code("shard"),  # first six digits of the civil code, the leaf of the digest tree
     Column("digest", LargeBinary, nullable=False),  # SM3 of the canonical row, 32 bytes
+    Column("origins", Text),  # JSON: fields that came otherwise than the row; NULL for a row told as a whole
     Index(None, "owner_platform", "device_id"),
     Index(None, "civil_code", "device_id"),
+)
+
+device_history = Table(  # bounded by devices.history_store.MAX_VERSIONS a device, and KEPT
+    "device_history",
+    metadata,
+    _code("device_id"),
+    Column("number", Integer, nullable=False),  # counts the rows of one device, from 1
+    _time("at", nullable=False),
+    _text("kind"),  # update | missing | return | edit | undo
+    Column("revision_before", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    _text("platform"),  # whose write it was
+    _text("actor"),  # the person or key behind it
+    _text("method"),
+    _text("changes", "[]"),  # JSON: [field, before, after, origin of before or null]
+    PrimaryKeyConstraint("device_id", "number"),
+    Index(None, "at"),
 )
 
 device_status = Table(  # one row a device

@@ -127,7 +127,7 @@ class RestPlatform:
             *proofs.operations(),
             *control_http.operations(Control(db, clock, platforms, exchange), access),
             *services_http.operations(directory),
-            *ledger_http.operations(Ledger(devices, own_id)),
+            *ledger_http.operations(Ledger(devices, own_id, clock)),
             *plans_http.operations(plans),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)

@@ -20,16 +20,46 @@ from tongshi.storage.times import to_ms
 
 
 class Source(StrEnum):
-    """How the archive reached us, weakest first; a weaker source does not overwrite a stronger one.
+    """How a value reached us, weakest first; a weaker source does not overwrite a stronger one.
 
     ``cascade`` is a lower platform's catalogue by signalling, ``signalling`` a device that registered with
-    us.
+    us. ``file`` and ``manual`` are a person's word and equally strong.
     """
 
     CASCADE = "cascade"
     SIGNALLING = "signalling"
     REST = "rest"
+    FILE = "file"
     MANUAL = "manual"
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Who told a value, in which version of the archive, when (milliseconds since 1970 UTC), and how."""
+
+    platform: str
+    revision: int
+    at_ms: int
+    method: Source
+
+
+class Act(msgspec.Struct, frozen=True):
+    """On whose behalf archives are written: what the history says of it.
+
+    Attributes:
+        actor: who did it, ``user:3``; empty when a platform did.
+        method: how the values came; None when the archives say that themselves.
+        kind: ``edit`` or ``undo`` by a person; empty for what the merge makes of it.
+    """
+
+    actor: str = ""
+    method: Source | None = None
+    kind: str = ""
+
+
+# A platform's own doing.
+NOBODY = Act()
+# Stands for every field that ``DeviceArchive.origins`` does not name.
+WHOLE = "*"
 
 
 class ExtendedAttributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,7 +85,10 @@ class DeviceArchive(msgspec.Struct, frozen=True, kw_only=True):
         owner: id of the platform whose record this is; only that platform changes it.
         revision: the owner's count of changes; 0 lets the store count.
         updated_at: when the owner's record last changed; None lets the store say.
-        source: how it reached us.
+        source: how it reached us as a whole.
+        origins: where fields came from that did not come with the whole, by name; ``WHOLE`` names where the
+            whole came from when that is not what ``owner``, ``revision``, ``updated_at`` and ``source`` say.
+            Local knowledge: never exchanged, never digested. ``provenance`` reads it.
         missing_since: since when a complete catalogue of its owner has lacked it; None while it is there.
         online: last known status; None when nobody has told.
     """
@@ -66,6 +99,7 @@ class DeviceArchive(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
     updated_at: datetime | None = None
     source: Source = Source.SIGNALLING
+    origins: dict[str, Origin] = {}
     missing_since: datetime | None = None
     online: bool | None = None
 
@@ -120,6 +154,7 @@ class FlatArchive(msgspec.Struct, frozen=True, gc=False):
         values: the item without Status, then the extended attributes, in order; lists joined by "/".
         updated_at_ms: milliseconds since 1970-01-01 UTC, or None to let the store say.
         digest: SM3 of the canonical bytes, 32 bytes.
+        origins: of an archive as JSON; None for one that came as a whole.
     """
 
     values: tuple[Any, ...]
@@ -130,6 +165,7 @@ class FlatArchive(msgspec.Struct, frozen=True, gc=False):
     shard: str
     digest: bytes
     online: bool | None = None
+    origins: str | None = None
 
     @property
     def device_id(self) -> str:
@@ -148,7 +184,18 @@ def flatten(archive: DeviceArchive) -> FlatArchive:
         shard=archive.shard,
         digest=digest_of(archive.owner, values),
         online=archive.online,
+        origins=encode_origins(archive.origins),
     )
+
+
+def encode_origins(origins: dict[str, Origin]) -> str | None:
+    """Origins as they are stored: JSON, or None when the whole row has one."""
+    return _encode(origins).decode() if origins else None
+
+
+def decode_origins(stored: str | None) -> dict[str, Origin]:
+    """Origins from their stored form."""
+    return {} if stored is None else _origins.decode(stored)
 
 
 def flat_item(item: CatalogItem) -> list[Any]:
@@ -194,6 +241,7 @@ def digest_of(owner: str, values: tuple[Any, ...]) -> bytes:
 
 
 _encode = msgspec.json.Encoder().encode
+_origins = msgspec.json.Decoder(dict[str, Origin])
 _STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
 _ITEM_END = len(ITEM_FIELDS) - 1
 _LISTS = tuple(i for i, f in enumerate(ITEM_FIELDS) if f.kind == "list")

@@ -3,23 +3,25 @@
 Implements: DB31DSJ/Z 001-2024 6.2.2
 Implements: DB31DSJ/Z 001-2024 6.3.2
 
-Provenance in one table; a row is what we hold, a column what arrives. "Cascade" is a lower platform's
+Who may tell, in one table; a row is what we hold, a column what arrives. "Cascade" is a lower platform's
 catalogue, "signalling" a device registered here:
 
-| held | cascade | signalling | rest, manual |
-|---|---|---|---|
-| nothing | taken | taken | taken |
-| cascade | item replaced | taken | taken, owner too |
-| signalling | status only | item replaced | taken if the owner is the same |
-| rest | status only | status only | taken if the owner is the same and the revision not older |
-| manual | empty fields filled | empty fields filled | taken if the owner is the same |
+| held | cascade | signalling | rest | file, manual |
+|---|---|---|---|---|
+| nothing | taken | taken | taken | taken |
+| its owner's | merged field by field | merged field by field | taken if not older | merged field by field |
+| another's, by cascade | status only | merged, owner too | taken, owner too | refused |
+| another's, firmer | status only | status only | left alone | refused |
 
-"Item" is the catalogue item: the attributes of Table A.1 are not part of a catalogue and stay. Status counts
-from whoever stands nearest to the device; another platform's word does not change that of a device of ours.
+Field by field the heavier word stays (``provenance``): of a record by REST a catalogue changes the status
+only, what a person wrote is filled and not overwritten, and the attributes of Table A.1, which no catalogue
+carries, stay. Status counts from whoever stands nearest to the device; another platform's word does not
+change that of a device of ours.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,9 +37,31 @@ from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
 from tongshi.errors import InvalidRequest, NotFound
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
-from tongshi.resources.devices.model import DeviceArchive, Filters, Source, UpsertResult
+from tongshi.resources.devices.model import (
+    NOBODY,
+    WHOLE,
+    Act,
+    DeviceArchive,
+    Filters,
+    Origin,
+    Source,
+    UpsertResult,
+    digest,
+)
+from tongshi.resources.devices.provenance import (
+    CATALOGUES,
+    ITEM_FIELDS,
+    PERSONS,
+    Contribution,
+    changed,
+    merged,
+    numbered,
+    origins_of,
+    whole_of,
+)
 from tongshi.sharing.model import Scope
 from tongshi.storage.engine import Database
+from tongshi.storage.times import to_ms
 
 BATCH = 5_000
 _WIDEST_INT = 2**53
@@ -46,9 +70,19 @@ _WIDEST_INT = 2**53
 class ArchiveStore(Protocol):
     """The rows this service works on; ``store`` is one."""
 
+    def lock(self, conn: Connection, /) -> None: ...
+
     def upsert_many(
-        self, conn: Connection, archives: Iterable[DeviceArchive], origin: str, at: datetime, /
+        self,
+        conn: Connection,
+        archives: Iterable[DeviceArchive],
+        origin: str,
+        at: datetime,
+        act: Act = ...,
+        /,
     ) -> UpsertResult: ...
+
+    def restamp(self, conn: Connection, archives: Sequence[DeviceArchive], /) -> None: ...
 
     def get(self, conn: Connection, device_id: str, /) -> DeviceArchive | None: ...
 
@@ -120,14 +154,14 @@ class DeviceArchives:
         )
         return MergeResult(stored, tuple(key for _, turned in results for key in turned), rejected)
 
-    async def put(self, archives: Sequence[DeviceArchive], origin: str) -> UpsertResult:
+    async def put(self, archives: Sequence[DeviceArchive], origin: str, act: Act = NOBODY) -> UpsertResult:
         """Store archives as their owner wrote them (exchange, import), at most ``BATCH``, in one transaction.
 
-        The caller has checked that ``origin`` may speak for the owners.
+        The caller has checked that ``origin`` may speak for the owners; ``act`` says on whose behalf.
         """
         if len(archives) > BATCH:
             raise InvalidRequest(f"一批最多 {BATCH} 条", field="items")
-        return await self._db.write(self._store.upsert_many, archives, origin, self._clock.at())
+        return await self._db.write(self._store.upsert_many, archives, origin, self._clock.at(), act)
 
     async def get(self, device_id: str) -> DeviceArchive:
         """One archive, missing ones too. Raises NotFound 40401."""
@@ -173,20 +207,26 @@ class DeviceArchives:
         items: Sequence[CatalogItem],
         at: datetime,
     ) -> tuple[UpsertResult, list[str]]:
+        self._store.lock(conn)
         known = self._store.get_many(conn, [item.device_id for item in items])
         archives: list[DeviceArchive] = []
+        confirmed: list[DeviceArchive] = []
         online: dict[str, bool] = {}
         for item in items:
             held = known.get(item.device_id)
-            merged = merge(held, item, owner, source)
-            if merged is not None:
-                archives.append(merged)
+            taken = merge(held, item, owner, source, at)
+            if taken is not None:
+                is_said = held is not None and held.missing_since is None and digest(held) == digest(taken)
+                (confirmed if is_said else archives).append(taken)
             is_nearest = (
-                held is None or merged is not None or held.owner == owner or held.source is Source.REST
+                held is None or taken is not None or held.owner == owner or held.source is Source.REST
             )
             if item.status is not None and is_nearest:
                 online[item.device_id] = item.status is DeviceStatus.ON
-        stored = self._store.upsert_many(conn, archives, peer_id, at)
+        stored = self._store.upsert_many(conn, archives, peer_id, at, Act(method=source))
+        self._store.restamp(conn, confirmed)
+        same = tuple(archive.device_id for archive in confirmed)
+        stored = dataclasses.replace(stored, unchanged=(*stored.unchanged, *same))
         turned = self._store.set_statuses(conn, online, peer_id, at, "catalogue", peer_id)
         return stored, turned
 
@@ -217,28 +257,54 @@ class DeviceArchives:
         return marked
 
 
-def merge(held: DeviceArchive | None, item: CatalogItem, owner: str, source: Source) -> DeviceArchive | None:
-    """What to store when a catalogue item arrives, by the table above; None when only its status counts."""
-    if held is None or (held.missing_since is not None and held.source is not Source.MANUAL):
-        ext = held.ext if held is not None else DeviceArchive(item=item, owner=owner).ext
-        return DeviceArchive(item=item, ext=ext, owner=owner, source=source)
-    if held.source is Source.MANUAL and held.owner == owner:
-        return replace(held, item=_filled(held.item, item), revision=0, updated_at=None)
-    if held.source is Source.CASCADE and (source is Source.SIGNALLING or held.owner == owner):
-        return replace(held, item=item, owner=owner, source=source, revision=0, updated_at=None)
-    if held.source is Source.SIGNALLING and source is Source.SIGNALLING:
-        return replace(held, item=item, revision=0, updated_at=None)
-    return None
+def merge(
+    held: DeviceArchive | None, item: CatalogItem, owner: str, source: Source, at: datetime
+) -> DeviceArchive | None:
+    """What to keep when a catalogue item arrives, by the table above; None when only its status counts."""
+    if held is None:
+        return DeviceArchive(item=item, owner=owner, source=source)
+    is_gone = held.missing_since is not None
+    if held.owner != owner and not is_gone and (held.source, source) != (Source.CASCADE, Source.SIGNALLING):
+        return None
+    base = _returned(held, owner, source) if is_gone else held
+    values = {name: getattr(item, name) for name in ITEM_FIELDS}
+    told = Origin(owner, held.revision, _moment(base, owner, source, at), source)
+    taken = merged(base, Contribution(told, values))
+    if taken is base and not is_gone:
+        return None
+    if is_gone or held.owner != owner or changed(held, taken):
+        told = Origin(owner, held.revision + 1, told.at_ms, source)
+        taken = replace(merged(base, Contribution(told, values)), owner=owner)
+        taken = numbered(taken, held.revision + 1, at)
+    return taken
 
 
-def _filled(held: CatalogItem, told: CatalogItem) -> CatalogItem:
-    """``held`` with what it leaves empty taken from ``told``."""
-    empty = {
-        name: getattr(told, name)
-        for name in CatalogItem.__struct_fields__
-        if getattr(held, name) in ("", None, ())
+def _returned(held: DeviceArchive, owner: str, source: Source) -> DeviceArchive:
+    """What is left to build on when a device that was missing is told again by a catalogue.
+
+    Its owner's record no longer has it, so that record's words on the item weigh nothing; Table A.1 and what
+    a person wrote in the same owner's name stay.
+    """
+    kept = {
+        name: origin
+        for name, origin in origins_of(held).items()
+        if origin is not None
+        and (name not in ITEM_FIELDS or (held.owner == owner and origin.method in PERSONS))
     }
-    return replace(held, **empty)
+    return replace(held, owner=owner, source=source, origins={WHOLE: Origin(owner, 0, 0, source), **kept})
+
+
+def _moment(held: DeviceArchive, owner: str, source: Source, at: datetime) -> int:
+    """When a catalogue was told: now, but later than what the same source told before.
+
+    Our clock may have been set back; a device must not wait until it has caught up.
+    """
+    told = [
+        origin.at_ms
+        for origin in (whole_of(held), *held.origins.values())
+        if (origin.platform, origin.method) == (owner, source) and origin.method in CATALOGUES
+    ]
+    return max([to_ms(at), *(at_ms + 1 for at_ms in told)])
 
 
 def _sort_out(items: Iterable[CatalogItem]) -> tuple[list[CatalogItem], tuple[tuple[str, str], ...]]:

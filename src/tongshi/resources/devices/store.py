@@ -12,11 +12,26 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, text, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 
 from tongshi.errors import LimitExceeded
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus
+from tongshi.resources.devices import history_store
 from tongshi.resources.devices.model import (
+    NOBODY,
+    Act,
     DeviceArchive,
     ExtendedAttributes,
     Filters,
@@ -24,6 +39,8 @@ from tongshi.resources.devices.model import (
     Shard,
     Source,
     UpsertResult,
+    decode_origins,
+    encode_origins,
     flatten,
 )
 from tongshi.sharing.model import Scope
@@ -52,6 +69,7 @@ _COLUMNS = (
     "source",
     "updated_at",
     "missing_since",
+    "origins",
     "shard",
     "digest",
 )
@@ -74,10 +92,10 @@ _SELECT = select(*(_a[name] for name in _COLUMNS[:-2]), device_status.c.is_onlin
 
 
 def upsert_many(
-    conn: Connection, archives: Iterable[DeviceArchive], origin: str, at: datetime
+    conn: Connection, archives: Iterable[DeviceArchive], origin: str, at: datetime, act: Act = NOBODY
 ) -> UpsertResult:
     """``upsert_flat`` for archives; their ``missing_since`` and ``online`` are not read."""
-    return upsert_flat(conn, [flatten(archive) for archive in archives], origin, at)
+    return upsert_flat(conn, [flatten(archive) for archive in archives], origin, at, act=act)
 
 
 def upsert_flat(
@@ -88,6 +106,7 @@ def upsert_flat(
     *,
     spoken_for: Collection[str] = (),
     is_full: bool = False,
+    act: Act = NOBODY,
 ) -> UpsertResult:
     """Store archives; only real differences are written and noted in the change feed.
 
@@ -102,8 +121,9 @@ def upsert_flat(
         at: now.
         spoken_for: owners that ``origin`` speaks for; between these it may move a device.
         is_full: ``archives`` are all that the owners have, so that their count of revisions may begin anew.
+        act: on whose behalf, for the history.
     """
-    _lock(conn)
+    lock(conn)
     wanted = {archive.values[0]: archive for archive in archives}
     known = _known(conn, list(wanted))
     at_ms = to_ms(at)
@@ -120,13 +140,16 @@ def upsert_flat(
         revision = new.revision or (old.revision if old is not None else 0) + 1
         updated_at_ms = at_ms if new.updated_at_ms is None else new.updated_at_ms
         source = new.source.value
-        rows.append((*new.values, new.owner, revision, source, updated_at_ms, None, new.shard, new.digest))
+        rows.append((*new.values, new.owner, revision, source, updated_at_ms, None, new.origins))
+        rows[-1] += (new.shard, new.digest)
         noted.append((device_id, "put", revision))
         if old is not None and old.missing_since is None:
             tree.remove(old.owner_platform, old.shard, old.digest)
         tree.add(new.owner, new.shard, new.digest)
     if sorted_out["inserted"]:
         _check_bound(conn, len(sorted_out["inserted"]))
+    if sorted_out["updated"]:
+        history_store.note_updates(conn, sorted_out["updated"], {r[0]: r for r in rows}, origin, at, act)
     bulk_upsert(conn, device_archive, _COLUMNS, rows)
     tree.write(conn)
     changes.record_many(conn, KIND, noted, origin, at)
@@ -194,9 +217,9 @@ def wire_rows_of(conn: Connection, device_ids: Sequence[str]) -> dict[str, tuple
 
 
 def archive_of(row: Sequence[Any]) -> DeviceArchive:
-    """The archive in a row of ``wire_rows``."""
+    """The archive in a row of ``wire_rows``, as it is exchanged: without the origins of its fields."""
     owner, revision, updated_at, online, missing_since, source = row[_EXT_END:]
-    return _archive(row[:_EXT_END], owner, revision, source, updated_at, missing_since, online)
+    return _archive(row[:_EXT_END], owner, revision, source, updated_at, missing_since, None, online)
 
 
 def owned_keys(conn: Connection, owner: str, after_key: str, limit: int) -> list[str]:
@@ -215,10 +238,15 @@ def owners(conn: Connection) -> dict[str, int]:
 
 
 def mark_missing(
-    conn: Connection, owner: str, device_ids: Sequence[str], at: datetime, origin: str = ""
+    conn: Connection,
+    owner: str,
+    device_ids: Sequence[str],
+    at: datetime,
+    origin: str = "",
+    act: Act = NOBODY,
 ) -> int:
     """Note that a proven complete catalogue of ``owner`` lacks these; none is deleted. Returns how many."""
-    _lock(conn)
+    lock(conn)
     tree = _TreeChanges()
     noted: list[tuple[str, changes.Op, int]] = []
     for chunk in chunks(device_ids):
@@ -235,9 +263,22 @@ def mark_missing(
             .where(among(conn, _a.device_id, [row.device_id for row in gone]))
             .values(missing_since=to_ms(at))
         )
+        gone_now = {row.device_id: row.revision for row in gone}
+        history_store.note_missing(conn, gone_now, origin or owner, at, act)
     tree.write(conn)
     changes.record_many(conn, KIND, noted, origin or owner, at)
     return len(noted)
+
+
+def restamp(conn: Connection, archives: Sequence[DeviceArchive]) -> None:
+    """Keep where fields came from, of archives that say what they said before. Nobody else hears of it."""
+    if archives:
+        stamped = update(device_archive).where(_a.device_id == bindparam("key"))
+        rows = [
+            {"key": one.device_id, "stored": encode_origins(one.origins), "method": one.source.value}
+            for one in archives
+        ]
+        conn.execute(stamped.values(origins=bindparam("stored"), source=bindparam("method")), rows)
 
 
 def set_status(
@@ -385,8 +426,7 @@ def _verdict(old: Row | None, new: FlatArchive, spoken_for: Collection[str], *, 
         # Who speaks for both owners tells the latest state only: the word that one gave it up is not sent.
         is_moved = old.owner_platform in spoken_for and new.owner in spoken_for
         return "updated" if is_hearsay or is_moved else "foreign"
-    is_older = old.owner_platform == new.owner and old.source == Source.REST and new.revision < old.revision
-    if is_older and new.revision and not is_full:
+    if old.owner_platform == new.owner and old.source == Source.REST and not is_full and _is_older(old, new):
         return "stale"
     is_same = old.digest == new.digest and old.missing_since is None
     # The owner's own word replaces hearsay even when both say the same; its revision counts from now on.
@@ -395,9 +435,24 @@ def _verdict(old: Row | None, new: FlatArchive, spoken_for: Collection[str], *, 
     return "unchanged" if is_same and not is_firmer else "updated"
 
 
+def _is_older(old: Row, new: FlatArchive) -> bool:
+    """Whether a told version stands behind the one held; which of two of one number, both see alike."""
+    if new.revision != old.revision or new.updated_at_ms is None or new.digest == old.digest:
+        return bool(0 < new.revision < old.revision)
+    is_earlier: bool = (new.updated_at_ms, new.digest) < (old.updated_at, old.digest)
+    return old.missing_since is None and is_earlier
+
+
 def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:
     statement = select(
-        _a.device_id, _a.digest, _a.owner_platform, _a.revision, _a.source, _a.missing_since, _a.shard
+        _a.device_id,
+        _a.digest,
+        _a.owner_platform,
+        _a.revision,
+        _a.source,
+        _a.missing_since,
+        _a.shard,
+        _a.updated_at,
     )
     rows = conn.execute(statement.where(among(conn, _a.device_id, device_ids)))
     return {row[0]: row for row in rows}
@@ -410,7 +465,8 @@ def _check_bound(conn: Connection, new: int) -> None:
         raise LimitExceeded(f"设备档案超过上限 {MAX_DEVICES}，新增 {new} 条未写入", code=42903)
 
 
-def _lock(conn: Connection) -> None:
+def lock(conn: Connection) -> None:
+    """Let no other batch write archives until this transaction ends; for one that reads before it writes."""
     if conn.dialect.name == "postgresql":
         conn.execute(_LOCK)
 
@@ -426,6 +482,7 @@ def _archive(
     source: str,
     updated_at: int,
     missing_since: int | None,
+    origins: str | None,
     online: bool | None,
 ) -> DeviceArchive:
     values = list(stored)
@@ -444,6 +501,7 @@ def _archive(
         revision=revision,
         updated_at=from_ms(updated_at),
         source=Source(source),
+        origins=decode_origins(origins),
         missing_since=from_ms(missing_since),
         online=online,
     )

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from tongshi.resources.devices import store as devices
-from tongshi.resources.devices.model import DeviceArchive, Source, digest
+from tongshi.resources.devices.model import NOBODY, Act, DeviceArchive, Source, digest
+from tongshi.resources.devices.provenance import by_person, renewed
 from tongshi.resources.files import store
 from tongshi.resources.files.model import ReadRow, RowError
 from tongshi.sharing.model import Scope, Target
@@ -24,11 +25,12 @@ from tongshi.sharing.model import Scope, Target
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """Whose archives a file may change, and within which scope."""
+    """Whose archives a file may change, within which scope, and on whose behalf."""
 
     platform_id: str
     scope: Scope
     origin: str
+    act: Act = NOBODY
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class Judged:
     refused: list[RowError]
 
 
-def judge(conn: Connection, house: House, rows: Sequence[ReadRow]) -> Judged:
+def judge(conn: Connection, house: House, rows: Sequence[ReadRow], at: datetime) -> Judged:
     """Say what each row would do; nothing is written."""
     wanted = [row.archive.device_id for row in rows if row.archive is not None]
     held = devices.get_many(conn, wanted)
@@ -78,7 +80,8 @@ def judge(conn: Connection, house: House, rows: Sequence[ReadRow]) -> Judged:
             owner=owner,
             revision=0,
             updated_at=None,
-            source=Source.MANUAL,
+            source=Source.FILE,
+            origins={},
             missing_since=None,
             online=None,
         )
@@ -90,21 +93,28 @@ def judge(conn: Connection, house: House, rows: Sequence[ReadRow]) -> Judged:
         elif known is not None and known.missing_since is None and digest(known) == digest(archive):
             unchanged += 1
         else:
-            changing.append((archive, known))
+            changing.append((by_person(known, archive, Source.FILE, at), known))
     return Judged(changing, unchanged, refused)
 
 
 def apply(conn: Connection, house: House, job_id: str, rows: Sequence[ReadRow], at: datetime) -> Judged:
     """Judge again where it is written, store, and keep what is needed to undo it."""
-    judged = judge(conn, house, rows)
-    devices.upsert_many(conn, [archive for archive, _ in judged.changing], house.origin, at)
+    devices.lock(conn)
+    judged = judge(conn, house, rows, at)
+    devices.upsert_many(conn, [archive for archive, _ in judged.changing], house.origin, at, house.act)
     kept = [(archive.device_id, known, digest(archive)) for archive, known in judged.changing]
     store.keep_for_undo(conn, job_id, kept)
     return judged
 
 
-def undo(conn: Connection, platform_id: str, job_id: str, limit: int, at: datetime) -> tuple[int, int, int]:
-    """Restore the next rows. Returns (looked at, restored, changed since and therefore left alone)."""
+def undo(
+    conn: Connection, platform_id: str, job_id: str, limit: int, at: datetime, act: Act = NOBODY
+) -> tuple[int, int, int]:
+    """Restore the next rows, values and origins. Returns (looked at, restored, changed since and left alone).
+
+    The file's word is taken back: a device that told a field before the import may tell it again.
+    """
+    devices.lock(conn)
     kept = store.kept_for_undo(conn, job_id, limit)
     held = devices.get_many(conn, [key for key, _, _ in kept])
     back: list[DeviceArchive] = []
@@ -114,11 +124,11 @@ def undo(conn: Connection, platform_id: str, job_id: str, limit: int, at: dateti
         if known is None or known.missing_since is not None or digest(known) != after:
             continue
         if before is not None:
-            back.append(replace(before, revision=0, updated_at=None, missing_since=None))
+            back.append(renewed(before))
         if before is None or before.missing_since is not None:
             gone.append(key)
-    devices.upsert_many(conn, back, platform_id, at)
-    devices.mark_missing(conn, platform_id, gone, at)
+    devices.upsert_many(conn, back, platform_id, at, act)
+    devices.mark_missing(conn, platform_id, gone, at, platform_id, act)
     store.drop_undo(conn, job_id, [key for key, _, _ in kept])
     restored = len({*gone, *(archive.device_id for archive in back)})
     return len(kept), restored, len(kept) - restored

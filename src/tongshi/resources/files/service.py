@@ -26,7 +26,8 @@ from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
 from tongshi.errors import Conflict, Forbidden, NotFound, TongshiError, Unprocessable
-from tongshi.resources.devices.model import DeviceArchive
+from tongshi.resources.devices.editing import act_of
+from tongshi.resources.devices.model import DeviceArchive, Source
 from tongshi.resources.devices.selection import Selection
 from tongshi.resources.files import intake, store
 from tongshi.resources.files.model import (
@@ -205,7 +206,7 @@ class Files:
         if not data:
             raise bad_file("文件为空", rule="empty")
         scope = await self._access.scope(by, Permission.ARCHIVE_READ, context)
-        house = intake.House(self._platform_id, scope, self._platform_id)
+        house = intake.House(self._platform_id, scope, self._platform_id, act_of(by, Source.FILE))
 
         async def run(running: _Running) -> Job:
             upload = self._path(running.job.id)
@@ -292,7 +293,7 @@ class Files:
         restored = left = 0
         looked = BATCH
         while looked:
-            unit = (self._platform_id, job_id, BATCH, context.at)
+            unit = (self._platform_id, job_id, BATCH, context.at, act_of(by, Source.FILE, "undo"))
             looked, done, skipped = await self._db.write(intake.undo, *unit)
             restored, left = restored + done, left + skipped
         details: dict[str, object] = {"jobId": job_id, "undone": restored, "leftAlone": left}
@@ -428,7 +429,9 @@ class Files:
         rows = _Batches(read_rows(source, form))
         if is_atomic and not dry_run:
             every = _without_doubles(await rows.all(MAX_ATOMIC_ROWS), tally)
-            self._count(running, tally, await self._db.read(intake.judge, house, every), every)
+            self._count(
+                running, tally, await self._db.read(intake.judge, house, every, self._clock.at()), every
+            )
             if tally.rejected:
                 return await self._ended(running, tally, by, context, JobState.REFUSED, dry_run)
             await self._db.write(intake.apply, house, running.job.id, every, self._clock.at())
@@ -436,7 +439,7 @@ class Files:
         while batch := await rows.next():
             fresh = _without_doubles(batch, tally)
             if dry_run:
-                judged = await self._db.read(intake.judge, house, fresh)
+                judged = await self._db.read(intake.judge, house, fresh, self._clock.at())
             else:
                 judged = await self._db.write(intake.apply, house, running.job.id, fresh, self._clock.at())
             self._count(running, tally, judged, batch)

@@ -10,9 +10,12 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from tongshi.audit.tags import AuditTag
+from tongshi.resources.devices.editing import act_of
 from tongshi.resources.devices.ledger.model import RULES, Finding, Flags, Kind
 from tongshi.resources.devices.ledger.options import Option
 from tongshi.resources.devices.ledger.service import BATCH, Ledger
+from tongshi.resources.devices.model import Source
+from tongshi.sharing.gate import subject_of
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Request
 
@@ -86,7 +89,11 @@ def operations(ledger: Ledger) -> list[AnyOperation]:
             for column, given in body.options.items()
         }
         taken = await ledger.take(
-            body.rows, is_dry_run=body.dry_run, flags=body.flags, dictionaries=dictionaries
+            body.rows,
+            is_dry_run=body.dry_run,
+            flags=body.flags,
+            dictionaries=dictionaries,
+            act=act_of(subject_of(call), Source.FILE),
         )
         return LedgerReport(
             dry_run=body.dry_run,

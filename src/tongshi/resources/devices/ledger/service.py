@@ -14,13 +14,15 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from tongshi.clock import Clock
 from tongshi.errors import InvalidRequest
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices.ledger import reading
 from tongshi.resources.devices.ledger.columns import ID
 from tongshi.resources.devices.ledger.model import Findings, Flags, Kind, LedgerRow
 from tongshi.resources.devices.ledger.options import Option
-from tongshi.resources.devices.model import DeviceArchive, Source, UpsertResult, digest
+from tongshi.resources.devices.model import NOBODY, Act, DeviceArchive, Source, UpsertResult, digest
+from tongshi.resources.devices.provenance import by_person
 from tongshi.sharing.model import EVERYTHING, Scope
 
 MAX_ROWS = 200_000
@@ -33,7 +35,7 @@ class Archives(Protocol):
 
     async def get_many(self, device_ids: Sequence[str], scope: Scope) -> Mapping[str, DeviceArchive]: ...
 
-    async def put(self, archives: Sequence[DeviceArchive], origin: str) -> UpsertResult: ...
+    async def put(self, archives: Sequence[DeviceArchive], origin: str, act: Act = ...) -> UpsertResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,10 @@ class Taken:
 class Ledger:
     """Imports ledgers as this platform's own archive."""
 
-    def __init__(self, archives: Archives, self_id: str) -> None:
+    def __init__(self, archives: Archives, self_id: str, clock: Clock) -> None:
         self._archives = archives
         self._self_id = self_id
+        self._clock = clock
 
     async def take(
         self,
@@ -62,8 +65,11 @@ class Ledger:
         is_dry_run: bool = True,
         flags: Flags = "auto",
         dictionaries: Mapping[str, Sequence[Option]] | None = None,
+        act: Act = NOBODY,
     ) -> Taken:
         """Read a table, say what it means, and unless it is a dry run store it, ``BATCH`` devices at once.
+
+        ``act`` says on whose behalf.
 
         Raises:
             InvalidRequest: more than ``MAX_ROWS`` rows.
@@ -91,18 +97,12 @@ class Ledger:
             wanted.append(new)
         if not is_dry_run:
             for start in range(0, len(wanted), BATCH):
-                await self._archives.put(wanted[start : start + BATCH], self._self_id)
+                await self._archives.put(wanted[start : start + BATCH], self._self_id, act)
         updated = len(wanted) - inserted
         refused = len(rows) - inserted - updated - unchanged
         return Taken(len(rows), inserted, updated, unchanged, refused, findings)
 
     def _merged(self, row: LedgerRow, old: DeviceArchive | None) -> DeviceArchive:
         base = old or DeviceArchive(item=CatalogItem(device_id=row.device_id), owner=self._self_id)
-        return replace(
-            base,
-            item=replace(base.item, **row.item),
-            ext=replace(base.ext, **row.ext),
-            source=Source.MANUAL,
-            revision=0,
-            updated_at=None,
-        )
+        told = replace(base, item=replace(base.item, **row.item), ext=replace(base.ext, **row.ext))
+        return by_person(old, told, Source.FILE, self._clock.at())
