@@ -286,7 +286,7 @@ async def test_a_body_that_was_not_signed_is_refused(neighbour: Town) -> None:
         assert (answer.status_code, answer.json()["code"]) == (401, 40102)
         headers = {**neighbour.signer().headers("POST", path, "", body), "Content-Type": "application/json"}
         answer = await client.post(path, content=body, headers=headers)
-        assert [c["op"] for c in answer.json()["data"]["changes"]] == ["upsert"] * 3
+        assert [c["op"] for c in answer.json()["data"]["changes"]] == ["add"] * 3
 
 
 async def test_a_full_is_paged_by_cursor_and_says_when_it_is_complete(neighbour: Town) -> None:
@@ -308,7 +308,7 @@ async def test_a_full_is_paged_by_cursor_and_says_when_it_is_complete(neighbour:
     assert len(seen) == 3
 
 
-async def test_a_person_with_a_grant_by_division_cannot_take_a_full(town: Town) -> None:
+async def test_a_person_with_a_grant_by_device_cannot_take_a_full(town: Town) -> None:
     await town.platform.grants.put_key(
         "app", "app", "a" * 32, {Permission.EXCHANGE_PULL, Permission.ARCHIVE_READ}
     )
@@ -317,8 +317,8 @@ async def test_a_person_with_a_grant_by_division_cannot_take_a_full(town: Town) 
         SubjectKind.API_KEY,
         "app",
         frozenset({Permission.ARCHIVE_READ}),
-        ScopeKind.CIVIL_CODE,
-        frozenset({"310104"}),
+        ScopeKind.DEVICE,
+        frozenset({"31010400001310000001"}),
     )
     await town.platform.grants.give(ADMIN, grant, Context(town.clock.at()))
     path = "/api/v1/archive/devices/full"

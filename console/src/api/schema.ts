@@ -2058,11 +2058,16 @@ export interface components {
         /**
          * ChangesAnswer
          * @description Changes in (sinceVersion, toVersion]; ``roots`` when nothing is left behind them.
+         *
+         *         ``rangeDigest`` is the SM3 over ``sinceVersion LF toVersion LF`` and, for each change in order, ``version
+         *         NUL op NUL DeviceID LF``: a list that lost, doubled or swapped a change on its way has another.
          */
         ChangesAnswer: {
             changes: components["schemas"]["DeviceChange"][];
             feed: string;
             hasMore: boolean;
+            /** @default  */
+            rangeDigest?: string;
             remaining: number;
             /** @default null */
             roots?: components["schemas"]["OwnerRoot"][] | null;
@@ -2129,14 +2134,20 @@ export interface components {
         };
         /**
          * DeviceChange
-         * @description The latest state of one device, or that it is gone.
+         * @description The latest state of one device, or that it is gone; ``version`` is the change's place in the feed.
+         *
+         *         ``add`` is said where it is known that the device is new to whoever holds everything up to
+         *         ``sinceVersion``; both ``add`` and ``update`` are applied as "insert or overwrite". The feed notes that a
+         *         device changed and not how, so ``before`` and ``changedFields`` are never told.
          */
         DeviceChange: {
             DeviceID: string;
             after?: unknown;
             /** @enum {unknown} */
-            op: "delete" | "upsert";
+            op: "add" | "delete" | "update";
             sourcePlatform: string;
+            /** @default 0 */
+            version?: number;
         };
         /** DeviceFull */
         DeviceFull: {
@@ -2478,10 +2489,6 @@ export interface components {
         /**
          * FullAnswer
          * @description A page of a full.
-         *
-         *         Rows come in the order of DeviceID and are as new as ``asOfVersion`` or newer: after the page that says
-         *         ``complete``, ask E.1-4 since ``asOfVersion`` of the first page; the roots it ends with are what one then
-         *         holds. What was not in it may be taken for gone only if they are equal.
          */
         FullAnswer: {
             asOfVersion: number;
@@ -2561,6 +2568,14 @@ export interface components {
             equal: boolean;
             held: number;
             missing: number;
+        };
+        /**
+         * FullScope
+         * @description Narrows a full to one administrative division; empty, to all that the caller may pull.
+         */
+        FullScope: {
+            /** @default  */
+            civilCode?: string;
         };
         /**
          * GeoCoordSys
@@ -3019,7 +3034,7 @@ export interface components {
         };
         /**
          * OwnerShard
-         * @description One leaf of one owner's tree.
+         * @description One leaf of one owner's tree: an administrative division of six digits.
          */
         OwnerShard: {
             civilCode: string;
@@ -3027,6 +3042,12 @@ export interface components {
             digest: string;
             owner: string;
         };
+        /**
+         * PageForm
+         * @description In which form a page of a full comes.
+         * @enum {unknown}
+         */
+        PageForm: "csv" | "json" | "ndjson";
         /**
          * Page[AuditLine]
          * @description One page of a list. ``total`` counts what the caller may see.
@@ -3335,8 +3356,16 @@ export interface components {
         /**
          * PullChanges
          * @description E.1-4: what changed since a version; ``waitSec`` waits that long for the first change.
+         *
+         *         ``civilCodes`` narrows; a device that changed and lies outside is told as deleted, whether it ever was
+         *         inside or not. ``fields`` are names of DeviceFull's outer members; DeviceID, sourcePlatform and version
+         *         come with them always.
          */
         PullChanges: {
+            /** @default [] */
+            civilCodes?: string[];
+            /** @default [] */
+            fields?: string[];
             /** @default 1000 */
             limit?: number;
             sinceVersion: number;
@@ -3346,14 +3375,29 @@ export interface components {
         /**
          * PullFull
          * @description E.1-3: the first page without a cursor, later ones with the cursor of the page before.
+         *
+         *         ``compress`` asks for gzip (or refuses it) whatever Accept-Encoding says. ``withShards`` tells the leaves
+         *         of the digest tree: without it they come with the first page only.
          */
         PullFull: {
+            /** @default null */
+            compress?: boolean | null;
             /** @default  */
             cursor?: string;
+            /** @default json */
+            format?: components["schemas"]["PageForm"];
             /** @default 1000 */
             pageSize?: number;
-            /** @default false */
-            withShards?: boolean;
+            /**
+             * @default {
+             *       "civilCode": ""
+             *     }
+             */
+            scope?: components["schemas"]["FullScope"];
+            /** @default  */
+            snapshotId?: string;
+            /** @default null */
+            withShards?: boolean | null;
         };
         /**
          * Push
@@ -4593,6 +4637,8 @@ export interface operations {
                         /** Format: date-time */
                         serverTime: string;
                     };
+                    "application/x-ndjson": unknown;
+                    "text/csv; charset=utf-8": unknown;
                 };
             };
             400: components["responses"]["400"];

@@ -21,10 +21,11 @@ from tongshi.audit.recorder import AuditRecorder
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock, SystemClock
 from tongshi.config.sections import Config, NeighbourSection, reveal
-from tongshi.exchange import control_http, proofs
+from tongshi.exchange import control_http, proofs, pull_http
 from tongshi.exchange import http as exchange_http
 from tongshi.exchange.control import Control
 from tongshi.exchange.packages import PackageInbox
+from tongshi.exchange.pull import Pulls
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
@@ -101,6 +102,7 @@ class Platform:
     signalling: SignallingGateway
     viewers: ViewerServer
     exchange: Worker
+    pulls: Pulls
     files: Files
     control: Control
     inspection: Inspection
@@ -179,6 +181,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     signalling.attach(viewing, ptz)
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
+    pulls = Pulls(database, clock, exchange)
     worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
     files = Files(
         database,
@@ -213,6 +216,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *query_http.operations(queries, access, lists),
         *plan_lists_http.operations(lists, queries, access),
         *exchange_http.operations(exchange, access),
+        *pull_http.operations(pulls, access),
         *proofs.operations(),
         *control_http.operations(control, access),
         *files_http.operations(files),
@@ -244,6 +248,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         signalling,
         viewers,
         worker,
+        pulls,
         files,
         control,
         inspection,

@@ -75,6 +75,8 @@ async def _serve_http(platform: Platform, stop: asyncio.Event) -> None:
     stopping = asyncio.ensure_future(stop.wait())
     log.info("started", platform_id=platform.config.platform.id, http=f"{section.host}:{section.port}")
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    # Who waits for news would hold its connection to the end of the grace.
+    platform.pulls.news.stop()
     server.should_exit = True
     stopping.cancel()
     await serving

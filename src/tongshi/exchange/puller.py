@@ -13,8 +13,6 @@ from tongshi.errors import Gone, RemoteViolation
 from tongshi.exchange import store
 from tongshi.exchange.client import Link
 from tongshi.exchange.model import (
-    ChangesAnswer,
-    FullAnswer,
     FullBegin,
     FullComplete,
     FullPage,
@@ -22,10 +20,9 @@ from tongshi.exchange.model import (
     GoneItem,
     Peer,
     PeerState,
-    PullChanges,
-    PullFull,
     Push,
 )
+from tongshi.exchange.pull_model import ChangesAnswer, FullAnswer, PullChanges, PullFull
 from tongshi.exchange.service import Exchange
 from tongshi.storage.engine import Database
 

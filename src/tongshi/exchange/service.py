@@ -29,7 +29,7 @@ from tongshi.exchange.model import (
     PushResult,
     ShardRoot,
 )
-from tongshi.exchange.outbox import Audience, Batch, Encode, Page
+from tongshi.exchange.outbox import Audience
 from tongshi.resources.platforms.model import Relation, Standing
 from tongshi.resources.platforms.service import Platforms
 from tongshi.sharing.model import Scope, Subject
@@ -92,37 +92,26 @@ class Exchange:
         """A person allows what waits to turn missing. Returns how many devices that is."""
         return await self._db.write(inbox.confirm_vanishing, sender, self._clock.at())
 
+    async def is_upper(self, subject: Subject) -> bool:
+        """Whether a caller is a platform above us."""
+        known = await self._platforms.find(subject.platform_id) if subject.platform_id else None
+        return known is not None and known.platform.relation is Relation.UPPER
+
     async def audience(self, subject: Subject, scope: Scope) -> Audience:
         """What a caller may pull: an upper platform all we tell it, anybody else the owners granted.
 
         Raises:
             Forbidden: the caller's grants are not by owner, so that a count and digest would tell too much.
         """
-        if subject.platform_id:
-            known = await self._platforms.find(subject.platform_id)
-            if known is not None and known.platform.relation is Relation.UPPER:
-                return Audience(subject.platform_id)
-        if scope.is_everything:
+        if scope.is_everything or await self.is_upper(subject):
             return Audience(subject.platform_id)
         if scope.civil_codes or scope.device_ids or not scope.owners:
             raise Forbidden("全量和增量接口须按平台授权，其他范围请用 E.1-7", code=40304)
         return Audience(subject.platform_id, scope.owners)
 
-    async def read_page(
-        self, audience: Audience, after_key: str, limit: int, encode: Encode
-    ) -> tuple[Page, Batch, str]:
-        """One page of a full, with where the feed stands and its name."""
-        feed = await self.feed()
-        page, batch = await self._db.read(_page_and_head, audience, after_key, limit, encode)
-        return page, batch, feed
-
     async def feed(self) -> str:
         """The name of our change feed."""
         return await self._db.write(memory.feed, secrets.token_hex(8))
-
-    async def read_changes(self, audience: Audience, since: int, limit: int, encode: Encode) -> Batch:
-        """Changes after a position. Raises Gone 41001 when they were compacted."""
-        return await self._db.read(outbox.next_batch, audience, since, limit, encode)
 
     async def digest(self, audience: Audience, shards_of: str) -> DigestAnswer:
         """Roots of what an audience is told, and the leaves of one owner when asked."""
@@ -159,14 +148,6 @@ class Exchange:
 _TELLERS = frozenset({Relation.LOWER, Relation.LATERAL})
 # A paused neighbour asks again after so long.
 _PAUSED_RETRY_S = 5.0
-
-
-def _page_and_head(
-    conn: Connection, audience: Audience, after_key: str, limit: int, encode: Encode
-) -> tuple[Page, Batch]:
-    found = outbox.page(conn, audience, after_key, limit, encode)
-    head = memory.head(conn)
-    return found, Batch(head, head, [], [], 0, outbox.roots(conn, audience))
 
 
 def _digest(conn: Connection, audience: Audience, shards_of: str) -> DigestAnswer:

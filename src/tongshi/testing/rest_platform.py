@@ -19,11 +19,12 @@ from tongshi.audit import http as audit_http
 from tongshi.audit.recorder import AuditRecorder
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
-from tongshi.exchange import control_http, proofs
+from tongshi.exchange import control_http, proofs, pull_http
 from tongshi.exchange import http as exchange_http
 from tongshi.exchange.client import Link
 from tongshi.exchange.control import Control
 from tongshi.exchange.packages import PackageInbox
+from tongshi.exchange.pull import Pulls
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.signing import Signer
@@ -86,6 +87,7 @@ class RestPlatform:
     exchange: Exchange
     files: Files
     plans: Plans
+    pulls: Pulls
     operations: list[AnyOperation]
     asgi: Starlette
     links: list[Link] = field(default_factory=list)
@@ -113,6 +115,7 @@ class RestPlatform:
         plans = Plans(db, clock, presence_store)
         index = SearchIndex(db, clock)
         queries, lists = DeviceQueries(db, index), PlanLists(db, index, Members())
+        pulls = Pulls(db, clock, exchange)
         metrics = Metrics()
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
@@ -123,6 +126,7 @@ class RestPlatform:
             *query_http.operations(queries, access, lists),
             *plan_lists_http.operations(lists, queries, access),
             *exchange_http.operations(exchange, access),
+            *pull_http.operations(pulls, access),
             *files_http.operations(files),
             *proofs.operations(),
             *control_http.operations(Control(db, clock, platforms, exchange), access),
@@ -141,7 +145,7 @@ class RestPlatform:
         await accounts.prepare()
         await plans.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
-        parts = (accounts, grants, access, platforms, devices, exchange, files, plans)
+        parts = (accounts, grants, access, platforms, devices, exchange, files, plans, pulls)
         return cls(own_id, db, clock, *parts, table, asgi)
 
     async def close(self) -> None:

@@ -42,7 +42,7 @@ from tongshi.errors import (
 from tongshi.web import envelope, reading
 from tongshi.web.headers import SafetyHeaders
 from tongshi.web.limits import Allowance, Meter
-from tongshi.web.operations import AnyOperation, Call, Open, Quota, Reply, check_table
+from tongshi.web.operations import AnyOperation, Call, Open, Quota, Reply, RowsResponse, check_table
 from tongshi.web.ports import Attempt, Gate, Head, Identity, Recorder
 
 log = structlog.get_logger(__name__)
@@ -181,6 +181,7 @@ class _Server:
             client_host=head.client_host,
             at=head.at,
             file=plain if operation.takes_file else b"",
+            left=lambda: reading.until_left(request),
         )
         return await self._render(operation, await operation.handler(call), progress)
 
@@ -208,8 +209,12 @@ class _Server:
 
     async def _render(self, operation: AnyOperation, answer: Any, progress: _Progress) -> Response:
         if isinstance(answer, Response):
-            assert operation.is_raw, f"{operation.name} answers a raw response without saying so"
+            is_said = operation.is_raw or operation.other_kinds
+            assert is_said, f"{operation.name} answers a raw response without saying so"
             answer.headers.setdefault("X-Request-Id", progress.head.request_id)
+            if isinstance(answer, RowsResponse):
+                progress.rows = answer.rows
+                await _pack(answer, progress.head, answer.compress)
             return answer
         reply: Reply[Any] = answer if isinstance(answer, Reply) else Reply(answer)
         rows = getattr(reply.data, "rows", None)
@@ -224,7 +229,7 @@ class _Server:
         for cookie in reply.cookies:
             response.headers.append("Set-Cookie", cookie)
         if operation.quota in (Quota.BULK, Quota.EXCHANGE):
-            await _pack(response, progress.head)
+            await _pack(response, progress.head, reply.compress)
         return response
 
     def refuse(
@@ -276,9 +281,11 @@ def _path_values(request: Request) -> dict[str, str]:
     return values
 
 
-async def _pack(response: Response, head: Head) -> None:
+async def _pack(response: Response, head: Head, wanted: bool | None) -> None:
+    """gzip as the caller wants it; who says nothing gets it for long answers when its client takes it."""
     body = bytes(response.body)
-    if len(body) < _PACK_FROM_BYTES or "gzip" not in head.headers.get("accept-encoding", ""):
+    is_worth_it = len(body) >= _PACK_FROM_BYTES and "gzip" in head.headers.get("accept-encoding", "")
+    if not (is_worth_it if wanted is None else wanted):
         return
     response.body = await asyncio.to_thread(gzip.compress, body, 1)
     response.headers["Content-Encoding"] = "gzip"

@@ -149,6 +149,7 @@ def _responses(operation: AnyOperation, schema_of: dict[type, dict[str, Any]]) -
         return responses
     schema: dict[str, Any] = {} if operation.is_raw else _envelope(data, 0)
     content = {kind: {"schema": schema} for kind in operation.media_types or ("application/json",)}
+    content |= {kind: {"schema": {}} for kind in operation.other_kinds}
     told = {str(status): {"description": "成功", "content": content} for status in operation.statuses}
     return {**told, **responses}
 

@@ -7,6 +7,7 @@ it, its row. Routes, checks and the OpenAPI document are read from the table and
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,12 +93,17 @@ class Quota(Enum):
         return self.value[1]
 
 
+async def _never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[B, Q]):
     """One admitted call.
 
     ``caller`` is the subject that the gate recognised, None on a public operation; this kit only passes it on
-    (``sharing.http.subject_of`` types it). ``file`` is the body of an operation that takes a file.
+    (``sharing.http.subject_of`` types it). ``file`` is the body of an operation that takes a file; what
+    ``left`` makes ends when the caller has closed its connection.
     """
 
     caller: object
@@ -109,16 +115,41 @@ class Call(Generic[B, Q]):
     client_host: str
     at: datetime
     file: bytes = b""
+    left: Callable[[], Awaitable[None]] = _never
 
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[R]):
-    """An answer that needs more than its data; cookies are rendered Set-Cookie values."""
+    """An answer that needs more than its data.
+
+    ``cookies`` are rendered Set-Cookie values; ``compress`` is as in ``RowsResponse``.
+    """
 
     data: R
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: Sequence[str] = ()
+    compress: bool | None = None
+
+
+class RowsResponse(Response):
+    """Rows in another form than JSON. ``rows`` is their number, for the audit.
+
+    ``compress`` says whether it is packed with gzip; None leaves it to Accept-Encoding.
+    """
+
+    def __init__(
+        self,
+        content: bytes,
+        media_type: str,
+        headers: Mapping[str, str],
+        *,
+        rows: int,
+        compress: bool | None = None,
+    ) -> None:
+        super().__init__(content, media_type=media_type, headers=dict(headers))
+        self.rows = rows
+        self.compress = compress
 
 
 Handler = Callable[[Call[B, Q]], Awaitable["R | Reply[R] | Response"]]
@@ -137,6 +168,7 @@ class Operation(Generic[B, Q, R]):
         body, query, response: msgspec structures; ``Nothing`` where there is none.
         row: ``"E.1-2"`` when DB31DSJ/Z 001-2024 Annex E lists it.
         has_side_effect: a GET that changes state: ``no-store``, refused to cookies and prefetchers.
+        other_kinds: media types in which the handler may answer besides the envelope, by a ``RowsResponse``.
         is_raw: the handler may answer a Starlette ``Response`` (NDJSON, files) instead of an envelope.
         is_audited_within: the service writes the audit record in the transaction of its change, so that the
             recorder writes refusals only.
@@ -160,6 +192,7 @@ class Operation(Generic[B, Q, R]):
     row: str | None = None
     has_side_effect: bool = False
     is_raw: bool = False
+    other_kinds: tuple[str, ...] = ()
     is_audited_within: bool = False
     is_implemented: bool = True
     max_body_bytes: int = MAX_BODY_BYTES

@@ -53,6 +53,12 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
+async def until_left(request: Request) -> None:
+    """End when the caller has closed its connection; its body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+
+
 def check_digest(body: bytes, promised: BodyDigest) -> None:
     """Compare the body with the digest that was signed. Raises Unauthenticated 40102."""
     if not hmac.compare_digest(hashlib.new(promised.algorithm, body).digest(), promised.value):
