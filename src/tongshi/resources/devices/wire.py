@@ -26,6 +26,7 @@ from tongshi.errors import InvalidRequest
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus, ItemField
 from tongshi.resources.devices.model import DeviceArchive, ExtendedAttributes, Source
 from tongshi.resources.devices.rules.model import Issue
+from tongshi.resources.devices.shape_words import in_words
 
 _Text = Annotated[str, Meta(max_length=1024)]
 _Int = Annotated[int, Meta(ge=-(2**53), le=2**53)]
@@ -255,7 +256,9 @@ def _named(error: Exception) -> InvalidRequest:
     absent = _MISSING.search(text)
     if absent:
         path = f"{path}.{absent.group(1)}".lstrip(".")
-    return InvalidRequest(f"字段 {path or '?'} 不符合要求：{_PATH.sub('', text)}", field=path or None)
+    return InvalidRequest(
+        f"字段 {path or '?'} 不符合要求：{in_words(_PATH.sub('', text))}", field=path or None
+    )
 
 
 def _refuse_control_characters(*parts: msgspec.Struct) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -334,10 +334,7 @@ class Files:
             await self._end(running, JobState.CANCELLED, "已取消")
         except TongshiError as error:
             place = error.details if isinstance(error, Unprocessable) else {}
-            where = " ".join(f"{key}={value}" for key, value in place.items() if value)
-            await self._end(
-                running, JobState.FAILED, f"{error.message}（{where}）" if where else error.message
-            )
+            await self._end(running, JobState.FAILED, error.message + _where(place))
         except OSError as error:
             log.warning("file_job_failed", job_id=running.job.id, error=str(error))
             await self._end(running, JobState.FAILED, "文件无法写入")
@@ -619,6 +616,13 @@ def _entry(
         grant_number=",".join(grants),
         details={**details, "grants": list(grants)[:100]} if grants else details,
     )
+
+
+def _where(place: Mapping[str, object]) -> str:
+    """Where in a file something is wrong, for people."""
+    said = ("工作表 {}", place.get("sheet")), ("第 {} 行", place.get("row")), ("列 {}", place.get("column"))
+    words = "，".join(form.format(value) for form, value in said if value)
+    return f"（{words}）" if words else ""
 
 
 def _owner(by: Subject) -> str:
