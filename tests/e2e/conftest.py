@@ -1,16 +1,21 @@
-"""A city and a district as real processes, with cameras of ours below the district, to be broken by tests.
+"""What whole-platform tests share: two platforms to break, and the demonstration with a browser before it.
 
-The cameras live in the test's own process, so that a test can change what they do wrong and see what they
-hold.
+The cameras of the two platforms live in the test's own process, so that a test can change what they do wrong
+and see what they hold. The demonstration runs once for all tests with a browser: each leaves it as it was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
+from playwright.sync_api import Page, sync_playwright
 
 from tongshi.clock import SystemClock
 from tongshi.config.sections import Config
@@ -48,6 +54,21 @@ ANSWER_WAIT_S = 4.0
 # The first camera's pictures are heavy, so that a viewer who does not read is noticed soon.
 HEAVY_KBPS = 6_000
 CAMERAS = 3
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CONSOLE = Path(__file__).parents[2] / "src" / "tongshi" / "web" / "static" / "index.html"
+PICTURES = Path(os.environ.get("TONGSHI_SCREENSHOTS", "var/screenshots"))
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
+READY_TIMEOUT_S = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +378,101 @@ async def world(the_world: World) -> World:
 def viewer() -> type[Viewing]:
     """How to watch."""
     return Viewing
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of tests with a browser are named for it."""
+    marks = [
+        pytest.mark.e2e,
+        pytest.mark.browser,
+        pytest.mark.timeout(240),
+        pytest.mark.skipif(CHROMIUM is None, reason="SKIPPED ALOUD: Debian's chromium is not installed"),
+        pytest.mark.skipif(
+            not CONSOLE.exists(), reason="SKIPPED ALOUD: the console is not built (make setup)"
+        ),
+    ]
+    for item in items:
+        if item.path.stem.endswith("_browser"):
+            for mark in marks:
+                item.add_marker(mark)
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demonstration keeps its platforms."""
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="session")
+def demo(demo_folder: Path) -> Iterator[dict[str, str]]:
+    """The demonstration, running; what it announces."""
+    ready, log = demo_folder / "ready.json", demo_folder / "demo.log"
+    # Workers of one run stand beside each other.
+    offset = 1100 + 900 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    command = [sys.executable, "-m", "tongshi.cli", "demo", "--folder", str(demo_folder / "run")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--ready-file", str(ready), "--port-offset", str(offset)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    try:
+        yield _announced(process, ready, log)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+@pytest.fixture(scope="module")
+def page(demo: dict[str, str]) -> Iterator[Page]:
+    """A signed-in console. Of one module: the browser's driver keeps a loop in this thread."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=BROWSER_FLAGS)
+        page = browser.new_page(viewport={"width": 1360, "height": 900}, locale="zh-CN")
+        page.goto(demo["url"])
+        page.fill("input[name=user]", demo["user"])
+        page.fill("input[name=password]", demo["password"])
+        page.screenshot(path=PICTURES / "sign-in.png")
+        page.click("[data-test=submit]")
+        page.wait_for_selector("[data-test=devices] li")
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """Wait for an expression. Not ``wait_for_function``: the console's policy forbids eval in the page."""
+
+    def wait(page: Page, expression: str, timeout_s: float = 20.0) -> None:
+        end = time.monotonic() + timeout_s
+        while not page.evaluate(expression):
+            assert time.monotonic() < end, f"{expression}\n{page.inner_text('body')}"
+            page.wait_for_timeout(100)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """Where pictures of pages are kept for people to look at."""
+    return PICTURES
+
+
+def _announced(process: subprocess.Popen[bytes], ready: Path, log: Path) -> dict[str, str]:
+    end = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text(errors="replace")
+        if ready.exists() and (text := ready.read_text()):
+            found: dict[str, str] = json.loads(text)
+            return found
+        time.sleep(0.2)
+    raise AssertionError(log.read_text(errors="replace"))
 
 
 def _two_sites() -> Topology:

@@ -5,95 +5,14 @@ Needs Debian's Chromium; without it the test is skipped aloud.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-STATIC = Path(__file__).parents[2] / "src" / "tongshi" / "web" / "static" / "index.html"
-PICTURES = Path(os.environ.get("TONGSHI_SCREENSHOTS", "var/screenshots"))
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
-READY_TIMEOUT_S = 90
-
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.browser,
-    pytest.mark.timeout(240),
-    pytest.mark.skipif(CHROMIUM is None, reason="SKIPPED ALOUD: Debian's chromium is not installed"),
-    pytest.mark.skipif(not STATIC.exists(), reason="SKIPPED ALOUD: the console is not built (make setup)"),
-]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The demonstration, running; what it announces."""
-    folder = tmp_path_factory.mktemp("demo")
-    ready = folder / "ready.json"
-    log = folder / "demo.log"
-    command = [sys.executable, "-m", "tongshi.cli", "demo"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--folder", str(folder / "run"), "--ready-file", str(ready), "--port-offset", "1100"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-    try:
-        yield _announced(process, ready, log)
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-
-
-def _announced(process: subprocess.Popen[bytes], ready: Path, log: Path) -> dict[str, str]:
-    end = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text(errors="replace")
-        if ready.exists() and (text := ready.read_text()):
-            found: dict[str, str] = json.loads(text)
-            return found
-        time.sleep(0.2)
-    raise AssertionError(log.read_text(errors="replace"))
-
-
-@pytest.fixture(scope="module")
-def page(demo: dict[str, str]) -> Iterator[Page]:
-    """A signed-in console."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1360, "height": 820}, locale="zh-CN")
-        page.goto(demo["url"])
-        page.fill("input[name=user]", demo["user"])
-        page.fill("input[name=password]", demo["password"])
-        page.screenshot(path=PICTURES / "sign-in.png")
-        page.click("[data-test=submit]")
-        page.wait_for_selector("[data-test=devices] li")
-        yield page
-        browser.close()
+ROWS = "document.querySelectorAll('[data-test=devices] li').length === {}"
 
 
 def _time(page: Page) -> float:
@@ -114,18 +33,6 @@ def _pixels(page: Page) -> list[int]:
     return found
 
 
-def _until(page: Page, expression: str, timeout_s: float = 15.0) -> None:
-    """Wait for an expression. Not ``wait_for_function``: the console's policy forbids eval in the page."""
-    end = time.monotonic() + timeout_s
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, expression
-        page.wait_for_timeout(100)
-
-
-def _rows(page: Page, wanted: int) -> None:
-    _until(page, f"document.querySelectorAll('[data-test=devices] li').length === {wanted}")
-
-
 def _open(page: Page, device: str) -> None:
     page.click(f"[data-device='{device}']")
     page.wait_for_selector("video[data-state=playing]", timeout=20_000)
@@ -143,15 +50,17 @@ def test_a_wrong_password_is_refused_in_words(demo: dict[str, str], page: Page) 
     other.close()
 
 
-def test_a_district_camera_plays_and_its_pixels_change(demo: dict[str, str], page: Page) -> None:
+def test_a_district_camera_plays_and_its_pixels_change(
+    demo: dict[str, str], page: Page, until: Callable[..., None], pictures: Path
+) -> None:
     _open(page, demo["device"])
     first_time, first = _time(page), _pixels(page)
-    _until(page, f"document.querySelector('video').currentTime > {first_time} + 2")
+    until(page, f"document.querySelector('video').currentTime > {first_time} + 2")
     later = _pixels(page)
     changed = sum(abs(a - b) > 8 for a, b in zip(first, later, strict=True))
     assert changed > 100, f"only {changed} of {len(first)} samples changed"
     assert len(set(first)) > 20, "the picture is one colour"
-    page.screenshot(path=PICTURES / "console.png")
+    page.screenshot(path=pictures / "console.png")
 
 
 def test_every_step_shows_its_time(page: Page) -> None:
@@ -179,37 +88,39 @@ def test_holding_an_arrow_turns_the_camera(page: Page) -> None:
     assert page.query_selector("[data-test=ptz-problem]") is None
 
 
-def test_search_narrows_the_list_and_says_when_nothing_is_there(page: Page) -> None:
+def test_search_narrows_the_list_and_says_when_nothing_is_there(
+    page: Page, until: Callable[..., None]
+) -> None:
     page.fill("[data-test=search]", "滴水湖")
-    _rows(page, 1)
+    until(page, ROWS.format(1))
     page.fill("[data-test=search]", "没有这样的设备")
-    _rows(page, 0)
+    until(page, ROWS.format(0))
     assert "没有可见的设备" in page.inner_text("aside")
     page.fill("[data-test=search]", "")
-    _rows(page, 12)
+    until(page, ROWS.format(12))
 
 
-def test_a_codec_the_browser_lacks_is_explained(page: Page) -> None:
+def test_a_codec_the_browser_lacks_is_explained(page: Page, pictures: Path) -> None:
     playable = "MediaSource.isTypeSupported('video/mp4; codecs=\"hvc1.1.6.L93.B0\"')"
     if page.evaluate(playable):
         pytest.skip("this Chromium decodes H.265")
     page.click("[data-device='31010100001320000004']")
     page.wait_for_selector("[data-test=failure]", timeout=20_000)
     assert "H.265" in page.inner_text("[data-test=failure]")
-    page.screenshot(path=PICTURES / "h265.png")
+    page.screenshot(path=pictures / "h265.png")
 
 
-def test_the_neighbours_are_equal(page: Page) -> None:
+def test_the_neighbours_are_equal(page: Page, until: Callable[..., None], pictures: Path) -> None:
     page.click("a[href='#/neighbours']")
     page.wait_for_selector("[data-test=neighbours] .el-table__row")
-    _until(page, "document.body.innerText.split('一致').length > 3")
-    page.screenshot(path=PICTURES / "neighbours.png")
+    until(page, "document.body.innerText.split('一致').length > 3")
+    page.screenshot(path=pictures / "neighbours.png")
 
 
-def test_english_is_one_click_away(page: Page) -> None:
+def test_english_is_one_click_away(page: Page, pictures: Path) -> None:
     page.click("[data-test=language]")
     assert page.inner_text("nav").startswith("Viewing")
-    page.screenshot(path=PICTURES / "english.png")
+    page.screenshot(path=pictures / "english.png")
     page.click("[data-test=language]")
 
 
