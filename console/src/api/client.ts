@@ -32,23 +32,37 @@ export function whenExpired(action: () => void): void {
 }
 
 export async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  const json = body === undefined ? undefined : { type: 'application/json', content: JSON.stringify(body) }
+  return unwrap<T>(await send(method, path, json, signal))
+}
+
+/** Send a file as it is. */
+export async function upload<T>(path: string, file: Blob, signal?: AbortSignal): Promise<T> {
+  return unwrap<T>(await send('POST', path, { type: 'application/octet-stream', content: file }, signal))
+}
+
+/** Fetch a file; the platform's refusal in words when there is none. */
+export async function download(path: string): Promise<Blob> {
+  const response = await send('GET', path)
+  if (!response.ok) await unwrap(response)
+  return response.blob()
+}
+
+async function send(
+  method: string,
+  path: string,
+  body?: { type: string; content: BodyInit },
+  signal?: AbortSignal,
+): Promise<Response> {
   const headers: Record<string, string> = { Accept: 'application/json' }
-  if (body !== undefined) headers['Content-Type'] = 'application/json'
+  if (body !== undefined) headers['Content-Type'] = body.type
   if (method !== 'GET' && csrfToken) headers['X-CSRF-Token'] = csrfToken
-  let response: Response
   try {
-    response = await fetch(path, {
-      method,
-      headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
-      credentials: 'same-origin',
-      signal,
-    })
+    return await fetch(path, { method, headers, body: body?.content, credentials: 'same-origin', signal })
   } catch (cause) {
     if ((cause as Error).name === 'AbortError') throw cause
     throw new ApiError(0, 0, 'network', '')
   }
-  return unwrap<T>(response)
 }
 
 async function unwrap<T>(response: Response): Promise<T> {

@@ -16,6 +16,18 @@ export type Direction = Schemas['Direction']
 export type Comparison = Schemas['Comparison']
 export type MissingDevice = Schemas['Missing']
 export type DeviceFull = Schemas['DeviceFull']
+export type DevicePage = Schemas['DevicePage']
+export type TreeKind = 'division' | 'group' | 'platform'
+export type TreeNode = Schemas['TreeNode']
+export type TreeLevel = Schemas['TreeLevel']
+export type RegionPage = Schemas['RegionPage']
+export type FileFormat = Schemas['Format']
+export type FileJob = Schemas['JobAnswer']
+export type ImportReport = Schemas['ImportReport']
+export type RowError = Schemas['RowError']
+export type Service = Schemas['ServiceEntry']
+export type ServiceKind = Schemas['ServiceKind']
+export type ServiceState = Schemas['ServiceState']
 
 /** A device and a rule that it breaks, as ``/api/v1/archive/issues`` lists them. */
 export interface DeviceIssue {

@@ -1,24 +1,33 @@
-/** What the archive page is narrowed by. */
-export interface Filters {
+/** What the archive page is narrowed by, as its address says it. */
+export type Filters = {
   keyword: string
   civilCode: string
   owner: string
-  online: '' | 'true' | 'false'
-  severity: '' | 'error' | 'warning' | 'info'
+  /** "", "true" or "false". */
+  online: string
+  /** "", "error", "warning" or "info". */
+  severity: string
   rule: string
-  includeMissing: boolean
+  /** "" or "true". */
+  includeMissing: string
 }
 
-/** The deepest row that the platform pages to. */
+/** The deepest row of a list that the platform pages to by number. */
 export const DEEPEST_ROW = 10_000
 
 export function noFilters(): Filters {
-  return { keyword: '', civilCode: '', owner: '', online: '', severity: '', rule: '', includeMissing: false }
+  return { keyword: '', civilCode: '', owner: '', online: '', severity: '', rule: '', includeMissing: '' }
 }
 
 /** Whether a division code is one: 2, 4, 6 or 8 digits, or not given. */
 export function isCivilCode(text: string): boolean {
   return text === '' || (/^\d+$/.test(text) && [2, 4, 6, 8].includes(text.length))
+}
+
+/** Where one page begins: issues are paged by number, devices by the cursor of the page before. */
+export interface Begin {
+  pageNo: number
+  cursor: string
 }
 
 /**
@@ -28,17 +37,19 @@ export function isCivilCode(text: string): boolean {
  */
 export function request(
   filters: Filters,
-  pageNo: number,
+  begin: Begin,
   pageSize: number,
 ): { path: string; parameters: Record<string, string | number | boolean | undefined> } {
-  const common = { pageNo, pageSize, owner: filters.owner, civilCode: filters.civilCode }
+  const common = { pageSize, owner: filters.owner, civilCode: filters.civilCode.trim() }
   if (filters.severity || filters.rule) {
-    return { path: '/api/v1/archive/issues', parameters: { ...common, severity: filters.severity, rule: filters.rule } }
+    const { severity, rule } = filters
+    return { path: '/api/v1/archive/issues', parameters: { ...common, pageNo: begin.pageNo, severity, rule } }
   }
   return {
     path: '/api/v1/archive/devices',
     parameters: {
       ...common,
+      cursor: begin.cursor,
       keyword: filters.keyword.trim(),
       online: filters.online,
       includeMissing: filters.includeMissing || undefined,
@@ -49,4 +60,18 @@ export function request(
 /** How many rows a pager may offer: no page behind the deepest row. */
 export function pageable(total: number | null, pageSize: number): number {
   return Math.min(total ?? 0, Math.floor(DEEPEST_ROW / pageSize) * pageSize)
+}
+
+/** How far the search index is behind, as an answer may tell it. */
+export interface Indexing {
+  isCurrent: boolean
+  remaining: number
+  remainingSec: number | null
+}
+
+/** The words' arguments while the index is behind; null when what was found is all there is. */
+export function behind(answer: unknown): { n: number; s: number | null } | null {
+  const told = (answer as { indexing?: Indexing | null } | null)?.indexing
+  if (!told || told.isCurrent) return null
+  return { n: told.remaining, s: told.remainingSec === null ? null : Math.ceil(told.remainingSec) }
 }

@@ -1,0 +1,33 @@
+// The pages of the console, in the order of the menu, and who may use them.
+
+export interface PageEntry {
+  path: string
+  /** Name in the catalogue of words, under ``nav``. */
+  name: 'viewing' | 'trees' | 'archive' | 'files' | 'services' | 'neighbours'
+  /** One of these opens the page; none: everybody who is signed in. */
+  permissions: readonly string[]
+}
+
+export const PAGES: readonly PageEntry[] = [
+  { path: '/', name: 'viewing', permissions: ['video:live'] },
+  { path: '/trees', name: 'trees', permissions: ['archive:read'] },
+  { path: '/archive', name: 'archive', permissions: ['archive:read'] },
+  { path: '/files', name: 'files', permissions: ['archive:export', 'archive:write'] },
+  { path: '/services', name: 'services', permissions: [] },
+  { path: '/neighbours', name: 'neighbours', permissions: ['platform:read'] },
+]
+
+/** Whether somebody with these permissions may use a page. */
+export function mayUse(page: PageEntry, held: readonly string[]): boolean {
+  return page.permissions.length === 0 || page.permissions.some((one) => held.includes(one))
+}
+
+/** The pages that somebody with these permissions may use. */
+export function offered(held: readonly string[]): PageEntry[] {
+  return PAGES.filter((page) => mayUse(page, held))
+}
+
+/** The page that an address belongs to. */
+export function pageOf(path: string): PageEntry | undefined {
+  return PAGES.find((page) => (page.path === '/' ? path === '/' : path === page.path || path.startsWith(`${page.path}/`)))
+}
