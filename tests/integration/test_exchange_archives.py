@@ -15,7 +15,7 @@ import pytest
 from tongshi.clock import ManualClock
 from tongshi.errors import Conflict, Forbidden, Gone, NotFound, PeerFailed
 from tongshi.exchange import outbox, store, wire
-from tongshi.exchange.client import Link
+from tongshi.exchange.client import Link, Packed
 from tongshi.exchange.model import (
     Equality,
     FullBegin,
@@ -161,12 +161,13 @@ class CuttingLink(Link):
     def __init__(self, inner: Link, path: str, number: int, *, after: bool) -> None:
         self._inner, self._path, self._left, self._after = inner, path, number, after
 
-    async def post(self, path: str, body: msgspec.Struct, answer: type[Any]) -> Any:
+    async def send(self, path: str, packed: Packed, answer: type[Any]) -> Any:
         self._left -= path.endswith(self._path)
-        if self._left == 0 and not self._after:
+        is_the_one = path.endswith(self._path) and self._left == 0
+        if is_the_one and not self._after:
             raise _Cut
-        result = await self._inner.post(path, body, answer)
-        if self._left == 0:
+        result = await self._inner.send(path, packed, answer)
+        if is_the_one:
             raise _Cut
         return result
 

@@ -32,7 +32,7 @@ from sqlalchemy import Connection, select
 
 from tongshi.clock import SystemClock
 from tongshi.errors import PeerTimeout
-from tongshi.exchange.client import Link
+from tongshi.exchange.client import Link, Packed
 from tongshi.exchange.model import Equality
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.signing import Signer
@@ -179,10 +179,10 @@ class _CountedLink(Link):
 
     progress: Progress | None = None
 
-    async def post(self, path: str, body: msgspec.Struct, answer: type[_T]) -> _T:
-        result = await super().post(path, body, answer)
+    async def send(self, path: str, packed: Packed, answer: type[_T]) -> _T:
+        result = await super().send(path, packed, answer)
         if self.progress is not None:
-            self.progress.add(len(getattr(body, "items", ())))
+            self.progress.add(len(getattr(packed.body, "items", ())))
         return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -44,6 +45,15 @@ class _Head(msgspec.Struct, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A structure that is ready to be sent: ``data`` as it goes on the wire, compressed or not."""
+
+    body: msgspec.Struct
+    data: bytes
+    is_compressed: bool
+
+
 class Link:
     """The REST way to one neighbour. Closed by ``close``."""
 
@@ -57,23 +67,34 @@ class Link:
 
     async def post(self, path: str, body: msgspec.Struct, answer: type[_T]) -> _T:
         """Post a structure and read the answer's data."""
-        return await self._call("POST", path, "", msgspec.json.encode(body), answer)
+        return await self.send(path, await self.pack(body), answer)
+
+    async def pack(self, body: msgspec.Struct) -> Packed:
+        """What ``send`` takes, so that the next page can be made ready while this one travels."""
+        return await asyncio.to_thread(_pack, body)
+
+    async def send(self, path: str, packed: Packed, answer: type[_T]) -> _T:
+        """Post what was packed and read the answer's data."""
+        return await self._call("POST", path, "", packed, answer)
 
     async def get(self, path: str, raw_query: str, answer: type[_T]) -> _T:
         """Get the answer's data."""
-        return await self._call("GET", path, raw_query, b"", answer)
+        return await self._call("GET", path, raw_query, None, answer)
 
     async def close(self) -> None:
         """Let go of connections."""
         await self._http.aclose()
 
-    async def _call(self, method: str, path: str, raw_query: str, body: bytes, answer: type[_T]) -> _T:
+    async def _call(
+        self, method: str, path: str, raw_query: str, packed: Packed | None, answer: type[_T]
+    ) -> _T:
         headers = {"Accept": "application/json"}
-        if body:
+        body = b""
+        if packed is not None:
+            body = packed.data
             headers["Content-Type"] = "application/json"
-        if len(body) >= _PACK_FROM_BYTES:
-            body = await asyncio.to_thread(gzip.compress, body, 1)
-            headers["Content-Encoding"] = "gzip"
+            if packed.is_compressed:
+                headers["Content-Encoding"] = "gzip"
         headers.update(self._signer.headers(method, self._prefix + path, raw_query, body))
         url = self._base_url + path + (f"?{raw_query}" if raw_query else "")
         status, data = await self._exchange(method, url, headers, body)
@@ -96,6 +117,13 @@ class Link:
             raise PeerTimeout("对端未在规定时间内应答") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise PeerFailed(f"无法连接对端：{type(error).__name__}") from error
+
+
+def _pack(body: msgspec.Struct) -> Packed:
+    data = msgspec.json.encode(body)
+    if len(data) < _PACK_FROM_BYTES:
+        return Packed(body, data, is_compressed=False)
+    return Packed(body, gzip.compress(data, 1), is_compressed=True)
 
 
 def _read(status: int, data: bytes, answer: type[_T]) -> _T:

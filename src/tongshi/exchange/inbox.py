@@ -48,6 +48,7 @@ from tongshi.resources.devices.model import FlatArchive, UpsertResult, digest_of
 
 # A full that rests longer than this is begun anew.
 FULL_RESTS = timedelta(hours=2)
+_KEYS_AT_ONCE = 5_000
 STATUS_SOURCE = "exchange"
 # ``row`` and ``record`` are our own short forms; ``full`` has the identifiers of the standard, for platforms
 # that are not ours.
@@ -158,9 +159,12 @@ def apply_page(
         return FullPageResult(snapshot.last_key, True, 0, [])
     if page.after_key != snapshot.last_key:
         raise Conflict("页与已确认的键不衔接", details={"lastKey": snapshot.last_key})
+    held = _keys_within(conn, store.owners_via(conn, sender), page)
     taken = _take(conn, house, sender, items, at, is_full=True)
     _check_order(taken.keys, page)
-    _note_absent(conn, sender, snapshot, page, taken)
+    # An owner that was heard of for the first time may be known from a catalogue.
+    held |= _keys_within(conn, [o for o in store.owners_via(conn, sender) if o not in held], page)
+    _note_absent(conn, snapshot, held, taken)
     store.advance_snapshot(conn, snapshot, page.last_key, page.is_last, at + FULL_RESTS)
     if page.is_last:
         # From here on changes are taken from where the full began.
@@ -219,32 +223,40 @@ def _take(
     conn: Connection, house: House, sender: str, items: Items, at: datetime, *, is_full: bool = False
 ) -> _Taken:
     """Store what the sender may tell, name what it may not."""
-    archives: list[FlatArchive] = []
     rejected = list(items.rejected)
-    refusals: dict[str, TongshiError | None] = {}
-    places: dict[str, int] = {}
+    refusals = {
+        owner: _owner_refusal(conn, house, sender, owner or sender, at)
+        for owner in dict.fromkeys(archive.owner for _, archive in items.archives)
+    }
+    archives: list[FlatArchive] = []
     for index, archive in items.archives:
-        if not archive.owner:
-            archive = msgspec.structs.replace(archive, owner=sender, digest=digest_of(sender, archive.values))
-        owner, device_id = archive.owner, archive.values[0]
-        if owner not in refusals:
-            refusals[owner] = _owner_refusal(conn, house, sender, owner, at)
-        refusal = refusals[owner]
+        refusal = refusals[archive.owner]
         if refusal is not None:
-            rejected.append(Rejection(index, device_id, refusal.code, refusal.message, refusal.field))
-            continue
-        places[device_id] = index
-        archives.append(archive)
+            told = (archive.device_id, refusal.code, refusal.message, refusal.field)
+            rejected.append(Rejection(index, *told))
+        elif archive.owner:
+            archives.append(archive)
+        else:
+            digest = digest_of(sender, archive.values)
+            archives.append(msgspec.structs.replace(archive, owner=sender, digest=digest))
     ours = store.owners_via(conn, sender)
     merged = devices.upsert_flat(conn, archives, sender, at, spoken_for=ours, is_full=is_full)
-    foreign = set(merged.foreign)
-    rejected += [
-        Rejection(places[key], key, 40902, "该编码的设备已属于另一平台", "deviceId") for key in merged.foreign
+    if merged.foreign:
+        rejected += _foreign(items, merged.foreign)
+        foreign = set(merged.foreign)
+        archives = [archive for archive in archives if archive.device_id not in foreign]
+    online = {archive.device_id: archive.online for archive in archives if archive.online is not None}
+    if online:
+        devices.set_statuses(conn, online, STATUS_SOURCE, at, origin=sender)
+    return _Taken([archive.values[0] for archive in archives], rejected, merged)
+
+
+def _foreign(items: Items, device_ids: Sequence[str]) -> list[Rejection]:
+    """What belongs to somebody else, with its place; the last one of a device that came twice."""
+    places = {archive.device_id: index for index, archive in items.archives}
+    return [
+        Rejection(places[key], key, 40902, "该编码的设备已属于另一平台", "deviceId") for key in device_ids
     ]
-    told = {key: a.online for a in archives if a.online is not None and (key := a.values[0]) not in foreign}
-    if told:
-        devices.set_statuses(conn, told, STATUS_SOURCE, at, origin=sender)
-    return _Taken([key for a in archives if (key := a.values[0]) not in foreign], rejected, merged)
 
 
 def _owner_refusal(
@@ -329,19 +341,27 @@ def _is_equal(conn: Connection, sender: str, roots: Sequence[OwnerRoot]) -> bool
     return theirs == ours
 
 
-def _note_absent(
-    conn: Connection, sender: str, snapshot: store.Snapshot, page: FullPage, taken: _Taken
-) -> None:
-    """Which of our keys lie in the page's range and are not in it; a rejected item was told, so it is."""
-    told = {*taken.keys, *(rejection.device_id for rejection in taken.rejected)}
-    for owner in store.owners_via(conn, sender):
-        after = page.after_key
-        while keys := devices.owned_keys(conn, owner, after, 5_000):
-            inside = [key for key in keys if page.is_last or key <= page.last_key]
-            store.note_absent(conn, snapshot.id, [store.Absent(owner, [k for k in inside if k not in told])])
-            if len(inside) < len(keys):
-                break
+def _keys_within(conn: Connection, owners: Collection[str], page: FullPage) -> dict[str, list[str]]:
+    """Our present keys in a page's range, by owner. Asked before the page is stored: then a first full finds
+    nothing to read."""
+    up_to = "" if page.is_last else page.last_key
+    held: dict[str, list[str]] = {}
+    for owner in owners:
+        held[owner], after = [], page.after_key
+        while keys := devices.owned_keys(conn, owner, after, _KEYS_AT_ONCE, up_to):
+            held[owner] += keys
             after = keys[-1]
+    return held
+
+
+def _note_absent(
+    conn: Connection, snapshot: store.Snapshot, held: dict[str, list[str]], taken: _Taken
+) -> None:
+    """Which of the keys we held lie in the page's range and are not in it; a rejected item was told, so it
+    is."""
+    told = {*taken.keys, *(rejection.device_id for rejection in taken.rejected)}
+    absent = [store.Absent(owner, [key for key in keys if key not in told]) for owner, keys in held.items()]
+    store.note_absent(conn, snapshot.id, absent)
 
 
 def _check_order(keys: Sequence[str], page: FullPage) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from dataclasses import replace
 from datetime import timedelta
 
@@ -18,7 +19,7 @@ from sqlalchemy import Connection
 from tongshi.clock import Clock
 from tongshi.errors import Conflict, Gone, NotFound, PeerFailed
 from tongshi.exchange import outbox, store
-from tongshi.exchange.client import Link
+from tongshi.exchange.client import Link, Packed
 from tongshi.exchange.model import (
     MAX_BATCH_ITEMS,
     Equality,
@@ -45,6 +46,9 @@ DIFFERENCES_BEFORE_FULL = 2
 FULL_AGAIN_AFTER = timedelta(minutes=10)
 # The neighbour forgot, or stands elsewhere: so often in one round we take its word and go on.
 MAX_CORRECTIONS = 3
+# Pages of a full that are sent before the first of them is answered. The neighbour stores them in order.
+PAGES_ON_THE_WAY = 2
+_PAGE_PATH = "/exchange/v1/devices/full:page"
 
 
 class Sender:
@@ -152,30 +156,45 @@ class Sender:
         return await self._prove(peer, batch)
 
     async def _pages(self, opened: FullOpened) -> None:
-        """Send page after page; the next one is read while the neighbour stores this one."""
-        page, corrections = await self._page(opened.after_key), 0
+        """Send page after page. What the neighbour did not take goes on from the key it names."""
+        after_key, corrections = opened.after_key, 0
         while True:
-            ahead = None if page.is_last else asyncio.create_task(self._page(page.last_key))
-            told = FullPage(
-                opened.snapshot_id, page.after_key, page.last_key, page.items, page.is_last, "row"
-            )
             try:
-                await self._link.post("/exchange/v1/devices/full:page", told, FullPageResult)
-                if ahead is None:
-                    return
-                page = await ahead
+                return await self._pages_after(opened.snapshot_id, after_key)
             except Conflict as error:
                 last_key = error.details.get("lastKey")
-                corrections += 1
+                corrections = 0 if isinstance(last_key, str) and last_key > after_key else corrections + 1
                 if not isinstance(last_key, str) or corrections > MAX_CORRECTIONS:
                     raise
-                page = await self._page(last_key)
-            finally:
-                if ahead is not None:
-                    ahead.cancel()
+                after_key = last_key
 
-    async def _page(self, after_key: str) -> Page:
-        return await self._db.read(outbox.page, self._audience, after_key, self._batch_items)
+    async def _pages_after(self, snapshot_id: str, after_key: str) -> None:
+        """Pages in order: one travels and one is made ready while one is stored over there."""
+        travelling: deque[asyncio.Task[FullPageResult]] = deque()
+        ahead: asyncio.Task[tuple[Page, Packed]] | None = None
+        try:
+            page, packed = await self._page(snapshot_id, after_key)
+            while True:
+                ahead = None
+                if not page.is_last:
+                    ahead = asyncio.create_task(self._page(snapshot_id, page.last_key))
+                travelling.append(asyncio.create_task(self._link.send(_PAGE_PATH, packed, FullPageResult)))
+                while len(travelling) >= PAGES_ON_THE_WAY or (travelling and ahead is None):
+                    await travelling[0]
+                    travelling.popleft()
+                if ahead is None:
+                    return
+                page, packed = await ahead
+        finally:
+            left = [task for task in (ahead, *travelling) if task is not None]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _page(self, snapshot_id: str, after_key: str) -> tuple[Page, Packed]:
+        page = await self._db.read(outbox.page, self._audience, after_key, self._batch_items)
+        told = FullPage(snapshot_id, page.after_key, page.last_key, page.items, page.is_last, "row")
+        return page, await self._link.pack(told)
 
     async def _prove(self, peer: Peer, batch: Batch) -> Peer:
         complete = FullComplete(peer.snapshot_id, peer.position, batch.roots or [])

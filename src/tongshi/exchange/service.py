@@ -30,6 +30,7 @@ from tongshi.exchange.model import (
     ShardRoot,
 )
 from tongshi.exchange.outbox import Audience
+from tongshi.exchange.turns import Turns
 from tongshi.resources.platforms.model import Relation, Standing
 from tongshi.resources.platforms.service import Platforms
 from tongshi.sharing.model import Scope, Subject
@@ -59,6 +60,7 @@ class Exchange:
         self._platforms = platforms
         self._platform_id = platform_id
         self._vanish_guard = vanish_guard
+        self._turns = Turns()
 
     async def push(self, sender: str, push: Push) -> PushResult:
         """Apply one batch; a dry run applies it and takes all of it back."""
@@ -78,10 +80,12 @@ class Exchange:
         return await self._db.write(inbox.begin_full, sender, begin, secrets.token_hex(12), self._clock.at())
 
     async def page(self, sender: str, page: FullPage) -> FullPageResult:
-        """Apply one page of a full."""
-        house = await self.house(sender)
-        items = await asyncio.to_thread(inbox.read_items, page.items, page.form)
-        return await self._db.write(inbox.apply_page, house, sender, page, items, self._clock.at())
+        """Apply one page of a full; the next one, if it is here already, is read meanwhile and waits."""
+        async with self._turns.of(sender) as turn:
+            house = await self.house(sender)
+            items = await asyncio.to_thread(inbox.read_items, page.items, page.form)
+            await turn.come()
+            return await self._db.write(inbox.apply_page, house, sender, page, items, self._clock.at())
 
     async def complete_full(self, sender: str, complete: FullComplete) -> FullResult:
         """Prove a full."""

@@ -237,9 +237,13 @@ def digest(archive: DeviceArchive) -> bytes:
 
 def digest_of(owner: str, values: tuple[Any, ...]) -> bytes:
     """``digest`` from the stored values."""
-    return hashlib.new("sm3", _encode((owner, values[:_ITEM_END], values[_ITEM_END:]))).digest()
+    row = _SM3.copy()
+    row.update(_encode((owner, values[:_ITEM_END], values[_ITEM_END:])))
+    return row.digest()
 
 
+# Looking the algorithm up costs as much as digesting a row.
+_SM3 = hashlib.new("sm3")
 _encode = msgspec.json.Encoder().encode
 _origins = msgspec.json.Decoder(dict[str, Origin])
 _STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")

@@ -8,6 +8,7 @@ is short.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -45,7 +46,7 @@ from tongshi.resources.devices.model import (
 )
 from tongshi.sharing.model import Scope
 from tongshi.storage import changes
-from tongshi.storage.bulk import among, bulk_upsert, chunks
+from tongshi.storage.bulk import among, bulk_insert, bulk_upsert, chunks
 from tongshi.storage.schema import EXT_COLUMNS, ITEM_COLUMNS, device_archive, device_shard, device_status
 from tongshi.storage.times import from_ms, to_ms
 
@@ -73,6 +74,9 @@ _COLUMNS = (
     "shard",
     "digest",
 )
+_OWNER, _REVISION = _COLUMNS.index("owner_platform"), _COLUMNS.index("revision")
+_SHARD = _COLUMNS.index("shard")
+assert _COLUMNS[-1] == "digest"
 _STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
 _ITEM_LISTS = tuple(
     i - (i > _STATUS) for i, f in enumerate(ITEM_FIELDS) if f.kind == "list"
@@ -128,30 +132,32 @@ def upsert_flat(
     known = _known(conn, list(wanted))
     at_ms = to_ms(at)
     tree = _TreeChanges()
-    rows: list[tuple[Any, ...]] = []
-    noted: list[tuple[str, changes.Op, int]] = []
     sorted_out: dict[str, list[str]] = {name: [] for name in UpsertResult.__slots__}
-    for device_id, new in wanted.items():
-        old = known.get(device_id)
+    # What was not there is inserted, which is cheaper than a merge; the lock keeps others from coming first.
+    fresh = [_stored(new, new.revision or 1, at_ms) for key, new in wanted.items() if key not in known]
+    merged: list[tuple[Any, ...]] = []
+    for device_id, old in known.items():
+        new = wanted[device_id]
         verdict = _verdict(old, new, spoken_for, is_full=is_full)
         sorted_out[verdict].append(device_id)
-        if verdict not in ("inserted", "updated"):
+        if verdict != "updated":
             continue
-        revision = new.revision or (old.revision if old is not None else 0) + 1
-        updated_at_ms = at_ms if new.updated_at_ms is None else new.updated_at_ms
-        source = new.source.value
-        rows.append((*new.values, new.owner, revision, source, updated_at_ms, None, new.origins))
-        rows[-1] += (new.shard, new.digest)
-        noted.append((device_id, "put", revision))
-        if old is not None and old.missing_since is None:
+        merged.append(_stored(new, new.revision or old.revision + 1, at_ms))
+        if old.missing_since is None:
             tree.remove(old.owner_platform, old.shard, old.digest)
-        tree.add(new.owner, new.shard, new.digest)
-    if sorted_out["inserted"]:
-        _check_bound(conn, len(sorted_out["inserted"]))
-    if sorted_out["updated"]:
-        history_store.note_updates(conn, sorted_out["updated"], {r[0]: r for r in rows}, origin, at, act)
-    bulk_upsert(conn, device_archive, _COLUMNS, rows)
+    sorted_out["inserted"] = [row[0] for row in fresh]
+    if fresh:
+        _check_bound(conn, len(fresh))
+    if merged:
+        history_store.note_updates(
+            conn, [row[0] for row in merged], {row[0]: row for row in merged}, origin, at, act
+        )
+    bulk_insert(conn, device_archive, _COLUMNS, fresh)
+    bulk_upsert(conn, device_archive, _COLUMNS, merged)
+    written = fresh + merged
+    tree.add_rows(written)
     tree.write(conn)
+    noted: list[tuple[str, changes.Op, int]] = [(row[0], "put", row[_REVISION]) for row in written]
     changes.record_many(conn, KIND, noted, origin, at)
     return UpsertResult(**{name: tuple(ids) for name, ids in sorted_out.items()})
 
@@ -222,11 +228,13 @@ def archive_of(row: Sequence[Any]) -> DeviceArchive:
     return _archive(row[:_EXT_END], owner, revision, source, updated_at, missing_since, None, online)
 
 
-def owned_keys(conn: Connection, owner: str, after_key: str, limit: int) -> list[str]:
-    """Ids only, in order: what a complete snapshot is compared with."""
+def owned_keys(conn: Connection, owner: str, after_key: str, limit: int, up_to: str = "") -> list[str]:
+    """Ids only, in order, to ``up_to`` if given: what a complete snapshot is compared with."""
     statement = select(_a.device_id).where(
         _a.owner_platform == owner, _a.device_id > after_key, _a.missing_since.is_(None)
     )
+    if up_to:
+        statement = statement.where(_a.device_id <= up_to)
     return list(conn.execute(statement.order_by(_a.device_id).limit(limit)).scalars())
 
 
@@ -350,7 +358,7 @@ def shard_rows(
 
 def combine(digests: Iterable[bytes]) -> bytes:
     """Digest of a shard from its rows' digests, for one who holds the rows and not the tree."""
-    return (sum(int.from_bytes(value, "big") for value in digests) % _MODULUS).to_bytes(32, "big")
+    return (_sum(digests) % _MODULUS).to_bytes(32, "big")
 
 
 def scope_clause(scope: Scope) -> ColumnElement[bool]:
@@ -392,18 +400,23 @@ class _TreeChanges:
     """
 
     def __init__(self) -> None:
-        self._deltas: dict[tuple[str, str], tuple[int, int]] = {}
+        self._come: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
+        self._gone: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
 
-    def add(self, owner: str, shard: str, row_digest: bytes) -> None:
-        self._change(owner, shard, 1, int.from_bytes(row_digest, "big"))
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Rows in the order of ``_COLUMNS``."""
+        for row in rows:
+            self._come[row[_OWNER], row[_SHARD]].append(row[-1])
 
     def remove(self, owner: str, shard: str, row_digest: bytes) -> None:
-        self._change(owner, shard, -1, -int.from_bytes(row_digest, "big"))
+        self._gone[owner, shard].append(row_digest)
 
     def write(self, conn: Connection) -> None:
         s = device_shard.c
         rows = []
-        for (owner, shard), (count, total) in sorted(self._deltas.items()):
+        for owner, shard in sorted({*self._come, *self._gone}):
+            come, gone = self._come.get((owner, shard), []), self._gone.get((owner, shard), [])
+            count, total = len(come) - len(gone), _sum(come) - _sum(gone)
             old = conn.execute(
                 select(s.row_count, s.digest).where(s.owner_platform == owner, s.shard == shard)
             ).one_or_none()
@@ -412,15 +425,21 @@ class _TreeChanges:
             rows.append((owner, shard, count, (total % _MODULUS).to_bytes(32, "big")))
         bulk_upsert(conn, device_shard, ("owner_platform", "shard", "row_count", "digest"), rows)
 
-    def _change(self, owner: str, shard: str, count: int, value: int) -> None:
-        old_count, old_value = self._deltas.get((owner, shard), (0, 0))
-        self._deltas[owner, shard] = (old_count + count, old_value + value)
+
+def _stored(new: FlatArchive, revision: int, at_ms: int) -> tuple[Any, ...]:
+    """A row in the order of ``_COLUMNS``."""
+    updated_at_ms = at_ms if new.updated_at_ms is None else new.updated_at_ms
+    source = new.source._value_
+    local = (new.owner, revision, source, updated_at_ms, None, new.origins, new.shard, new.digest)
+    return (*new.values, *local)
 
 
-def _verdict(old: Row | None, new: FlatArchive, spoken_for: Collection[str], *, is_full: bool) -> str:
-    """Which field of UpsertResult a device belongs to."""
-    if old is None:
-        return "inserted"
+def _sum(digests: Iterable[bytes]) -> int:
+    return sum([int.from_bytes(value, "big") for value in digests])
+
+
+def _verdict(old: Row, new: FlatArchive, spoken_for: Collection[str], *, is_full: bool) -> str:
+    """Which field of UpsertResult a device that is known belongs to."""
     if old.missing_since is None and old.owner_platform != new.owner:
         is_hearsay = old.source == Source.CASCADE and new.source is not Source.CASCADE
         # Who speaks for both owners tells the latest state only: the word that one gave it up is not sent.

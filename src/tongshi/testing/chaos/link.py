@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tongshi.errors import Conflict, Gone, LimitExceeded, NotFound, PeerFailed, PeerTimeout, TongshiError
-from tongshi.exchange.client import Link
+from tongshi.exchange.client import Link, Packed
 from tongshi.exchange.model import FullBegin, FullComplete, FullPage, OwnerRoot, Push
 from tongshi.testing.chaos.node import Node
 from tongshi.testing.chaos.storm import Died
@@ -52,8 +52,12 @@ class ChaosLink(Link):
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def post(self, path: str, body: msgspec.Struct, answer: type[_T]) -> _T:
-        event = self._event()
+    async def pack(self, body: msgspec.Struct) -> Packed:
+        """Packed when it is sent: until then a lie may change it."""
+        return Packed(body, b"", is_compressed=False)
+
+    async def send(self, path: str, packed: Packed, answer: type[_T]) -> _T:
+        body, event = packed.body, self._event()
         data = msgspec.json.encode(self._lie(event, body) if event in LIES else body)
         promised = hashlib.sha256(data).digest()
         if event == "request lost":
