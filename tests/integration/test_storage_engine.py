@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from tongshi.errors import LocalViolation, Unavailable
@@ -155,6 +157,24 @@ async def test_a_caller_cancelled_while_waiting_leaves_no_effect(sqlite_url: str
     release.set()
     await holding
     assert await database.read(names) == []
+    await database.close()
+
+
+async def test_a_caller_that_gave_up_before_the_database_was_free_ends_nothing(sqlite_url: str) -> None:
+    database = await Database.open(sqlite_url)
+    other = sqlite3.connect(make_url(sqlite_url).database or "", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.create_task(database.write(put, "given up", "1"))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    # Longer than the writer waits for a lock.
+    await asyncio.sleep(5.5)
+    other.execute("ROLLBACK")
+    other.close()
+    async with asyncio.timeout(10):
+        await database.write(put, "later", "2")
     await database.close()
 
 

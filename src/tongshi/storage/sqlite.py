@@ -119,7 +119,8 @@ class SqliteRunner:
         except BaseException as error:  # noqa: BLE001 - the thread must survive; every caller is told.
             for failed in done:
                 failed.error = failed.error or error
-            if job is not None and job not in done:
+            # Its caller may have given up meanwhile; who tells a cancelled future would end this thread.
+            if job is not None and job not in done and job.future.set_running_or_notify_cancel():
                 job.error = error
                 done.append(job)
         for told in done:
