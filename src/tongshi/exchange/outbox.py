@@ -19,7 +19,7 @@ from tongshi.storage import changes
 
 KINDS = (devices.KIND, devices.KIND_STATUS)
 # From a row of ``devices.store.wire_rows``.
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 Encode = Callable[[Row], msgspec.Raw]
 _DEVICE_ID, _OWNER, _MISSING_SINCE = 0, -6, -2
 assert devices.WIRE_COLUMNS[_OWNER] == "owner_platform"

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Connection,
+    Select,
     Table,
     Text,
     any_,
@@ -23,7 +24,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.sql.elements import KeyedColumnElement
 
 _FEW = 64
 Row = tuple[Any, ...]
@@ -46,7 +46,34 @@ def bulk_upsert(conn: Connection, table: Table, columns: Sequence[str], rows: Se
         conn.exec_driver_sql(_insert(table.name, columns, _values(conn, columns), keys), list(rows))
 
 
-def among(conn: Connection, column: KeyedColumnElement[str], keys: Sequence[str]) -> ColumnElement[bool]:
+def fetch(conn: Connection, statement: Select[Any]) -> Sequence[Sequence[Any]]:
+    """Rows of a select as plain sequences, five thousand at a time without a wrapper around each.
+
+    On PostgreSQL they come from the driver as it made them, which halves what a wide row costs.
+    """
+    if conn.dialect.name != "postgresql":
+        return conn.execute(statement).all()
+    compiled = statement.compile(dialect=conn.dialect, compile_kwargs={"render_postcompile": True})
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    # A statement first: the driver's transaction begins with it, and the fetch must be inside.
+    conn.exec_driver_sql("SELECT 1")
+    adapted: Any = conn.connection.dbapi_connection
+    rows: Sequence[Sequence[Any]] = adapted.run_async(lambda driver: driver.fetch(str(compiled), *values))
+    return rows
+
+
+def in_key_order(conn: Connection) -> None:
+    """Keep this transaction's page reads on the index of their key.
+
+    A table that was just filled has no statistics yet, and PostgreSQL then sorts all that is left for every
+    page: a full would cost the square of its size.
+    """
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("SET LOCAL enable_sort = off")
+        conn.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+
+
+def among(conn: Connection, column: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[bool]:
     """``column IN keys`` with the keys as one parameter: five thousand of them cost no compilation."""
     if conn.dialect.name == "postgresql":
         return column == any_(bindparam(None, list(keys), type_=ARRAY(Text)))

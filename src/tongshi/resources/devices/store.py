@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     and_,
     bindparam,
     false,
@@ -46,7 +47,7 @@ from tongshi.resources.devices.model import (
 )
 from tongshi.sharing.model import Scope
 from tongshi.storage import changes
-from tongshi.storage.bulk import among, bulk_insert, bulk_upsert, chunks
+from tongshi.storage.bulk import among, bulk_insert, bulk_upsert, chunks, fetch, in_key_order
 from tongshi.storage.schema import EXT_COLUMNS, ITEM_COLUMNS, device_archive, device_shard, device_status
 from tongshi.storage.times import from_ms, to_ms
 
@@ -136,8 +137,8 @@ def upsert_flat(
     # What was not there is inserted, which is cheaper than a merge; the lock keeps others from coming first.
     fresh = [_stored(new, new.revision or 1, at_ms) for key, new in wanted.items() if key not in known]
     merged: list[tuple[Any, ...]] = []
-    for device_id, old in known.items():
-        new = wanted[device_id]
+    for device_id in [key for key in wanted if key in known]:
+        new, old = wanted[device_id], known[device_id]
         verdict = _verdict(old, new, spoken_for, is_full=is_full)
         sorted_out[verdict].append(device_id)
         if verdict != "updated":
@@ -208,18 +209,28 @@ def iter_owned(
     return [_from_row(row) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
 
 
-def wire_rows(conn: Connection, after_key: str, limit: int, owners: Collection[str]) -> list[tuple[Any, ...]]:
+def wire_rows(conn: Connection, after_key: str, limit: int, owners: Sequence[str]) -> Sequence[Sequence[Any]]:
     """The next present rows of these owners in order of id, as ``WIRE_COLUMNS`` says."""
-    statement = _WIRE.where(
-        _a.device_id > after_key, _a.missing_since.is_(None), _a.owner_platform.in_(owners)
-    )
-    return [tuple(row) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
+    in_key_order(conn)
+    return fetch(conn, wire_page(conn, after_key, limit, owners))
 
 
-def wire_rows_of(conn: Connection, device_ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+def wire_page(conn: Connection, after_key: str, limit: int, owners: Sequence[str]) -> Select[Any]:
+    """The statement of ``wire_rows``: it reads no row beyond the page, however many follow.
+
+    One owner's rows stand in order in an index. Those of several are picked while walking the table in order:
+    joining an empty text keeps the database from fetching owner by owner and sorting what is left.
+    """
+    present = _WIRE.where(_a.device_id > after_key, _a.missing_since.is_(None))
+    owned = _a.owner_platform == owners[0]
+    if len(owners) > 1:
+        owned = among(conn, _a.owner_platform.concat(""), owners)
+    return present.where(owned).order_by(_a.device_id).limit(limit)
+
+
+def wire_rows_of(conn: Connection, device_ids: Sequence[str]) -> dict[str, Sequence[Any]]:
     """Rows by id as ``WIRE_COLUMNS`` says, missing ones too."""
-    statement = _WIRE.where(among(conn, _a.device_id, device_ids))
-    return {row[0]: tuple(row) for row in conn.execute(statement)}
+    return {row[0]: row for row in fetch(conn, _WIRE.where(among(conn, _a.device_id, device_ids)))}
 
 
 def archive_of(row: Sequence[Any]) -> DeviceArchive:

@@ -287,7 +287,9 @@ def _compare(
 
 def _rows(conn: Connection) -> dict[str, tuple[str, tuple[object, ...], bool | None]]:
     owners = list(devices.owners(conn))
-    return {row[0]: (row[-6], row[:-6], row[-3]) for row in devices.wire_rows(conn, "", 100_000, owners)}
+    return {
+        row[0]: (row[-6], tuple(row[:-6]), row[-3]) for row in devices.wire_rows(conn, "", 100_000, owners)
+    }
 
 
 def _peer_and_missing(conn: Connection, lower: str) -> tuple[Peer, dict[str, str]]:
