@@ -11,6 +11,7 @@ import pytest
 from tongshi.clock import ManualClock
 from tongshi.exchange.signing import Signer
 from tongshi.resources.devices import store as devices
+from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
 from tongshi.storage.engine import Database
@@ -157,6 +158,51 @@ async def test_a_list_says_what_may_be_done_and_by_which_grant(desk: Desk) -> No
     assert [set(one) for one in row["decidedBy"]] == [{"roleId", "ruleId"}]
     assert (await desk.data("one", f"{LIST}?action=ptz"))["total"] == 0
     assert (await desk.data("all", f"{LIST}?totalMode=none"))["total"] is None
+
+
+async def test_an_area_tells_ids_lite_or_full_rows(desk: Desk) -> None:
+    body: dict[str, Any] = {"shape": EVERYWHERE, "limit": 3}
+    lite = (await desk.data("one", AREA, body))["list"]
+    ids = (await desk.data("one", AREA, {**body, "fields": "id"}))["deviceIds"]
+    full = (await desk.data("one", AREA, {**body, "fields": "full"}))["list"]
+    batch = await desk.data("one", f"{LIST}/batch-get", {"deviceIds": ids})
+    assert [row["DeviceID"] for row in lite] == ids == [row["DeviceID"] for row in full]
+    assert full == batch["list"]
+    assert {"Info", "ext", "provenance"} <= set(full[0])
+    assert (await desk.data("nil", AREA, {**body, "fields": "full"}))["list"] == []
+    assert (await desk.ask("all", AREA, {**body, "fields": "full", "limit": 1_001}))[1] == 40001
+
+
+async def test_counts_are_left_out_when_they_are_not_asked_for(desk: Desk) -> None:
+    found = await desk.data("all", AREA, {"shape": EVERYWHERE, "totalMode": "none", "limit": 5})
+    assert (found["total"], found["noCoordinateCount"], found["truncated"]) == (None, None, True)
+    assert len(found["list"]) == 5
+
+
+async def test_an_answer_that_the_index_may_lack_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions: list[tuple[str, dict[str, Any] | None]] = [
+        (AREA, {"shape": EVERYWHERE}),
+        (SEARCH, {"keyword": "路口"}),
+        (f"{LIST}?keyword=12", None),
+        (REGIONS, {"civilCodes": ["31"], "filter": {"keyword": "路口"}}),
+    ]
+    for path, body in questions:
+        assert (await desk.data("all", path, body))["indexing"] is None
+
+    async def not_now(index: SearchIndex) -> bool:
+        return False
+
+    monkeypatch.setattr(SearchIndex, "refresh", not_now)
+    late = sample_archives(HOME, 7, first=100)
+    await desk.platform.db.write(devices.upsert_many, late, HOME, desk.clock.at())
+    for path, body in questions:
+        told = (await desk.data("all", path, body))["indexing"]
+        assert told == {"isCurrent": False, "remaining": 7, "remainingSec": None}
+    # What asks neither words nor places is answered from the archive itself.
+    page = await desk.data("all", LIST)
+    assert (page["indexing"], page["total"]) == (None, 67)
+    async with desk.platform.http() as client:
+        assert "tongshi_search_index_remaining_rows 7.0" in (await client.get("/metrics")).text
 
 
 async def test_divisions_are_grouped(desk: Desk) -> None:

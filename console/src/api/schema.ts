@@ -1888,15 +1888,18 @@ export interface components {
         /**
          * AreaFound
          * @description Devices in a shape; with clusters from ``grid``, or ``auto`` beyond the limit, the list is empty.
+         *
+         *         The list holds ``DeviceFull`` when these were asked for. Counts are null when they were not asked for.
          */
         AreaFound: {
             clusters: components["schemas"]["ClusterShown"][];
             deviceIds: string[];
             geoCoordSys: components["schemas"]["GeoCoordSys"];
-            list: components["schemas"]["DeviceLite"][];
+            indexing: components["schemas"]["Indexing"] | null;
+            list: (components["schemas"]["DeviceLite"] | components["schemas"]["DeviceFull"])[];
             nextCursor: string;
-            noCoordinateCount: number;
-            total: number;
+            noCoordinateCount: number | null;
+            total: number | null;
             truncated: boolean;
         };
         /**
@@ -1912,10 +1915,10 @@ export interface components {
             /** @default  */
             cursor?: string;
             /**
+             * @description full 时 limit 最多 1000，坐标为 WGS84
              * @default lite
-             * @enum {unknown}
              */
-            fields?: "id" | "lite";
+            fields?: components["schemas"]["Show"];
             /**
              * @default {
              *       "SSBMHY": [],
@@ -1937,6 +1940,11 @@ export interface components {
             /** @default 1000 */
             limit?: number;
             shape: components["schemas"]["ShapeAsked"];
+            /**
+             * @default exact
+             * @enum {unknown}
+             */
+            totalMode?: "exact" | "none";
             /** @default null */
             zoom?: number | null;
         };
@@ -2318,6 +2326,7 @@ export interface components {
          */
         DevicePage: {
             asOfVersion: number;
+            indexing: components["schemas"]["Indexing"] | null;
             list: components["schemas"]["DevicePermitted"][];
             nextCursor: string;
             pageNo: number;
@@ -2614,6 +2623,7 @@ export interface components {
         IdsFound: {
             asOfVersion: number;
             deviceIds: string[];
+            indexing: components["schemas"]["Indexing"] | null;
             nextCursor: string;
             total: number | null;
         };
@@ -2651,6 +2661,17 @@ export interface components {
             unchanged?: number;
             /** @default 0 */
             updated?: number;
+        };
+        /**
+         * Indexing
+         * @description The index does not know every archive yet: what remains, and the seconds until it does (null: unknown).
+         *
+         *         While it is there, an answer may lack devices that were changed a short while ago.
+         */
+        Indexing: {
+            isCurrent: boolean;
+            remaining: number;
+            remainingSec: number | null;
         };
         /**
          * Info
@@ -3517,6 +3538,7 @@ export interface components {
         RegionPage: {
             asOfVersion: number;
             groups: components["schemas"]["RegionGroup"][];
+            indexing: components["schemas"]["Indexing"] | null;
             list: components["schemas"]["DeviceLite"][];
             nextCursor: string;
             pageNo: number;
@@ -3838,6 +3860,12 @@ export interface components {
             count: number;
             digest: string;
         };
+        /**
+         * Show
+         * @description What is shown of each device.
+         * @enum {unknown}
+         */
+        Show: "full" | "id" | "lite";
         /**
          * SignIn
          * @description Name and password.

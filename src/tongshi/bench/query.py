@@ -32,7 +32,7 @@ from tongshi.resources.devices import store
 from tongshi.resources.devices.geometry import Box
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.model import DeviceArchive
-from tongshi.resources.devices.query import Area, DeviceQueries
+from tongshi.resources.devices.query import Area, DeviceQueries, Show
 from tongshi.resources.devices.search_terms import Match, document, needle
 from tongshi.resources.devices.selection import Selection, Sort
 from tongshi.sharing.model import Scope
@@ -241,7 +241,7 @@ async def _is_right(queries: DeviceQueries, boxes: Sequence[Box], count: int) ->
                 if asked.matches(told):
                     members.add(item.device_id)
     for box, members in zip(boxes, in_box, strict=False):
-        found = await queries.in_area(Selection(SCOPE), Area(box, with_rows=False), 20_000)
+        found = await queries.in_area(Selection(SCOPE), Area(box, show=Show.ID), 20_000)
         if set(found.ids) != members or found.total != len(members):
             return False
     for asked, members in zip(needles, worded, strict=True):

@@ -60,6 +60,11 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
+        self._index_lag = Gauge(
+            "tongshi_search_index_remaining_rows",
+            "Archives that the indexes of search and place do not know yet, when last counted",
+            registry=self.registry,
+        )
         info = Gauge("tongshi_info", "The running version", ("version",), registry=self.registry)
         info.labels(version).set(1)
 
@@ -70,6 +75,10 @@ class Metrics:
         self._seconds.labels(operation).observe(call.duration_s)
         if call.rows:
             self._rows.labels(operation).inc(call.rows)
+
+    def note_index_lag(self, remaining: int) -> None:
+        """Note how many archives are not indexed yet."""
+        self._index_lag.set(remaining)
 
     def render(self) -> tuple[bytes, str]:
         """The text for a scraper, and its media type."""

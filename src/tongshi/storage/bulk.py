@@ -6,7 +6,7 @@ merge; few rows go by a prepared statement there too, since a staging table cost
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 from zlib import crc32
@@ -79,6 +79,23 @@ def among(conn: Connection, column: ColumnElement[str], keys: Sequence[str]) -> 
         return column == any_(bindparam(None, list(keys), type_=ARRAY(Text)))
     each = func.json_each(msgspec.json.encode(keys).decode()).table_valued("value")
     return column.in_(select(each.c.value))
+
+
+def stage(conn: Connection, name: str, columns: Mapping[str, str], rows: Sequence[Row]) -> str:
+    """Put ``rows`` into a temporary table, by COPY; PostgreSQL only. Returns its name.
+
+    Args:
+        conn: connection in a transaction, with which the rows go.
+        name: what the rows are; one name has one set of columns.
+        columns: names and types of the columns.
+        rows: tuples in the order of ``columns``.
+    """
+    table = f"staging_{name}"
+    typed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({typed}) ON COMMIT DELETE ROWS")
+    conn.exec_driver_sql(f"TRUNCATE {table}")
+    _copy(conn, table, list(columns), rows)
+    return table
 
 
 def chunks(keys: Sequence[str], size: int = 5_000) -> Iterator[list[str]]:

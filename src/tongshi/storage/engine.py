@@ -12,6 +12,7 @@ All times in the database are milliseconds since 1970-01-01 UTC in BIGINT column
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Concatenate, Literal, ParamSpec, TypeVar
@@ -19,6 +20,7 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
 
 from tongshi.errors import InvalidRequest, LocalViolation
 from tongshi.storage import migrate as migration
@@ -87,6 +89,17 @@ class Database:
     async def close(self) -> None:
         """Finish what was accepted, then let go of every connection and thread."""
         await self._runner.close()
+
+
+def offload(conn: Connection, work: Callable[[], T]) -> T:
+    """Run pure work in the middle of a unit without holding up the loop.
+
+    A unit on SQLite runs in a thread of its own already; on PostgreSQL it runs in the loop between two
+    answers of the server, so that seconds of Python there would stop everybody.
+    """
+    if conn.dialect.name == "postgresql":
+        return await_only(asyncio.to_thread(work))
+    return work()
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from tongshi.errors import LocalViolation, Unavailable
 from tongshi.storage.runner import Limits, Unit
 
 T = TypeVar("T")
+# Of the file, from its beginning; a larger file is read beyond that as before. Addresses, not memory.
+MAP_BYTES = 2**31
 
 
 class _Job:
@@ -185,6 +187,9 @@ def _engine(url: str, begin: str, *, query_only: bool, size: int) -> Engine:
             "busy_timeout=5000",
             "cache_size=-16384",
             "temp_store=MEMORY",
+            # Readers look into the kernel's page cache instead of copying each page out of it: a question
+            # that visits thousands of rows takes half the time. Writes do not go through the map.
+            f"mmap_size={MAP_BYTES if query_only else 0}",
             f"query_only={'ON' if query_only else 'OFF'}",
         ):
             cursor.execute(f"PRAGMA {pragma}")

@@ -113,10 +113,10 @@ class RestPlatform:
             feed=exchange.feed,
         )
         plans = Plans(db, clock, presence_store)
-        index = SearchIndex(db, clock)
+        metrics = Metrics()
+        index = SearchIndex(db, clock, metrics.note_index_lag)
         queries, lists = DeviceQueries(db, index), PlanLists(db, index, Members())
         pulls = Pulls(db, clock, exchange)
-        metrics = Metrics()
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),

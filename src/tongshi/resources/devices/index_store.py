@@ -1,23 +1,26 @@
 """The indexes of search and place, in the database; they follow the change feed.
 
 An index is no part of an archive: writing it with each archive would make every exchange several times
-slower. So the feed is followed from a stored position, in batches; whoever searches brings the index up to
-date (``indexing.SearchIndex``). An index that was never made, or that fell behind the feed's compaction,
-begins with all archives. On SQLite the words' index keeps no text, so that a change must name the pieces
-that go; they follow from the folded text that ``device_search`` keeps.
+slower. So the feed is followed from a stored position, in steps: a reader fetches what the next step needs
+(``fetch``), the pieces are cut outside of any transaction (``make``), and a short transaction writes them
+(``apply``), so that the one writer of SQLite is held for some tens of milliseconds at most. A step that
+another process has taken meanwhile is dropped. An index that was never made, or that fell behind the feed's
+compaction, begins with all archives. On SQLite the words' index keeps no text, so that a change must name the
+pieces that go; they follow from the folded text that ``device_search`` keeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, delete, func, literal, select, text
 
 from tongshi.resources.devices.search_terms import Document, document, pieces
 from tongshi.storage import changes
-from tongshi.storage.bulk import bulk_upsert, chunks
-from tongshi.storage.schema import device_archive, device_search, setting
+from tongshi.storage.bulk import among, bulk_upsert, stage
+from tongshi.storage.schema import change, device_archive, device_search, setting
 
 # Device id, name, address, longitude, latitude.
 Entry = tuple[str, str | None, str | None, float | None, float | None]
@@ -25,6 +28,10 @@ Row = Any
 
 KIND = "device"
 BATCH = 2_000
+# The feed holds other changes too (status); past so many the position moves on although nothing is indexed.
+TRAILING = 500
+# Remaining changes are counted no further than this.
+MAX_COUNTED = 5_000_000
 POSITION, STARTED, REACHED = "search_position", "search_started", "search_reached"
 _COLUMNS = ("number", "device_id", "text", "initials", "longitude", "latitude")
 _LOCK = text("SELECT pg_advisory_xact_lock(7311003)")
@@ -32,98 +39,176 @@ _s = device_search.c
 _a = device_archive.c
 
 
-def write(conn: Connection, entries: Sequence[Entry]) -> None:
-    """Index archives anew, at most a few thousand, each id once; one writer at a time."""
-    known = _known(conn, [entry[0] for entry in entries])
-    number = conn.execute(select(func.coalesce(func.max(_s.number), 0))).scalar_one()
-    rows: list[Row] = []
-    worded: list[tuple[int, Document, Document | None]] = []
-    placed: list[tuple[int, float | None, float | None, Row | None]] = []
-    for device_id, name, address, longitude, latitude in entries:
-        held = known.get(device_id)
-        if held is None:
-            number += 1
-        own = number if held is None else held.number
-        told = document(device_id, name or "", address or "")
-        lon, lat = _place(longitude, latitude)
-        before = None if held is None else Document(held.text, held.initials)
-        if told != before:
-            worded.append((own, told, before))
-        if held is None or (held.longitude, held.latitude) != (lon, lat):
-            placed.append((own, lon, lat, held))
-        elif told == before:
-            continue
-        rows.append((own, device_id, told.text, told.initials, lon, lat))
-    bulk_upsert(conn, device_search, _COLUMNS, rows)
-    if conn.dialect.name == "sqlite":
-        _write_sqlite(conn, worded, placed)
-    else:
-        _write_postgresql(conn, worded, placed)
+class State(NamedTuple):
+    """Where the index stands: followed up to ``position``, or being made anew from ``started``."""
+
+    position: str | None
+    started: str | None
+    reached: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one step needs, from one snapshot."""
+
+    before: State
+    after: State
+    entries: list[Entry]
+    known: dict[str, Row]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Text of one archive as it is indexed from now on; ``gone`` are the pieces that it had."""
+
+    device_id: str
+    told: Document
+    come: list[str]
+    gone: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step writes. ``rows`` are ``(number or None for a new one, id, text, initials, lon, lat)``."""
+
+    before: State
+    after: State
+    rows: list[Row]
+    words: list[Word]
+    places: list[tuple[str, float | None, float | None, bool]]  # the last says whether one is held
+    has_more: bool
 
 
 def is_current(conn: Connection) -> bool:
-    """Whether every archive that can be seen is indexed as it is."""
-    position = _position(conn)
-    return position is not None and not changes.read_after(conn, position, 1, {KIND})
+    """Whether every archive that this snapshot shows is indexed as it is."""
+    position = _position(conn, _state(conn))
+    if position is None:
+        return False
+    # Without the feed's fence: what is visible and cannot be followed yet counts as not indexed.
+    newer = select(change.c.seq).where(change.c.seq > position, change.c.kind == KIND).limit(1)
+    return conn.execute(newer).first() is None
 
 
-def catch_up(conn: Connection) -> bool:
-    """Take the next step towards the feed's end. Returns whether more is to be done."""
+def is_trailing(conn: Connection) -> bool:
+    """Whether a step is due: something to index, or many other changes to step past."""
+    position = _position(conn, _state(conn))
+    if position is None or not is_current(conn):
+        return True
+    newer = select(change.c.seq).where(change.c.seq > position).order_by(change.c.seq)
+    return conn.execute(newer.offset(TRAILING - 1).limit(1)).first() is not None
+
+
+def remaining(conn: Connection) -> int:
+    """How many archives (or changes of archives) are not indexed yet."""
+    state = _state(conn)
+    position = _position(conn, state)
+    if position is None:
+        left = select(literal(1)).where(_a.device_id > (state.reached or ""))
+    else:
+        left = select(literal(1)).where(change.c.seq > position, change.c.kind == KIND)
+    return int(
+        conn.execute(select(func.count()).select_from(left.limit(MAX_COUNTED).subquery())).scalar_one()
+    )
+
+
+def fetch(conn: Connection) -> Fetched:
+    """What the next step towards the feed's end needs."""
+    before = _state(conn)
+    position = _position(conn, before)
+    if position is None:
+        return _fetch_anew(conn, before)
+    noted = changes.read_after(conn, position, BATCH, {KIND})
+    reached = noted[-1].seq if noted else changes.head(conn)
+    after = State(str(reached), None, None)
+    return _fetched(conn, before, after, sorted({one.key for one in noted}), len(noted) == BATCH)
+
+
+def make(fetched: Fetched) -> Step:
+    """Cut the pieces of what was fetched; no database in here."""
+    rows: list[Row] = []
+    words: list[Word] = []
+    places: list[tuple[str, float | None, float | None, bool]] = []
+    for device_id, name, address, longitude, latitude in fetched.entries:
+        held = fetched.known.get(device_id)
+        told = document(device_id, name or "", address or "")
+        lon, lat = _place(longitude, latitude)
+        before = None if held is None else Document(held.text, held.initials)
+        is_moved = held is None or (held.longitude, held.latitude) != (lon, lat)
+        if told != before:
+            words.append(Word(device_id, told, pieces(told), None if before is None else pieces(before)))
+        if is_moved:
+            places.append((device_id, lon, lat, held is not None))
+        if told != before or is_moved:
+            number = None if held is None else held.number
+            rows.append((number, device_id, told.text, told.initials, lon, lat))
+    return Step(fetched.before, fetched.after, rows, words, places, fetched.has_more)
+
+
+def apply(conn: Connection, step: Step) -> bool:
+    """Write one step. Returns False, and writes nothing, when the index has moved since it was fetched."""
     if conn.dialect.name == "postgresql":
         conn.execute(_LOCK)
-    position = _position(conn)
-    if position is None:
-        return _begin(conn)
-    noted = changes.read_after(conn, position, BATCH, {KIND})
-    write(conn, _entries(conn, sorted({change.key for change in noted})))
-    _set(conn, POSITION, str(noted[-1].seq if noted else changes.head(conn)))
-    return len(noted) == BATCH
-
-
-def _begin(conn: Connection) -> bool:
-    """Index the next archives in order of id; the position is that of the feed before the first of them."""
-    started = _get(conn, STARTED)
-    if started is None:
-        _set(conn, STARTED, started := str(changes.head(conn)))
-        _set(conn, REACHED, "")
-    after = _get(conn, REACHED) or ""
-    ids = list(
-        conn.execute(
-            select(_a.device_id).where(_a.device_id > after).order_by(_a.device_id).limit(BATCH)
-        ).scalars()
-    )
-    write(conn, _entries(conn, ids))
-    if ids:
-        _set(conn, REACHED, ids[-1])
-        return True
-    _set(conn, POSITION, started)
-    conn.execute(delete(setting).where(setting.c.name.in_((STARTED, REACHED))))
+    if _state(conn) != step.before:
+        return False
+    last = conn.execute(select(func.coalesce(func.max(_s.number), 0))).scalar_one()
+    numbers: dict[str, int] = {}
+    for number, device_id, *_ in step.rows:
+        if number is None:
+            number = last = last + 1
+        numbers[device_id] = number
+    bulk_upsert(conn, device_search, _COLUMNS, [(numbers[row[1]], *row[1:]) for row in step.rows])
+    write = _write_sqlite if conn.dialect.name == "sqlite" else _write_postgresql
+    write(conn, step, numbers)
+    told = [(name, value) for name, value in zip(_NAMES, step.after, strict=True) if value is not None]
+    bulk_upsert(conn, setting, ("name", "value"), told)
+    gone = [name for name, value in zip(_NAMES, step.after, strict=True) if value is None]
+    conn.execute(delete(setting).where(setting.c.name.in_(gone)))
     return True
 
 
-def _position(conn: Connection) -> int | None:
-    """Where the index stands; None when it must begin anew."""
-    text_ = _get(conn, POSITION)
-    if text_ is None or int(text_) < changes.floor(conn):
+def _fetch_anew(conn: Connection, before: State) -> Fetched:
+    """The next archives in order of id; the position will be that of the feed before the first of them."""
+    started = before.started if before.started is not None else str(changes.head(conn))
+    after = (before.reached or "") if before.started is not None else ""
+    page = select(_a.device_id).where(_a.device_id > after).order_by(_a.device_id).limit(BATCH)
+    ids = list(conn.execute(page).scalars())
+    if not ids:
+        return _fetched(conn, before, State(started, None, None), [], has_more=True)
+    return _fetched(conn, before, State(before.position, started, ids[-1]), ids, has_more=True)
+
+
+def _fetched(
+    conn: Connection, before: State, after: State, device_ids: Sequence[str], has_more: bool
+) -> Fetched:
+    return Fetched(before, after, _entries(conn, device_ids), _known(conn, device_ids), has_more)
+
+
+_NAMES = (POSITION, STARTED, REACHED)
+_STATE = select(setting.c.name, setting.c.value).where(setting.c.name.in_(_NAMES))
+
+
+def _state(conn: Connection) -> State:
+    found = {row[0]: row[1] for row in conn.execute(_STATE)}
+    return State(*(found.get(name) for name in _NAMES))
+
+
+def _position(conn: Connection, state: State) -> int | None:
+    """The number up to which the feed was followed; None when the index must begin anew."""
+    if state.position is None or int(state.position) < changes.floor(conn):
         return None
-    return int(text_)
-
-
-def _get(conn: Connection, name: str) -> str | None:
-    return conn.execute(select(setting.c.value).where(setting.c.name == name)).scalar_one_or_none()
-
-
-def _set(conn: Connection, name: str, value: str) -> None:
-    bulk_upsert(conn, setting, ("name", "value"), [(name, value)])
+    return int(state.position)
 
 
 def _entries(conn: Connection, device_ids: Sequence[str]) -> list[Entry]:
     columns = (_a.device_id, _a["name"], _a.address, _a.longitude, _a.latitude)
-    found: list[Entry] = []
-    for chunk in chunks(device_ids):
-        rows = conn.execute(select(*columns).where(_a.device_id.in_(chunk)))
-        found += [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
-    return found
+    rows = conn.execute(select(*columns).where(among(conn, _a.device_id, device_ids)))
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+
+
+def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:
+    rows = conn.execute(select(device_search).where(among(conn, _s.device_id, device_ids)))
+    return {row.device_id: row for row in rows}
 
 
 def _place(longitude: float | None, latitude: float | None) -> tuple[float | None, float | None]:
@@ -135,60 +220,40 @@ def _place(longitude: float | None, latitude: float | None) -> tuple[float | Non
     return longitude, latitude
 
 
-def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:
-    found: dict[str, Row] = {}
-    for chunk in chunks(device_ids):
-        found.update(
-            (row.device_id, row) for row in conn.execute(select(device_search).where(_s.device_id.in_(chunk)))
-        )
-    return found
-
-
-def _write_sqlite(
-    conn: Connection,
-    worded: Iterable[tuple[int, Document, Document | None]],
-    placed: Iterable[tuple[int, float | None, float | None, Row | None]],
-) -> None:
-    gone, come = [], []
-    for number, told, before in worded:
-        if before is not None:
-            gone.append((number, " ".join(pieces(before))))
-        come.append((number, " ".join(pieces(told))))
+def _write_sqlite(conn: Connection, step: Step, numbers: dict[str, int]) -> None:
+    gone = [(numbers[word.device_id], " ".join(word.gone)) for word in step.words if word.gone is not None]
     if gone:
         conn.exec_driver_sql(
             "INSERT INTO device_terms (device_terms, rowid, terms) VALUES ('delete', ?, ?)", gone
         )
+    come = [(numbers[word.device_id], " ".join(word.come)) for word in step.words]
     if come:
         conn.exec_driver_sql("INSERT INTO device_terms (rowid, terms) VALUES (?, ?)", come)
-    left = [(number,) for number, _, _, held in placed if held is not None]
+    left = [(numbers[device_id],) for device_id, _, _, is_held in step.places if is_held]
     if left:
         conn.exec_driver_sql("DELETE FROM device_box WHERE number = ?", left)
-    points = [(number, lon, lon, lat, lat) for number, lon, lat, _ in placed if lon is not None]
+    points = [(numbers[key], lon, lon, lat, lat) for key, lon, lat, _ in step.places if lon is not None]
     if points:
         conn.exec_driver_sql("INSERT INTO device_box VALUES (?, ?, ?, ?, ?)", points)
 
 
-def _write_postgresql(
-    conn: Connection,
-    worded: Iterable[tuple[int, Document, Document | None]],
-    placed: Iterable[tuple[int, float | None, float | None, Row | None]],
-) -> None:
-    words = [{"number": number, "pieces": pieces(told)} for number, told, _ in worded]
-    if words:
-        conn.execute(_PUT_WORDS, words)
-    for chunk in chunks([str(number) for number, _, _, held in placed if held is not None]):
-        conn.execute(_DROP_PLACES, {"numbers": [int(number) for number in chunk]})
-    points = [{"number": number, "lon": lon, "lat": lat} for number, lon, lat, _ in placed if lon is not None]
+def _write_postgresql(conn: Connection, step: Step, numbers: dict[str, int]) -> None:
+    if step.words:
+        words = [(numbers[word.device_id], word.come) for word in step.words]
+        staging = stage(conn, "terms", {"number": "integer", "pieces": "text[]"}, words)
+        conn.exec_driver_sql(_PUT_WORDS.format(staging=staging))
+    left = [numbers[device_id] for device_id, _, _, is_held in step.places if is_held]
+    if left:
+        conn.execute(_DROP_PLACES, {"numbers": left})
+    points = [(numbers[key], (lon, lat)) for key, lon, lat, _ in step.places if lon is not None]
     if points:
-        conn.execute(_PUT_PLACES, points)
+        staging = stage(conn, "places", {"number": "integer", "place": "point"}, points)
+        conn.exec_driver_sql(_PUT_PLACES.format(staging=staging))
 
 
-_PUT_WORDS = text(
-    "INSERT INTO device_terms (number, terms) VALUES (:number, array_to_tsvector(CAST(:pieces AS text[]))) "
+_PUT_WORDS = (
+    "INSERT INTO device_terms (number, terms) SELECT number, array_to_tsvector(pieces) FROM {staging} "
     "ON CONFLICT (number) DO UPDATE SET terms = excluded.terms"
 )
 _DROP_PLACES = text("DELETE FROM device_box WHERE number = ANY(CAST(:numbers AS integer[]))")
-_PUT_PLACES = text(
-    "INSERT INTO device_box (number, place) "
-    "VALUES (:number, point(CAST(:lon AS double precision), CAST(:lat AS double precision)))"
-)
+_PUT_PLACES = "INSERT INTO device_box (number, place) SELECT number, place FROM {staging}"

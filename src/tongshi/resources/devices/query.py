@@ -10,39 +10,62 @@ Each answer is read from one snapshot of the database. Scope and filters narrow 
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import partial
 from math import floor
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from tongshi.errors import InvalidRequest
+from tongshi.errors import InvalidRequest, Unavailable
+from tongshi.resources.devices import index_store
 from tongshi.resources.devices import query_store as store
+from tongshi.resources.devices import store as archives
 from tongshi.resources.devices.coordinates import MAX_SHIFT_DEG, GeoCoordSys, from_wgs84
 from tongshi.resources.devices.geometry import Box, Shape
-from tongshi.resources.devices.indexing import SearchIndex
-from tongshi.resources.devices.query_store import Group, Lite, Spot
+from tongshi.resources.devices.indexing import Lag, SearchIndex
+from tongshi.resources.devices.model import DeviceArchive
+from tongshi.resources.devices.query_store import BoxPlan, Cell, Group, Lite, Spot
 from tongshi.resources.devices.selection import UNASSIGNED, Cursors, Place, Selection, Sort
 from tongshi.sharing import store as sharing
 from tongshi.sharing.model import Context, Decision, Grant, Subject, SubjectKind, Target, judge
 from tongshi.sharing.permissions import Permission
 from tongshi.storage import changes
-from tongshi.storage.engine import Database
+from tongshi.storage.budget import within
+from tongshi.storage.engine import Database, offload
 
 # Candidates of a shape that is decided position by position; more are refused instead of waited for.
-MAX_EXAMINED = 200_000
+MAX_EXAMINED = 50_000
+# Past so many proposals of an index a question begins with something else.
+MANY = 10_000
+# So many devices are looked at one by one before the index is asked for a very short keyword.
+GLIMPSE = 1_000
 MAX_CLUSTERS = 1_024
+# Seconds that one question may take in the database, or for its shape.
+BUDGET_S = 5.0
+_LESS_AREA = "请缩小范围、增加条件，或使用 totalMode=none"
+_LESS_GROUPS = "请逐个区划查询"
+_LESS = "请增加条件、改用按编号排序，或使用 totalMode=none"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One page. ``total`` is None when it was not asked for; ``after`` is where the next page begins."""
+    """One page. ``total`` is None when it was not asked for; ``after`` is where the next page begins.
+
+    ``lag`` is there when the index of words did not know every archive yet.
+    """
 
     rows: list[Lite]
     total: int | None
     after: Place | None
     as_of: int
+    lag: Lag | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +81,44 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class FoundInArea:
-    """Devices in a shape. ``placeless`` counts those that fit the filter and have no position."""
+    """Devices in a shape. ``placeless`` counts those that fit the filter and have no position.
+
+    ``clusters`` is None when the devices are listed one by one. Both counts are None when they were not asked
+    for. ``lag`` is there when the index of places did not know every archive yet.
+    """
 
     ids: list[str]
     rows: list[Lite]
-    clusters: list[Cluster]
-    total: int
-    placeless: int
+    clusters: list[Cluster] | None
+    total: int | None
+    placeless: int | None
     after: Place | None
+    archives: list[DeviceArchive] = field(default_factory=list)
+    lag: Lag | None = None
+
+
+class Show(Enum):
+    """What is shown of each device."""
+
+    ID = "id"
+    LITE = "lite"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A shape in its coordinate system; ``cell_deg`` asks for clusters on a grid of that width."""
+    """A shape in its coordinate system.
+
+    ``cell_deg`` asks for clusters on a grid of that width: always, or with ``is_auto`` when there are more
+    devices than the limit.
+    """
 
     shape: Shape
     system: GeoCoordSys = GeoCoordSys.WGS84
     cell_deg: float | None = None
-    with_rows: bool = True
+    is_auto: bool = False
+    show: Show = Show.LITE
+    with_total: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +140,14 @@ class DeviceQueries:
     async def in_area(
         self, selection: Selection, area: Area, limit: int, after: Place | None = None
     ) -> FoundInArea:
-        """Devices in a shape in order of the place index. Raises InvalidRequest 40002 for too many."""
-        await self._index.refresh()
-        return await self._db.read(_in_area, selection, area, limit, after)
+        """Devices in a shape in order of the place index.
+
+        Raises:
+            InvalidRequest: 40002, more positions to decide than ``MAX_EXAMINED``.
+            Unavailable: it took longer than ``BUDGET_S``.
+        """
+        found, lag = await self._indexed(lambda conn: _in_area(conn, selection, area, limit, after))
+        return replace(found, lag=lag)
 
     async def page(
         self,
@@ -112,16 +160,42 @@ class DeviceQueries:
         with_total: bool = True,
         with_rows: bool = True,
     ) -> tuple[list[str], Found]:
-        """Ids and rows of one page in order, by cursor (``after``) or by offset (``skip``)."""
-        if selection.needle is not None:
-            await self._index.refresh()
-        return await self._db.read(_page, selection, sort, limit, after, skip, with_total, with_rows)
+        """Ids and rows of one page in order, by cursor (``after``) or by offset (``skip``).
+
+        Raises:
+            Unavailable: it took longer than ``BUDGET_S``.
+        """
+
+        def ask(conn: Connection) -> tuple[list[str], Found]:
+            return _page(conn, selection, sort, limit, after, skip, with_total, with_rows)
+
+        if selection.needle is None:
+            return await self._db.read(ask)
+        (ids, found), lag = await self._indexed(ask)
+        return ids, replace(found, lag=lag)
 
     async def groups(self, selection: Selection, codes: Sequence[str], by: str) -> list[Group]:
-        """Counts of a selection below each division: ``child`` divisions, ``street`` or ``department``."""
-        if selection.needle is not None:
-            await self._index.refresh()
-        return await self._db.read(_groups, selection, codes, by)
+        """Counts of a selection below each division: ``child`` divisions, ``street`` or ``department``.
+
+        Raises:
+            Unavailable: it took longer than ``BUDGET_S``.
+        """
+
+        def ask(conn: Connection) -> list[Group]:
+            return _groups(conn, selection, codes, by)
+
+        if selection.needle is None:
+            return await self._db.read(ask)
+        return (await self._indexed(ask))[0]
+
+    async def _indexed(self, ask: Callable[[Connection], T]) -> tuple[T, Lag | None]:
+        """Ask the indexes; what the answer's own snapshot shows and they do not know yet comes beside it."""
+        first = await self._db.read(lambda conn: (ask(conn),) if index_store.is_current(conn) else None)
+        if first is not None:
+            return first[0], None
+        await self._index.refresh()
+        found, is_current = await self._db.read(lambda conn: (ask(conn), index_store.is_current(conn)))
+        return found, None if is_current else await self._index.lag()
 
     async def allowed(
         self, subject: Subject, context: Context, actions: Sequence[Permission], rows: Sequence[Lite]
@@ -140,82 +214,188 @@ def _page(
     with_total: bool,
     with_rows: bool,
 ) -> tuple[list[str], Found]:
-    total = store.count(conn, selection) if with_total else None
-    found = store.keys(conn, selection, sort, limit + 1, after, skip)
-    kept = found[:limit]
-    ids = [key for key, _ in kept]
-    rows = store.lite(conn, ids) if with_rows else []
+    with within(conn, BUDGET_S, _LESS):
+        total = store.count(conn, selection) if with_total else None
+        found = _keys(conn, selection, sort, limit + 1, after, skip, total)
+        kept = found[:limit]
+        ids = [key for key, _ in kept]
+        rows = store.lite(conn, ids) if with_rows else []
     further = kept[-1][1] if len(found) > limit else None
     return ids, Found(rows, total, further, changes.head(conn))
+
+
+def _keys(
+    conn: Connection,
+    selection: Selection,
+    sort: Sort,
+    limit: int,
+    after: Place | None,
+    skip: int,
+    total: int | None,
+) -> list[tuple[str, Place]]:
+    """Keys of a page by the plan that fits how much there is; in order of id much is not found first."""
+    if sort not in (Sort.ID, Sort.ID_DOWN):
+        return store.keys(conn, selection, sort, limit, after, skip)
+    needle = selection.needle
+    if total is not None:
+        is_much = total >= MANY
+    else:
+        if needle is not None and needle.is_short:
+            # The words' index is slow for the beginning of a piece: what is everywhere shows at once.
+            few = GLIMPSE + skip + limit
+            seen = store.keys(conn, selection, sort, limit, after, skip, is_walk=True, among_next=few)
+            if len(seen) == limit:
+                return seen
+        is_much = store.count(conn, replace(selection, needle=None), MANY) >= MANY
+        if is_much and needle is not None:
+            is_much = store.count_proposed(conn, needle, MANY) >= MANY
+    return store.keys(conn, selection, sort, limit, after, skip, is_walk=is_much)
 
 
 def _in_area(
     conn: Connection, selection: Selection, area: Area, limit: int, after: Place | None
 ) -> FoundInArea:
     beyond = int(after[0]) if after else 0
-    clusters: list[Cluster] = []
-    box = area.shape.box
     is_exact = isinstance(area.shape, Box) and area.system in (GeoCoordSys.WGS84, GeoCoordSys.CGCS2000)
-    if is_exact and area.cell_deg is None:
-        total = store.count_in_box(conn, selection, box)
-        page = store.ids_in_box(conn, selection, box, limit + 1, beyond)
-    else:
-        spots = _spots(conn, selection, area)
-        total = len(spots)
+    with within(conn, BUDGET_S, _LESS_AREA):
+        find = _in_box if is_exact else _in_shape
+        found = find(conn, selection, area, limit, beyond)
+        if area.show is Show.FULL:
+            known = archives.get_many(conn, found.ids, selection.scope)
+            found = replace(found, archives=[known[key] for key in found.ids])
+        if area.with_total:
+            found = replace(found, placeless=store.count_placeless(conn, selection))
+        return found
+
+
+def _in_box(conn: Connection, selection: Selection, area: Area, limit: int, beyond: int) -> FoundInArea:
+    """A box in our own coordinates: all of it is SQL."""
+    box = area.shape.box
+    plan = BoxPlan.PLACE if store.count_near(conn, box, MANY) < MANY else BoxPlan.SELECTION
+    if plan is BoxPlan.PLACE and area.cell_deg is not None:
+        return _in_shape(conn, selection, area, limit, beyond)
+    total = None
+    if plan is BoxPlan.SELECTION:
         if area.cell_deg is not None:
-            clusters = _clusters(spots, area)
-        numbers = sorted(spot.number for spot in spots if spot.number > beyond)[: limit + 1]
-        ids = store.ids_of_numbers(conn, numbers)
-        page = [(ids[number], number) for number in numbers]
+            cells = store.cells_in_box(conn, selection, box, _coarse(box, area.cell_deg))
+            total = sum(cell.total for cell in cells)
+            if not area.is_auto or total > limit:
+                return FoundInArea([], [], _clusters(cells), total, None, None)
+        else:
+            total = store.count_in_box(conn, selection, box, plan, None if area.with_total else MANY)
+        if total >= MANY:
+            plan = BoxPlan.WALK
+    page: Sequence[tuple[int, Lite | str]]
+    if area.show is Show.LITE:
+        page, found = store.rows_in_box(conn, selection, box, plan, limit + 1, beyond)
+    else:
+        page, found = store.ids_in_box(conn, selection, box, plan, limit + 1, beyond)
+    if not area.with_total:
+        total = None
+    elif total is None:
+        # What lies before a cursor is not among what was found.
+        total = store.count_in_box(conn, selection, box, plan) if beyond else found
     kept = page[:limit]
-    keys = [key for key, _ in kept]
-    return FoundInArea(
-        keys,
-        store.lite(conn, keys) if area.with_rows else [],
-        clusters,
-        total,
-        store.count_placeless(conn, selection),
-        [kept[-1][1]] if len(page) > limit and kept else None,
-    )
+    rows = [row for _, row in kept if not isinstance(row, str)]
+    ids = [row if isinstance(row, str) else row.device_id for _, row in kept]
+    further: Place | None = [kept[-1][0]] if len(page) > limit else None
+    return FoundInArea(ids, rows, None, total, None, further)
+
+
+def _in_shape(conn: Connection, selection: Selection, area: Area, limit: int, beyond: int) -> FoundInArea:
+    """Any shape in any coordinates: each position that may lie in it is looked at."""
+    near = _spots(conn, selection, area)
+    spots = offload(conn, partial(_held, near, area))
+    if area.cell_deg is not None and (not area.is_auto or len(spots) > limit):
+        cells = offload(conn, partial(_cells, spots, area.cell_deg))
+        return FoundInArea([], [], _clusters(cells), len(spots), None, None)
+    page = sorted(spot[:2] for spot in spots if spot.number > beyond)[: limit + 1]
+    ids = [key for _, key in page[:limit]]
+    rows = store.lite(conn, ids) if area.show is Show.LITE else []
+    further: Place | None = [page[limit - 1][0]] if len(page) > limit else None
+    return FoundInArea(ids, rows, None, len(spots), None, further)
 
 
 def _spots(conn: Connection, selection: Selection, area: Area) -> list[Spot]:
-    """Every position in the shape, in the shape's own coordinate system."""
+    """Every position that may lie in the shape, in WGS 84."""
     box = area.shape.box
     if area.system not in (GeoCoordSys.WGS84, GeoCoordSys.CGCS2000):
         box = box.widened(MAX_SHIFT_DEG)
-    near = store.spots_in_box(conn, selection, box, MAX_EXAMINED + 1)
+    plan = BoxPlan.PLACE if store.count_near(conn, box, MANY) < MANY else BoxPlan.SELECTION
+    near = store.spots_in_box(conn, selection, box, plan, MAX_EXAMINED + 1)
     if len(near) > MAX_EXAMINED:
         raise InvalidRequest(f"范围内点位超过 {MAX_EXAMINED} 个，请缩小范围", code=40002, field="shape")
+    return near
+
+
+def _held(near: Sequence[Spot], area: Area) -> list[Spot]:
+    """Those in the shape, in the shape's own coordinate system. Raises Unavailable past the budget."""
+    ends_at = time.monotonic() + BUDGET_S
     found = []
-    for number, lon, lat, online in near:
-        lon, lat = from_wgs84((lon, lat), area.system)
+    for number, spot in enumerate(near):
+        if number % 256 == 0 and time.monotonic() > ends_at:
+            raise Unavailable(
+                f"查询超过 {BUDGET_S:g} 秒，已中止。请缩小范围或减少图形的顶点", retry_after_s=BUDGET_S
+            )
+        lon, lat = from_wgs84((spot.longitude, spot.latitude), area.system)
         if area.shape.holds(lon, lat):
-            found.append(Spot(number, lon, lat, online))
+            found.append(spot._replace(longitude=lon, latitude=lat))
     return found
 
 
-def _clusters(spots: Sequence[Spot], area: Area) -> list[Cluster]:
-    """Spots by cell of a grid that does not move with the map; the cells grow until there are few enough."""
-    cell = area.cell_deg or 1.0
-    while True:
-        cells: defaultdict[tuple[int, int], list[Spot]] = defaultdict(list)
-        for spot in spots:
-            cells[floor(spot.longitude / cell), floor(spot.latitude / cell)].append(spot)
-        if len(cells) <= MAX_CLUSTERS:
-            return [_cluster(members) for _, members in sorted(cells.items())]
-        cell *= 2
+def _cells(spots: Sequence[Spot], cell_deg: float) -> list[Cell]:
+    """Spots by cell of a grid that does not move with the map."""
+    members: defaultdict[tuple[int, int], list[Spot]] = defaultdict(list)
+    for spot in spots:
+        members[floor(spot.longitude / cell_deg), floor(spot.latitude / cell_deg)].append(spot)
+    return [_cell(x, y, found) for (x, y), found in members.items()]
 
 
-def _cluster(members: Sequence[Spot]) -> Cluster:
+def _cell(x: int, y: int, members: Sequence[Spot]) -> Cell:
     lons, lats = [m.longitude for m in members], [m.latitude for m in members]
-    return Cluster(
-        sum(lons) / len(lons),
-        sum(lats) / len(lats),
-        len(members),
-        sum(m.online is True for m in members),
-        Box(min(lons), min(lats), max(lons), max(lats)),
+    online = sum(m.online is True for m in members)
+    return Cell(x, y, len(members), online, sum(lons), sum(lats), min(lons), min(lats), max(lons), max(lats))
+
+
+def _coarse(box: Box, cell_deg: float) -> float:
+    """The width, doubled until a box has so few cells that the database can be asked for all of them."""
+    while ((box.east - box.west) / cell_deg + 2) * (
+        (box.north - box.south) / cell_deg + 2
+    ) > 4 * MAX_CLUSTERS:
+        cell_deg *= 2
+    return cell_deg
+
+
+def _clusters(cells: Sequence[Cell]) -> list[Cluster]:
+    """The cells, joined four by four until there are few enough."""
+    while len(cells) > MAX_CLUSTERS:
+        joined: dict[tuple[int, int], Cell] = {}
+        for cell in cells:
+            key = cell.x // 2, cell.y // 2
+            held = joined.get(key)
+            joined[key] = cell._replace(x=key[0], y=key[1]) if held is None else _joined(held, cell)
+        cells = list(joined.values())
+    return [_cluster(cell) for cell in sorted(cells)]
+
+
+def _joined(one: Cell, other: Cell) -> Cell:
+    return Cell(
+        one.x,
+        one.y,
+        one.total + other.total,
+        one.online + other.online,
+        one.longitudes + other.longitudes,
+        one.latitudes + other.latitudes,
+        min(one.west, other.west),
+        min(one.south, other.south),
+        max(one.east, other.east),
+        max(one.north, other.north),
     )
+
+
+def _cluster(cell: Cell) -> Cluster:
+    box = Box(cell.west, cell.south, cell.east, cell.north)
+    return Cluster(cell.longitudes / cell.total, cell.latitudes / cell.total, cell.total, cell.online, box)
 
 
 def _groups(conn: Connection, selection: Selection, codes: Sequence[str], by: str) -> list[Group]:
@@ -223,13 +403,18 @@ def _groups(conn: Connection, selection: Selection, codes: Sequence[str], by: st
     found: dict[str, Group] = {}
     plain = sorted({code for code in codes if code != UNASSIGNED})
     outer = [c for c in plain if not any(c != o and c.startswith(o) for o in plain)]
-    for code in outer:
-        digits = {"child": len(code) + 2, "street": 8, "department": None}[by]
-        for group in store.group(conn, replace(selection, civil_codes=(code,)), digits):
-            held = found.get(group.key, Group(group.key, 0, 0, 0))
-            sums = (held.total + group.total, held.online + group.online, held.networked + group.networked)
-            found[group.key] = Group(group.key, *sums)
-    nowhere = store.tally(conn, replace(selection, civil_codes=(UNASSIGNED,)))
+    with within(conn, BUDGET_S, _LESS_GROUPS):
+        for code in outer:
+            digits = {"child": len(code) + 2, "street": 8, "department": None}[by]
+            for group in store.group(conn, replace(selection, civil_codes=(code,)), digits):
+                held = found.get(group.key, Group(group.key, 0, 0, 0))
+                sums = (
+                    held.total + group.total,
+                    held.online + group.online,
+                    held.networked + group.networked,
+                )
+                found[group.key] = Group(group.key, *sums)
+        nowhere = store.tally(conn, replace(selection, civil_codes=(UNASSIGNED,)))
     return [*(found[key] for key in sorted(found)), nowhere._replace(key=UNASSIGNED)]
 
 

@@ -31,10 +31,13 @@ from tongshi.resources.devices.geometry import (
     Shape,
     rectangle,
 )
-from tongshi.resources.devices.http import MAX_PAGED_ROWS
+from tongshi.resources.devices.http import MAX_BATCH, MAX_PAGED_ROWS
+from tongshi.resources.devices.indexing import Lag
+from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.devices.plan_lists import PlanLists
-from tongshi.resources.devices.query import Allowed, Area, Cluster, DeviceQueries, role_of
+from tongshi.resources.devices.query import Allowed, Area, Cluster, DeviceQueries, Show, role_of
 from tongshi.resources.devices.query_store import Group, Lite
+from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.search_terms import MAX_KEYWORD, Match, needle
 from tongshi.resources.devices.selection import Narrowing, Place, Selection, Sort
 from tongshi.resources.devices.wire import DeviceLite
@@ -122,9 +125,10 @@ class AreaQuery(Request, frozen=True):
     filter: FilterAsked = FilterAsked()
     zoom: Annotated[int, Meta(ge=0, le=22)] | None = None
     cluster: Literal["none", "grid", "auto"] = "none"
-    fields: Literal["lite", "id"] = "lite"
+    fields: Annotated[Show, Meta(description=f"full 时 limit 最多 {MAX_BATCH}，坐标为 WGS84")] = Show.LITE
     limit: Annotated[int, Meta(ge=1, le=20_000)] = 1_000
     cursor: _Cursor = ""
+    total_mode: TotalMode = "exact"
 
 
 class BoxShown(Answer, frozen=True):
@@ -146,17 +150,37 @@ class ClusterShown(Answer, frozen=True):
     bbox: BoxShown
 
 
-class AreaFound(Answer, frozen=True):
-    """Devices in a shape; with clusters from ``grid``, or ``auto`` beyond the limit, the list is empty."""
+class Indexing(Answer, frozen=True):
+    """The index does not know every archive yet: what remains, and the seconds until it does (null: unknown).
 
-    rows: list[DeviceLite] = field(name="list")
+    While it is there, an answer may lack devices that were changed a short while ago.
+    """
+
+    is_current: bool
+    remaining: int
+    remaining_sec: float | None
+
+
+_LITE_OR_FULL = {
+    "items": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("DeviceLite", "DeviceFull")]}
+}
+
+
+class AreaFound(Answer, frozen=True):
+    """Devices in a shape; with clusters from ``grid``, or ``auto`` beyond the limit, the list is empty.
+
+    The list holds ``DeviceFull`` when these were asked for. Counts are null when they were not asked for.
+    """
+
+    rows: Annotated[list[Any], Meta(extra_json_schema=_LITE_OR_FULL)] = field(name="list")
     device_ids: list[str]
     clusters: list[ClusterShown]
-    total: int
+    total: int | None
     truncated: bool
     next_cursor: str
-    no_coordinate_count: int
+    no_coordinate_count: int | None
     geo_coord_sys: GeoCoordSys
+    indexing: Indexing | None
 
 
 class SearchIds(Request, frozen=True):
@@ -178,6 +202,7 @@ class IdsFound(Answer, frozen=True):
     total: int | None
     next_cursor: str
     as_of_version: int
+    indexing: Indexing | None
 
 
 class ListQuery(Request, frozen=True):
@@ -234,6 +259,7 @@ class DevicePage(Answer, frozen=True):
     page_size: int
     next_cursor: str
     as_of_version: int
+    indexing: Indexing | None
 
 
 class RegionQuery(Request, frozen=True):
@@ -270,6 +296,7 @@ class RegionPage(Answer, frozen=True):
     next_cursor: str
     as_of_version: int
     groups: list[RegionGroup]
+    indexing: Indexing | None
 
 
 def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list[AnyOperation]:
@@ -295,19 +322,25 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
         question = _question(call, msgspec.structs.replace(body, cursor="", limit=1))
         after = _opened(queries, question, body.cursor)
         system = body.geo_coord_sys
+        if body.fields is Show.FULL and body.limit > MAX_BATCH:
+            raise InvalidRequest(f"fields 为 full 时 limit 最多 {MAX_BATCH}", field="limit")
         cell = None if body.cluster == "none" else _cell_deg(shape, body.zoom)
-        area = Area(shape, system, cell, with_rows=body.fields == "lite" and body.cluster != "grid")
+        exact = body.total_mode == "exact"
+        area = Area(shape, system, cell, body.cluster == "auto", body.fields, exact)
         found = await queries.in_area(await select(call, body.filter), area, body.limit, after)
-        is_clustered = body.cluster == "grid" or (body.cluster == "auto" and found.total > body.limit)
+        rows: list[Any] = [_lite(row, system) for row in found.rows]
+        if found.archives:
+            rows = await asyncio.to_thread(lambda: [_full(one, call.at) for one in found.archives])
         return AreaFound(
-            [] if is_clustered else [_lite(row, system) for row in found.rows],
-            found.ids if body.fields == "id" and not is_clustered else [],
-            [_cluster(one) for one in found.clusters] if is_clustered else [],
+            rows,
+            found.ids if body.fields is Show.ID else [],
+            [_cluster(one) for one in found.clusters or ()],
             found.total,
-            found.after is not None,
-            "" if is_clustered else _sealed(queries, question, found.after),
+            found.after is not None or bool(found.clusters),
+            _sealed(queries, question, found.after),
             found.placeless,
             system,
+            _indexing(found.lag),
         )
 
     async def search_ids(call: Call[SearchIds, Nothing]) -> IdsFound:
@@ -322,7 +355,8 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
             with_total=body.total_mode == "exact",
             with_rows=False,
         )
-        return IdsFound(ids, found.total, _sealed(queries, question, found.after), found.as_of)
+        cursor = _sealed(queries, question, found.after)
+        return IdsFound(ids, found.total, cursor, found.as_of, _indexing(found.lag))
 
     async def page(call: Call[Nothing, ListQuery]) -> DevicePage:
         query = call.query
@@ -349,7 +383,15 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
             _permitted(row, may, query.geo_coord_sys) for row, may in zip(found.rows, allowed, strict=True)
         ]
         cursor = _sealed(queries, question, found.after)
-        return DevicePage(rows, found.total, query.page_no, query.page_size, cursor, found.as_of)
+        return DevicePage(
+            rows,
+            found.total,
+            query.page_no,
+            query.page_size,
+            cursor,
+            found.as_of,
+            _indexing(found.lag),
+        )
 
     async def region_devices(call: Call[RegionQuery, Nothing]) -> RegionPage:
         body = call.body
@@ -377,6 +419,7 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
             _sealed(queries, question, found.after),
             found.as_of,
             [_group(one, is_unit=body.group_by == "department") for one in groups],
+            _indexing(found.lag),
         )
 
     return _table(area_query, search_ids, page, region_devices)
@@ -513,30 +556,32 @@ def _sealed(queries: DeviceQueries, question: bytes, after: Place | None) -> str
     return "" if after is None else queries.cursors.seal(question, after)
 
 
-def _lite_fields(row: Lite, system: GeoCoordSys) -> dict[str, Any]:
+def _lite(row: Lite, system: GeoCoordSys) -> DeviceLite:
+    # By position: a box shows thousands.
+    return DeviceLite(*_lite_values(row, system))
+
+
+def _lite_values(row: Lite, system: GeoCoordSys) -> tuple[Any, ...]:
+    """Values of ``DeviceLite`` in its order, without tags."""
     longitude, latitude = row.longitude, row.latitude
     if longitude is not None and latitude is not None:
         longitude, latitude = from_wgs84((longitude, latitude), system)
-    return {
-        "DeviceID": row.device_id,
-        "Name": row.name,
-        "Status": None if row.online is None else "ON" if row.online else "OFF",
-        "CivilCode": row.civil_code,
-        "sourcePlatform": row.owner,
-        "version": row.revision,
-        "Longitude": longitude,
-        "Latitude": latitude,
-        "geoCoordSys": system.value,
-        "PTZType": row.ptz_type,
-        "pointClass": row.point_type,
-        "SFKK": wire._flag(row.is_controllable, "1", "0"),
-        "LWSX": wire._flag(row.is_networked, "0", "1"),
-        "SSBMHY": tuple(row.industries.split("/")) if row.industries else (),
-    }
-
-
-def _lite(row: Lite, system: GeoCoordSys) -> DeviceLite:
-    return DeviceLite(**_lite_fields(row, system))
+    return (
+        row.device_id,
+        row.name,
+        None if row.online is None else "ON" if row.online else "OFF",
+        row.civil_code,
+        row.owner,
+        row.revision,
+        longitude,
+        latitude,
+        system.value,
+        row.ptz_type,
+        row.point_type,
+        wire._flag(row.is_controllable, "1", "0"),
+        wire._flag(row.is_networked, "0", "1"),
+        tuple(row.industries.split("/")) if row.industries else (),
+    )
 
 
 def _permitted(row: Lite, allowed: Allowed, system: GeoCoordSys) -> DevicePermitted:
@@ -551,7 +596,15 @@ def _permitted(row: Lite, allowed: Allowed, system: GeoCoordSys) -> DevicePermit
         hours=next((str(g.hours) for g in allowed.grants if g.hours is not None), ""),
     )
     by = [DecidedBy(role_of(grant), grant.number) for grant in allowed.grants]
-    return DevicePermitted(**_lite_fields(row, system), perm=perm, decidedBy=by)
+    return DevicePermitted(*_lite_values(row, system), perm=perm, decidedBy=by)
+
+
+def _full(archive: DeviceArchive, at: datetime) -> Any:
+    return wire.to_full(archive, check(archive, at))
+
+
+def _indexing(lag: Lag | None) -> Indexing | None:
+    return None if lag is None else Indexing(False, lag.remaining, lag.remaining_s)
 
 
 def _cluster(found: Cluster) -> ClusterShown:

@@ -7,15 +7,20 @@ coordinates, so that both engines give what a look at every row would give.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from enum import Enum
+from math import ceil
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     FromClause,
     Integer,
     Select,
+    Text,
     and_,
     between,
     case,
@@ -24,8 +29,10 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    literal_column,
     or_,
     select,
+    table,
     text,
 )
 
@@ -34,8 +41,8 @@ from tongshi.resources.devices.search_terms import AllOf, Asked, Needle, Piece
 from tongshi.resources.devices.selection import UNASSIGNED, Place, Selection, Sort
 from tongshi.resources.devices.store import scope_clause
 from tongshi.sharing.model import Scope
-from tongshi.storage.bulk import chunks
-from tongshi.storage.schema import device_archive, device_search, device_status
+from tongshi.storage.bulk import among, chunks
+from tongshi.storage.schema import PLACELESS, device_archive, device_search, device_status
 
 _a, _s, _t = device_archive.c, device_search.c, device_status.c
 # Half a 32-bit float's step at 180 degrees, generously; PostgreSQL's operators are fuzzy by 1e-6 as well.
@@ -60,13 +67,37 @@ class Lite(NamedTuple):
     online: bool | None
 
 
+class BoxPlan(Enum):
+    """What a question about a box begins with."""
+
+    PLACE = "the place index"  # a box that holds little
+    SELECTION = "scope and divisions"  # a box that holds much, a selection that holds less, or a count
+    WALK = "number by number"  # a box and a selection that hold much, one page of which is asked
+
+
 class Spot(NamedTuple):
     """A device with a position."""
 
     number: int
+    device_id: str
     longitude: float
     latitude: float
     online: bool | None
+
+
+class Cell(NamedTuple):
+    """Devices of one cell of a grid: its number from 0 degrees, counts, sums of positions, and their box."""
+
+    x: int
+    y: int
+    total: int
+    online: int
+    longitudes: float
+    latitudes: float
+    west: float
+    south: float
+    east: float
+    north: float
 
 
 class Group(NamedTuple):
@@ -78,7 +109,7 @@ class Group(NamedTuple):
     networked: int
 
 
-_LITE = select(
+_LITE_COLUMNS = (
     _a.device_id,
     _a["name"],
     _a.civil_code,
@@ -92,7 +123,12 @@ _LITE = select(
     _a.is_networked,
     _a.industries,
     _t.is_online,
-).select_from(device_archive.outerjoin(device_status, _a.device_id == _t.device_id))
+)
+_LITE = select(*_LITE_COLUMNS).select_from(
+    device_archive.outerjoin(device_status, _a.device_id == _t.device_id)
+)
+# Word for word what the partial index says, with the table's name because others have such columns too.
+_PLACELESS = text("(" + re.sub("longitude|latitude", r"device_archive.\g<0>", PLACELESS) + ")")
 _SORT_COLUMNS: dict[str, ColumnElement[Any]] = {
     "id": _a.device_id,
     "name": func.coalesce(_a["name"], ""),
@@ -101,88 +137,164 @@ _SORT_COLUMNS: dict[str, ColumnElement[Any]] = {
 }
 
 
-def count(conn: Connection, selection: Selection) -> int:
-    """How many devices a selection holds."""
-    statement = _from(select(func.count()), selection).where(*_clauses(conn, selection))
+def count(conn: Connection, selection: Selection, most: int | None = None) -> int:
+    """How many devices a selection holds, counted no further than ``most``."""
+    if most is None:
+        statement = _from(select(func.count()), selection).where(*_clauses(conn, selection))
+    else:
+        inner = _from(select(literal(1)), selection).where(*_clauses(conn, selection)).limit(most)
+        statement = select(func.count()).select_from(inner.subquery())
+    return int(conn.execute(statement).scalar_one())
+
+
+def count_proposed(conn: Connection, needle: Needle, most: int) -> int:
+    """How many devices the words' index proposes, whoever asks, counted no further than ``most``."""
+    statement = select(func.count()).select_from(_proposed(conn, needle).limit(most).subquery())
     return int(conn.execute(statement).scalar_one())
 
 
 def keys(
-    conn: Connection, selection: Selection, sort: Sort, limit: int, after: Place | None = None, skip: int = 0
+    conn: Connection,
+    selection: Selection,
+    sort: Sort,
+    limit: int,
+    after: Place | None = None,
+    skip: int = 0,
+    *,
+    is_walk: bool = False,
+    among_next: int | None = None,
 ) -> list[tuple[str, Place]]:
-    """Ids of one page in order, each with its place for a cursor."""
+    """Ids of one page in order, each with its place for a cursor.
+
+    ``is_walk`` looks at one device after the other in order of id until the page is full: for selections that
+    hold much; the others are found first and sorted then. ``among_next`` ends a walk after so many devices,
+    so that a page that is not full proves nothing.
+    """
     name, is_down = sort.value.lstrip("-"), sort.value.startswith("-")
     by = _collated(conn, _SORT_COLUMNS[name])
-    statement = _from(select(_a.device_id, by), selection).where(*_clauses(conn, selection))
+    clauses = _clauses(conn, selection, is_walk=is_walk)
+    statement = _from(select(_a.device_id, by), selection).where(*clauses)
     if after is not None:
         value, device_id = after
         beyond = by < value if is_down else by > value
         later = _a.device_id < device_id if is_down else _a.device_id > device_id
         statement = statement.where(later if name == "id" else or_(beyond, and_(by == value, later)))
+    if among_next is not None:
+        statement = statement.where(_a.device_id.in_(_next(after, is_down, among_next)))
     order = [_a.device_id] if name == "id" else [by, _a.device_id]
     statement = statement.order_by(*(c.desc() if is_down else c.asc() for c in order))
     rows = conn.execute(statement.limit(limit).offset(skip))
     return [(row[0], [row[1], row[0]]) for row in rows]
 
 
+def _next(after: Place | None, is_down: bool, count_: int) -> Select[Any]:
+    """The next devices in order of id, whoever asks."""
+    near = device_archive.alias("near").c
+    statement = select(near.device_id)
+    if after is not None:
+        statement = statement.where(near.device_id < after[1] if is_down else near.device_id > after[1])
+    return statement.order_by(near.device_id.desc() if is_down else near.device_id).limit(count_)
+
+
 def lite(conn: Connection, device_ids: Sequence[str]) -> list[Lite]:
     """What lists show of these devices, in the order asked."""
     found: dict[str, Lite] = {}
     for chunk in chunks(device_ids):
-        for row in conn.execute(_LITE.where(_a.device_id.in_(chunk))):
+        for row in conn.execute(_LITE.where(among(conn, _a.device_id, chunk))).all():
             found[row[0]] = Lite._make(row)
     return [found[key] for key in device_ids if key in found]
 
 
-def count_in_box(conn: Connection, selection: Selection, box: Box) -> int:
-    """How many devices of a selection lie in a box of WGS 84, edges included."""
-    statement = _in_box(conn, select(func.count()), selection, box)
+def count_near(conn: Connection, box: Box, most: int) -> int:
+    """How many devices the place index proposes for a box, whoever asks, counted no further than ``most``."""
+    near = _near(conn, box).limit(most).subquery()
+    return int(conn.execute(select(func.count()).select_from(near)).scalar_one())
+
+
+def count_in_box(
+    conn: Connection, selection: Selection, box: Box, plan: BoxPlan, most: int | None = None
+) -> int:
+    """How many devices of a selection lie in a box of WGS 84, edges included; no further than ``most``."""
+    if most is None:
+        statement = _in_box(conn, select(func.count()), selection, box, plan, with_number=False)
+    else:
+        inner = _in_box(conn, select(literal(1)), selection, box, plan, with_number=False).limit(most)
+        statement = select(func.count()).select_from(inner.subquery())
     return int(conn.execute(statement).scalar_one())
 
 
+def rows_in_box(
+    conn: Connection, selection: Selection, box: Box, plan: BoxPlan, limit: int, after: int
+) -> tuple[list[tuple[int, Lite]], int]:
+    """``(number, row)`` of devices in a box in order of number, after a number; and how many there are so."""
+    # What a page is cut from has been sorted by then, so that its count costs little.
+    counted = literal(0) if plan is BoxPlan.WALK else func.count().over()
+    columns = select(*_LITE_COLUMNS, _s.number, counted)
+    statement = _in_box(conn, columns, selection, box, plan, with_status=True)
+    statement = statement.where(_s.number > after).order_by(_s.number).limit(limit)
+    found = conn.execute(statement).all()
+    return [(row[-2], Lite._make(row[:-2])) for row in found], int(found[0][-1]) if found else 0
+
+
 def ids_in_box(
-    conn: Connection, selection: Selection, box: Box, limit: int, after: int
-) -> list[tuple[str, int]]:
-    """``(id, number)`` of devices in a box in order of number, after a number."""
-    statement = _in_box(conn, select(_a.device_id, _s.number), selection, box)
-    rows = conn.execute(statement.where(_s.number > after).order_by(_s.number).limit(limit))
-    return [(row[0], row[1]) for row in rows]
+    conn: Connection, selection: Selection, box: Box, plan: BoxPlan, limit: int, after: int
+) -> tuple[list[tuple[int, str]], int]:
+    """``(number, id)`` as ``rows_in_box``."""
+    counted = literal(0) if plan is BoxPlan.WALK else func.count().over()
+    statement = _in_box(conn, select(_s.number, _a.device_id, counted), selection, box, plan)
+    statement = statement.where(_s.number > after).order_by(_s.number).limit(limit)
+    found = conn.execute(statement).all()
+    return [(row[0], row[1]) for row in found], int(found[0][-1]) if found else 0
 
 
-def spots_in_box(conn: Connection, selection: Selection, box: Box, most: int) -> list[Spot]:
+def spots_in_box(conn: Connection, selection: Selection, box: Box, plan: BoxPlan, most: int) -> list[Spot]:
     """Positions of devices in a box, at most ``most`` of them, in no order."""
-    columns = select(_s.number, _s.longitude, _s.latitude, _t.is_online)
-    statement = _in_box(conn, columns, selection, box, with_status=True).limit(most)
-    return [Spot._make(row) for row in conn.execute(statement)]
+    columns = select(_s.number, _a.device_id, _a.longitude, _a.latitude, _t.is_online)
+    statement = _in_box(conn, columns, selection, box, plan, with_status=True).limit(most)
+    return [Spot._make(row) for row in conn.execute(statement).all()]
 
 
-def ids_of_numbers(conn: Connection, numbers: Sequence[int]) -> dict[int, str]:
-    """Ids by number in the place index."""
-    found: dict[int, str] = {}
-    for first in range(0, len(numbers), 5_000):
-        chunk = numbers[first : first + 5_000]
-        found.update(
-            (row[0], row[1])
-            for row in conn.execute(select(_s.number, _s.device_id).where(_s.number.in_(chunk)))
-        )
-    return found
+def cells_in_box(conn: Connection, selection: Selection, box: Box, cell_deg: float) -> list[Cell]:
+    """Counts by cell of a grid, for a box that holds very many; at most one for each cell of the box."""
+    x = _cell(conn, _a.longitude, cell_deg).label("x")
+    y = _cell(conn, _a.latitude, cell_deg).label("y")
+    statement = select(
+        x,
+        y,
+        func.count(),
+        func.coalesce(func.sum(case((_t.is_online, 1), else_=0)), 0),
+        func.sum(_a.longitude),
+        func.sum(_a.latitude),
+        func.min(_a.longitude),
+        func.min(_a.latitude),
+        func.max(_a.longitude),
+        func.max(_a.latitude),
+    )
+    plan = BoxPlan.SELECTION
+    statement = _in_box(conn, statement, selection, box, plan, with_status=True, with_number=False)
+    statement = statement.group_by(text("x"), text("y"))
+    return [Cell._make(row) for row in conn.execute(statement)]
 
 
 def count_placeless(conn: Connection, selection: Selection) -> int:
     """How many devices of a selection have no position."""
-    # As a list of ids, so that SQLite begins with the few of them and not with all of a caller's scope.
-    placeless = device_search.alias("placeless").c
-    ids = select(placeless.device_id).where(placeless.longitude.is_(None))
     statement = _from(select(func.count()), selection)
-    statement = statement.where(_a.device_id.in_(ids), *_clauses(conn, selection))
+    statement = statement.where(_PLACELESS, *_clauses(conn, selection))
     return int(conn.execute(statement).scalar_one())
 
 
 def group(conn: Connection, selection: Selection, digits: int | None) -> list[Group]:
     """Counts by the first ``digits`` of the civil code, or by managing unit; in order of key."""
-    code = func.coalesce(_a.civil_code, "")
-    by = func.coalesce(_a.management_unit, "") if digits is None else func.substr(code, 1, digits)
-    return _counted(conn, selection, _collated(conn, by))
+    if digits is None:
+        return _counted(conn, selection, _collated(conn, func.coalesce(_a.management_unit, "")))
+    # By the whole code, in which order the index stands, and then by its beginning: nothing is sorted.
+    found: dict[str, Group] = {}
+    for one in _counted(conn, selection, _a.civil_code):
+        key = (one.key or "")[:digits]
+        held = found.get(key, Group(key, 0, 0, 0))
+        sums = (held.total + one.total, held.online + one.online, held.networked + one.networked)
+        found[key] = Group(key, *sums)
+    return [found[key] for key in sorted(found)]
 
 
 def tally(conn: Connection, selection: Selection) -> Group:
@@ -215,31 +327,65 @@ def _from(statement: Select[Any], selection: Selection, *, with_status: bool = F
 
 
 def _in_box(
-    conn: Connection, statement: Select[Any], selection: Selection, box: Box, *, with_status: bool = False
+    conn: Connection,
+    statement: Select[Any],
+    selection: Selection,
+    box: Box,
+    plan: BoxPlan,
+    *,
+    with_status: bool = False,
+    with_number: bool = True,
 ) -> Select[Any]:
-    joined: FromClause = device_search.join(device_archive, _a.device_id == _s.device_id)
+    """The devices of a selection in a box, beginning with what ``plan`` says."""
+    with_number = with_number or plan is not BoxPlan.SELECTION or selection.needle is not None
+    joined: FromClause = device_archive
+    if with_number:
+        joined = device_search.join(device_archive, _a.device_id == _s.device_id)
     if with_status or selection.online is not None:
         joined = joined.outerjoin(device_status, _a.device_id == _t.device_id)
+    place = _a if plan is BoxPlan.SELECTION else _s
+    statement = statement.select_from(joined).where(
+        between(place.longitude, box.west, box.east),
+        between(place.latitude, box.south, box.north),
+        *_clauses(conn, selection, is_walk=plan is BoxPlan.WALK),
+    )
+    if plan is BoxPlan.SELECTION:
+        return statement.where(or_(_a.longitude != 0, _a.latitude != 0))
+    return statement if plan is BoxPlan.WALK else statement.where(_s.number.in_(_near(conn, box)))
+
+
+def _near(conn: Connection, box: Box) -> Select[Any]:
+    """Numbers of the devices that the place index proposes."""
     wide = box.widened(_WIDEN_DEG)
     if conn.dialect.name == "sqlite":
-        near = "SELECT number FROM device_box WHERE east >= :w AND west <= :e AND north >= :s AND south <= :n"
+        near = "east >= :w AND west <= :e AND north >= :s AND south <= :n"
     else:
-        near = "SELECT number FROM device_box WHERE place <@ box(point(:w, :s), point(:e, :n))"
-    candidates = text(near).bindparams(w=wide.west, s=wide.south, e=wide.east, n=wide.north)
-    return statement.select_from(joined).where(
-        _s.number.in_(candidates.columns(column("number", Integer))),
-        between(_s.longitude, box.west, box.east),
-        between(_s.latitude, box.south, box.north),
-        *_clauses(conn, selection),
-    )
+        near = "place <@ box(point(:w, :s), point(:e, :n))"
+    within = text(near).bindparams(w=wide.west, s=wide.south, e=wide.east, n=wide.north)
+    return select(_BOX.c.number).where(within)
 
 
-def _clauses(conn: Connection, selection: Selection) -> list[ColumnElement[bool]]:
-    clauses = [scope_clause(selection.scope)]
+_BOX = table("device_box", column("number", Integer))
+
+
+def _cell(conn: Connection, degrees: ColumnElement[float], cell_deg: float) -> ColumnElement[int]:
+    """Number of the cell that holds a coordinate, from 0 degrees; as ``math.floor`` counts."""
+    beyond = ceil(180.0 / cell_deg) + 1
+    shifted = degrees / cell_deg + float(beyond)
+    # SQLite's cast cuts off, which is the floor of what is not negative; its floor() is not in every build.
+    whole = cast(shifted if conn.dialect.name == "sqlite" else func.floor(shifted), BigInteger)
+    return whole - beyond
+
+
+def _clauses(conn: Connection, selection: Selection, *, is_walk: bool = False) -> list[ColumnElement[bool]]:
+    # "+" keeps SQLite from beginning with the civil code.
+    is_plain = not is_walk or conn.dialect.name == "postgresql"
+    civil_code = _a.civil_code if is_plain else literal_column("+device_archive.civil_code", Text)
+    clauses = [scope_clause(selection.scope, civil_code)]
     if not selection.include_missing:
         clauses.append(_a.missing_since.is_(None))
     if selection.civil_codes:
-        clauses.append(_of_divisions(selection))
+        clauses.append(_of_divisions(selection, civil_code))
     if selection.online is not None:
         clauses.append(func.coalesce(_t.is_online, false()).is_(selection.online))
     if selection.point_classes:
@@ -254,38 +400,42 @@ def _clauses(conn: Connection, selection: Selection) -> list[ColumnElement[bool]
     if selection.owner:
         clauses.append(_a.owner_platform == selection.owner)
     if selection.needle is not None:
-        clauses += _found(conn, selection.needle)
+        clauses += _found(conn, selection.needle, is_walk=is_walk)
     return clauses + [narrowing.clause(conn, _a.device_id) for narrowing in selection.narrowings]
 
 
-def _of_divisions(selection: Selection) -> ColumnElement[bool]:
+def _of_divisions(selection: Selection, civil_code: ColumnElement[str]) -> ColumnElement[bool]:
     ways: list[ColumnElement[bool]] = []
     codes = frozenset(selection.civil_codes) - {UNASSIGNED}
     if codes and selection.is_exact_civil_code:
-        ways.append(_a.civil_code.in_(sorted(codes)))
+        ways.append(civil_code.in_(sorted(codes)))
     elif codes:
-        ways.append(scope_clause(Scope(civil_codes=codes)))
+        ways.append(scope_clause(Scope(civil_codes=codes), civil_code))
     if UNASSIGNED in selection.civil_codes:
-        length = func.length(func.coalesce(_a.civil_code, ""))
-        ways.append(or_(length.not_in((2, 4, 6, 8)), _a.civil_code < "0", _a.civil_code >= ":"))
+        length = func.length(func.coalesce(civil_code, ""))
+        ways.append(or_(length.not_in((2, 4, 6, 8)), civil_code < "0", civil_code >= ":"))
     return or_(*ways)
 
 
-def _found(conn: Connection, needle: Needle) -> list[ColumnElement[bool]]:
+def _proposed(conn: Connection, needle: Needle) -> Select[Any]:
+    """Numbers of the devices that the words' index proposes."""
     if conn.dialect.name == "sqlite":
-        index = "SELECT rowid FROM device_terms WHERE device_terms MATCH :asked"
-        candidates = text(index).bindparams(asked=_as_fts5(needle.asked)).columns(column("rowid", Integer))
-    else:
-        index = "SELECT number FROM device_terms WHERE terms @@ CAST(:asked AS tsquery)"
-        candidates = (
-            text(index).bindparams(asked=_as_tsquery(needle.asked)).columns(column("number", Integer))
-        )
+        matches = text("device_terms MATCH :asked").bindparams(asked=_as_fts5(needle.asked))
+        return select(_TERMS.c.rowid).where(matches)
+    matches = text("terms @@ CAST(:asked AS tsquery)").bindparams(asked=_as_tsquery(needle.asked))
+    return select(_TERMS.c.number).where(matches)
+
+
+_TERMS = table("device_terms", column("number", Integer), column("rowid", Integer))
+
+
+def _found(conn: Connection, needle: Needle, *, is_walk: bool) -> list[ColumnElement[bool]]:
     within = func.instr if conn.dialect.name == "sqlite" else func.strpos
     is_whole = or_(within(_s.text, needle.whole) > 0, within(_s.initials, needle.whole) > 0)
     if needle.pairs:
         present = [cast(within(_s.text, pair) > 0, Integer) for pair in needle.pairs]
         is_whole = or_(is_whole, sum(present[1:], present[0]) >= needle.least)
-    return [_s.number.in_(candidates), is_whole]
+    return [is_whole] if is_walk else [_s.number.in_(_proposed(conn, needle)), is_whole]
 
 
 def _as_fts5(asked: Asked) -> str:

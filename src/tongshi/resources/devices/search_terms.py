@@ -84,6 +84,11 @@ class Needle:
     pairs: tuple[str, ...] = ()
     least: int = 0
 
+    @property
+    def is_short(self) -> bool:
+        """Whether some piece is asked for by its beginning only."""
+        return _has_prefix(self.asked)
+
     def matches(self, document: Document) -> bool:
         """The definition; the database says the same in SQL."""
         if self.whole in document.text or self.whole in document.initials:
@@ -128,6 +133,10 @@ def needle(keyword: str, match: Match) -> Needle | None:
         return Needle(_anywhere(folded), whole)
     loose = AnyOf((_anywhere(folded), *(_anywhere(pair) for pair in pairs)))
     return Needle(loose, whole, pairs, ceil(len(pairs) * FUZZY_SHARE))
+
+
+def _has_prefix(asked: Asked) -> bool:
+    return asked.is_prefix if isinstance(asked, Piece) else any(map(_has_prefix, asked.parts))
 
 
 def _anywhere(text: str) -> Asked:

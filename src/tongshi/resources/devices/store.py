@@ -372,12 +372,12 @@ def combine(digests: Iterable[bytes]) -> bytes:
     return (_sum(digests) % _MODULUS).to_bytes(32, "big")
 
 
-def scope_clause(scope: Scope) -> ColumnElement[bool]:
-    """The caller's scope as a condition on device_archive."""
+def scope_clause(scope: Scope, civil_code: ColumnElement[str] = _a.civil_code) -> ColumnElement[bool]:
+    """The caller's scope as a condition on device_archive; ``civil_code`` is how that column is written."""
     if scope.is_everything:
         return true()
     clauses: list[ColumnElement[bool]] = [
-        and_(_a.civil_code >= prefix, _a.civil_code < prefix + chr(0x10FFFF))
+        and_(civil_code >= prefix, civil_code < prefix + chr(0x10FFFF))
         for prefix in sorted(scope.civil_codes)
     ]
     if scope.owners:
