@@ -36,7 +36,7 @@ from tongshi.storage import changes
 from tongshi.storage.engine import Database
 
 # From a row of ``devices.store.wire_rows`` to what travels of it.
-Encode = Callable[[tuple[Any, ...]], bytes]
+Encode = Callable[[Sequence[Any]], bytes]
 _DEVICE_ID, _CIVIL_CODE = 0, rows.NAMES.index("civil_code")
 _OWNER, _MISSING_SINCE = -6, -2
 assert devices.WIRE_COLUMNS[_OWNER] == "owner_platform"

@@ -7,7 +7,7 @@ Implements: DB31DSJ/Z 001-2024 E.1-4
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -127,7 +127,7 @@ def _lines(body: PullFull, facts: FullFacts, head: bytes, told: list[bytes]) -> 
     return RowsResponse(content, _KINDS[body.format], headers, rows=rows, compress=body.compress)
 
 
-def _encode(row: tuple[Any, ...]) -> bytes:
+def _encode(row: Sequence[Any]) -> bytes:
     return msgspec.json.encode(wire.to_full(store.archive_of(row)))
 
 
@@ -138,21 +138,21 @@ def _projected(fields: Collection[str]) -> Encode:
         raise InvalidRequest(f"不认识的字段 {unknown[0]}", field="fields")
     wanted = {*_ALWAYS, *fields}
 
-    def encode(row: tuple[Any, ...]) -> bytes:
+    def encode(row: Sequence[Any]) -> bytes:
         full = msgspec.to_builtins(wire.to_full(store.archive_of(row)))
         return msgspec.json.encode({name: value for name, value in full.items() if name in wanted})
 
     return encode
 
 
-def _csv_lines() -> tuple[Callable[[tuple[Any, ...]], bytes], bytes]:
+def _csv_lines() -> tuple[Callable[[Sequence[Any]], bytes], bytes]:
     """Writes one row as the files of this platform have it, and what stands above the rows."""
     stream = io.BytesIO()
     writer = CsvWriter(stream)
     writer.add([])
     head = stream.getvalue()
 
-    def line(row: tuple[Any, ...]) -> bytes:
+    def line(row: Sequence[Any]) -> bytes:
         stream.seek(0)
         stream.truncate()
         writer.add([cells(store.archive_of(row))])

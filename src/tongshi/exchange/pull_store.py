@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, true
@@ -12,6 +12,7 @@ from tongshi.exchange.reach import Reach
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import Shard
 from tongshi.storage import changes
+from tongshi.storage.bulk import in_key_order
 from tongshi.storage.schema import device_archive
 
 _a = device_archive.c
@@ -28,7 +29,7 @@ def hidden_from(conn: Connection, peer: str) -> frozenset[str]:
     return frozenset({peer, *store.owners_via(conn, peer)}) if peer else frozenset()
 
 
-def page(conn: Connection, reach: Reach, after_key: str, limit: int) -> list[tuple[Any, ...]]:
+def page(conn: Connection, reach: Reach, after_key: str, limit: int) -> Sequence[Sequence[Any]]:
     """The next present rows in order of DeviceID, as ``devices.store.WIRE_COLUMNS`` says."""
     told = owners(conn, reach)
     if not told:
@@ -36,6 +37,7 @@ def page(conn: Connection, reach: Reach, after_key: str, limit: int) -> list[tup
     if all(reach.within(owner) == ("",) for owner in told):
         return devices.wire_rows(conn, after_key, limit, told)
     wanted = and_(_a.device_id > after_key, _a.missing_since.is_(None), _clause(reach, told))
+    in_key_order(conn)
     ids = list(conn.execute(select(_a.device_id).where(wanted).order_by(_a.device_id).limit(limit)).scalars())
     found = devices.wire_rows_of(conn, ids)
     return [found[key] for key in ids if key in found]
