@@ -1149,6 +1149,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/tags/annotate/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 撤销标签标注 */
+        post: operations["undoAnnotation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tags/annotation-stats": {
         parameters: {
             query?: never;
@@ -1886,6 +1903,39 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AnnotateBody
+         * @description Tags to be put on devices and taken off. ``ifVersion`` goes with one device.
+         */
+        AnnotateBody: {
+            /** @default [] */
+            deviceIds?: string[];
+            /** @default false */
+            dryRun?: boolean;
+            /** @default null */
+            ifVersion?: number | null;
+            /** @default replace */
+            mode?: components["schemas"]["Mode"];
+            /** @default null */
+            selection?: components["schemas"]["SelectionAsked"] | null;
+            /** @default [] */
+            set?: components["schemas"]["SettingBody"][];
+            /** @default manual */
+            source?: components["schemas"]["TagSource"];
+            /** @default [] */
+            unset?: string[];
+        };
+        /**
+         * AnnotationDone
+         * @description What was done, or with ``dryRun`` what would be; the token undoes it for a day.
+         */
+        AnnotationDone: {
+            changed: number;
+            failed: components["schemas"]["FailedDevice"][];
+            matched: number;
+            unchanged: number;
+            undoToken: string;
+        };
+        /**
          * AreaFound
          * @description Devices in a shape; with clusters from ``grid``, or ``auto`` beyond the limit, the list is empty.
          *
@@ -1931,7 +1981,8 @@ export interface components {
              *       "owner": "",
              *       "planCode": "",
              *       "pointClass": [],
-             *       "ptz": []
+             *       "ptz": [],
+             *       "tagExpr": null
              *     }
              */
             filter?: components["schemas"]["FilterAsked"];
@@ -2002,6 +2053,9 @@ export interface components {
         BatchFound: {
             list: components["schemas"]["DeviceFull"][];
             missing: string[];
+            tags?: {
+                [key: string]: components["schemas"]["DeviceTagShown"][];
+            };
         };
         /**
          * BatchGet
@@ -2009,6 +2063,8 @@ export interface components {
          */
         BatchGet: {
             deviceIds: string[];
+            /** @default false */
+            withTags?: boolean;
         };
         /**
          * Because
@@ -2131,6 +2187,20 @@ export interface components {
         DecidedBy: {
             roleId: string;
             ruleId: string;
+        };
+        /**
+         * DefineQuery
+         * @description Which definitions.
+         */
+        DefineQuery: {
+            /** @default  */
+            TagGroupCode?: string;
+            /** @default null */
+            Tagsort?: number | null;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
         };
         /**
          * DeleteQuery
@@ -2372,6 +2442,30 @@ export interface components {
          */
         DeviceStatus: "OFF" | "ON";
         /**
+         * DeviceTagShown
+         * @description A value that a device bears.
+         */
+        DeviceTagShown: {
+            DeviceID: string;
+            TagDefineCode: string;
+            TagEnum: string;
+            annotator: string;
+            source: components["schemas"]["TagSource"];
+            tagEnumCode: string;
+            time: string;
+            version: number;
+        };
+        /**
+         * DeviceTags
+         * @description What a device bears; ``missingMandatory`` are definitions that may not be empty and are.
+         */
+        DeviceTags: {
+            DeviceID: string;
+            missingMandatory: string[];
+            tags: components["schemas"]["TagsByGroup"][];
+            version: number;
+        };
+        /**
          * DigestAnswer
          * @description Roots of owners, and the leaves of one owner when asked.
          */
@@ -2420,6 +2514,63 @@ export interface components {
             accepted?: boolean;
         };
         /**
+         * EnumConflict
+         * @description A value that was left alone, and why.
+         */
+        EnumConflict: {
+            TagEnum: string;
+            code: number;
+            reason: string;
+            tagEnumCode: string;
+        };
+        /**
+         * EnumItem
+         * @description A value to be added (no code, a new text), changed, or switched on or off.
+         */
+        EnumItem: {
+            /**
+             * @default 1
+             * @enum {unknown}
+             */
+            TagEnable?: "0" | "1";
+            TagEnum: string;
+            /** @default null */
+            dispOrder?: number | null;
+            /** @default  */
+            tagEnumCode?: string;
+        };
+        /**
+         * EnumsBody
+         * @description Values of one definition; ``replace`` switches off those that are not among them.
+         *
+         *         ``onDevices`` says what becomes of devices that bear what is switched off; it is asked for when there are.
+         */
+        EnumsBody: {
+            TagDefineCode: string;
+            /** @default null */
+            ifVersion?: number | null;
+            items: components["schemas"]["EnumItem"][];
+            /**
+             * @default upsert
+             * @enum {unknown}
+             */
+            mode?: "replace" | "upsert";
+            /** @default  */
+            moveTo?: string;
+            /** @default null */
+            onDevices?: components["schemas"]["OnDevices"] | null;
+        };
+        /**
+         * EnumsSaved
+         * @description What became of the values; ``version`` is that of the definition.
+         */
+        EnumsSaved: {
+            conflicts: components["schemas"]["EnumConflict"][];
+            disabled: string[];
+            saved: components["schemas"]["TagEnumShown"][];
+            version: number;
+        };
+        /**
          * ExportRequest
          * @description Which form; ``grantee`` is the id of a key for which an administrator exports; the rest narrows.
          *
@@ -2462,6 +2613,14 @@ export interface components {
             SXJCJYSZP?: string;
         };
         /**
+         * FailedDevice
+         * @description A device that was left alone, and why.
+         */
+        FailedDevice: {
+            DeviceID: string;
+            code: number;
+        };
+        /**
          * FilterAsked
          * @description What narrows a question; what is left out narrows nothing.
          */
@@ -2488,6 +2647,8 @@ export interface components {
             pointClass?: number[];
             /** @default [] */
             ptz?: number[];
+            /** @default null */
+            tagExpr?: components["schemas"]["TagExpr"] | null;
         };
         /**
          * Format
@@ -2599,6 +2760,18 @@ export interface components {
         GoneItem: {
             deviceId: string;
             owner: string;
+        };
+        /**
+         * GroupQuery
+         * @description Which groups.
+         */
+        GroupQuery: {
+            /** @default null */
+            Tagsort?: number | null;
+            /** @default  */
+            keyword?: string;
+            /** @default false */
+            withCounts?: boolean;
         };
         /**
          * GroupReport
@@ -2896,6 +3069,11 @@ export interface components {
             /** @default id */
             sort?: components["schemas"]["tongshi.resources.devices.selection.Sort"];
             /**
+             * @description JSON 格式的标签条件
+             * @default
+             */
+            tagExpr?: string;
+            /**
              * @default exact
              * @enum {unknown}
              */
@@ -2996,6 +3174,12 @@ export interface components {
             pageSize?: number;
         };
         /**
+         * Mode
+         * @description What is done with the values that a device has of a definition.
+         * @enum {unknown}
+         */
+        Mode: "add" | "remove" | "replace";
+        /**
          * Neighbour
          * @description One platform. ``relation`` is seen from here; ``waiting`` devices wait for a person's word.
          */
@@ -3020,6 +3204,12 @@ export interface components {
         Neighbours: {
             list: components["schemas"]["Neighbour"][];
         };
+        /**
+         * OnDevices
+         * @description What becomes of devices that bear a value that is switched off.
+         * @enum {unknown}
+         */
+        OnDevices: "clear" | "keep" | "moveTo";
         /**
          * OwnerCount
          * @description One owner's devices as we hold them.
@@ -3105,6 +3295,16 @@ export interface components {
          */
         Page_ServiceEntry_: {
             list: components["schemas"]["ServiceEntry"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
+         * Page[TagDefine]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_TagDefine_: {
+            list: components["schemas"]["TagDefine"][];
             pageNo: number;
             pageSize: number;
             total: number;
@@ -3565,7 +3765,8 @@ export interface components {
              *       "owner": "",
              *       "planCode": "",
              *       "pointClass": [],
-             *       "ptz": []
+             *       "ptz": [],
+             *       "tagExpr": null
              *     }
              */
             filter?: components["schemas"]["FilterAsked"];
@@ -3699,7 +3900,8 @@ export interface components {
              *       "owner": "",
              *       "planCode": "",
              *       "pointClass": [],
-             *       "ptz": []
+             *       "ptz": [],
+             *       "tagExpr": null
              *     }
              */
             filter?: components["schemas"]["FilterAsked"];
@@ -3716,6 +3918,34 @@ export interface components {
              * @enum {unknown}
              */
             totalMode?: "exact" | "none";
+        };
+        /**
+         * SelectionAsked
+         * @description The devices of a search, which must be as many as the caller saw.
+         */
+        SelectionAsked: {
+            expectedCount: number;
+            /**
+             * @default {
+             *       "SSBMHY": [],
+             *       "civilCodes": [],
+             *       "ids": [],
+             *       "includeMissing": false,
+             *       "keyword": "",
+             *       "match": "contains",
+             *       "online": null,
+             *       "owner": "",
+             *       "planCode": "",
+             *       "pointClass": [],
+             *       "ptz": [],
+             *       "tagExpr": null
+             *     }
+             */
+            filter?: components["schemas"]["FilterAsked"];
+            /** @default  */
+            keyword?: string;
+            /** @default contains */
+            match?: components["schemas"]["Match"];
         };
         /**
          * ServiceEntry
@@ -3820,6 +4050,17 @@ export interface components {
             code: string;
             password: string;
             user: string;
+        };
+        /**
+         * SettingBody
+         * @description Values of one definition, by code or by text.
+         */
+        SettingBody: {
+            TagDefineCode: string;
+            /** @default [] */
+            TagEnum?: string[];
+            /** @default [] */
+            tagEnumCodes?: string[];
         };
         /**
          * ShapeAsked
@@ -3975,6 +4216,175 @@ export interface components {
             kind?: components["schemas"]["SyncKind"];
         };
         /**
+         * TagDefine
+         * @description One definition; ``multiple`` says whether a device may have several of its values.
+         */
+        TagDefine: {
+            /** @enum {unknown} */
+            AllowEmpty: 0 | 1;
+            /** @enum {unknown} */
+            CustomizedEnum: 0 | 1;
+            DispOrder: number;
+            TagDefineCode: string;
+            TagDefineName: string;
+            TagGroupCode: string;
+            Tagsort: number;
+            enumCount: number;
+            multiple: boolean;
+            version: number;
+        };
+        /**
+         * TagEnumShown
+         * @description One value.
+         */
+        TagEnumShown: {
+            TagDefineCode: string;
+            /** @enum {unknown} */
+            TagEnable: "0" | "1";
+            TagEnum: string;
+            TagGroupCode: string;
+            dispOrder: number;
+            tagEnumCode: string;
+            version: number;
+        };
+        /**
+         * TagExpr
+         * @description A condition over tags: nested at most four deep, at most fifty terms.
+         */
+        TagExpr: {
+            /** @default  */
+            TagDefineCode?: string;
+            /** @default [] */
+            all?: components["schemas"]["TagExpr"][];
+            /** @default [] */
+            any?: components["schemas"]["TagExpr"][];
+            /** @default [] */
+            none?: components["schemas"]["TagExpr"][];
+            /** @default [] */
+            tagEnumCodes?: string[];
+        };
+        /**
+         * TagGroup
+         * @description One group.
+         */
+        TagGroup: {
+            DispOrder: number;
+            TagGroupCode: string;
+            TagGroupName: string;
+            Tagsort: number;
+            defineCount?: number;
+            version: number;
+        };
+        /**
+         * TagGroups
+         * @description Groups in the order in which they are shown.
+         */
+        TagGroups: {
+            list: components["schemas"]["TagGroup"][];
+        };
+        /**
+         * TagSource
+         * @description Who or what put a tag on a device.
+         * @enum {unknown}
+         */
+        TagSource: "import" | "manual" | "plan" | "rule" | "sync";
+        /**
+         * TaggedDevice
+         * @description A device with its tags.
+         */
+        TaggedDevice: {
+            CivilCode: string;
+            DeviceID: string;
+            /** @enum {unknown} */
+            LWSX?: "0" | "1";
+            /** @default null */
+            Latitude?: number | null;
+            /** @default null */
+            Longitude?: number | null;
+            Name: string;
+            /** @default null */
+            PTZType?: number | null;
+            /** @enum {unknown} */
+            SFKK?: "0" | "1";
+            /** @default [] */
+            SSBMHY?: string[];
+            Status: ("OFF" | "ON") | null;
+            /** @default WGS84 */
+            geoCoordSys?: string;
+            /** @default null */
+            pointClass?: number | null;
+            sourcePlatform: string;
+            /** @default [] */
+            tagCodes?: string[];
+            tags: components["schemas"]["DeviceTagShown"][];
+            version: number;
+        };
+        /**
+         * TaggedPage
+         * @description One page; ``total`` counts what the caller may see.
+         */
+        TaggedPage: {
+            explain: components["schemas"]["TermCount"][];
+            list: components["schemas"]["TaggedDevice"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
+         * TaggedQuery
+         * @description Devices whose tags a condition holds for; ``explain`` counts each term by itself.
+         */
+        TaggedQuery: {
+            /** @default [] */
+            civilCodes?: string[];
+            /** @default false */
+            explain?: boolean;
+            expr: components["schemas"]["TagExpr"];
+            /**
+             * @default {
+             *       "SSBMHY": [],
+             *       "civilCodes": [],
+             *       "ids": [],
+             *       "includeMissing": false,
+             *       "keyword": "",
+             *       "match": "contains",
+             *       "online": null,
+             *       "owner": "",
+             *       "planCode": "",
+             *       "pointClass": [],
+             *       "ptz": [],
+             *       "tagExpr": null
+             *     }
+             */
+            filter?: components["schemas"]["FilterAsked"];
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default id */
+            sort?: components["schemas"]["tongshi.resources.devices.selection.Sort"];
+        };
+        /**
+         * TagsByGroup
+         * @description What a device bears of one definition.
+         */
+        TagsByGroup: {
+            define: components["schemas"]["TagDefine"];
+            group: string;
+            values: components["schemas"]["DeviceTagShown"][];
+        };
+        /**
+         * TermCount
+         * @description How many of the caller's devices, within the filter, one term holds for.
+         */
+        TermCount: {
+            TagDefineCode: string;
+            count: number;
+            tagEnumCodes: string[];
+        };
+        /**
          * TimelineStep
          * @description One reached step.
          */
@@ -4076,26 +4486,11 @@ export interface components {
             retryAfterS?: number | null;
         };
         /**
-         * UndoBody
-         * @description The token of a deletion.
-         */
-        UndoBody: {
-            undoToken: string;
-        };
-        /**
          * UndoRequest
          * @description The token that the import's job carries.
          */
         UndoRequest: {
             undoToken: string;
-        };
-        /**
-         * Undone
-         * @description Rows restored, and rows left alone because they were changed since.
-         */
-        Undone: {
-            leftAlone: number;
-            restored: number;
         };
         /**
          * Validation
@@ -4184,6 +4579,14 @@ export interface components {
          */
         "tongshi.resources.devices.selection.Sort": "-civilCode" | "-id" | "-name" | "-updateTime" | "civilCode" | "id" | "name" | "updateTime";
         /**
+         * Undone
+         * @description Rows restored, and rows left alone because they were changed since.
+         */
+        "tongshi.resources.files.http.Undone": {
+            leftAlone: number;
+            restored: number;
+        };
+        /**
          * Sort
          * @description Order of a list of plans; the code decides among equals.
          * @enum {unknown}
@@ -4212,6 +4615,28 @@ export interface components {
             status?: components["schemas"]["Status"] | null;
             /** @default  */
             tagEnumCode?: string;
+        };
+        /**
+         * UndoBody
+         * @description The token of a deletion.
+         */
+        "tongshi.resources.plans.wire.UndoBody": {
+            undoToken: string;
+        };
+        /**
+         * UndoBody
+         * @description The token of an annotation.
+         */
+        "tongshi.resources.tags.wire.UndoBody": {
+            undoToken: string;
+        };
+        /**
+         * Undone
+         * @description ``left`` devices kept what they bear, because their tags were changed since.
+         */
+        "tongshi.resources.tags.wire.Undone": {
+            left: number;
+            restored: number;
         };
     };
     responses: {
@@ -4475,6 +4900,7 @@ export interface operations {
                 online?: boolean | null;
                 owner?: string;
                 includeMissing?: boolean;
+                tagExpr?: string;
                 sort?: components["schemas"]["tongshi.resources.devices.selection.Sort"];
                 cursor?: string;
                 totalMode?: "exact" | "none";
@@ -5383,7 +5809,7 @@ export interface operations {
                     "application/json": {
                         /** @constant */
                         code: 0;
-                        data: components["schemas"]["Undone"];
+                        data: components["schemas"]["tongshi.resources.files.http.Undone"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */
@@ -5956,7 +6382,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["UndoBody"];
+                "application/json": components["schemas"]["tongshi.resources.plans.wire.UndoBody"];
             };
         };
         responses: {
@@ -6976,16 +7402,78 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AnnotateBody"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["AnnotationDone"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
+            503: components["responses"]["503"];
+        };
+    };
+    undoAnnotation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["tongshi.resources.tags.wire.UndoBody"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["tongshi.resources.tags.wire.Undone"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
             503: components["responses"]["503"];
         };
     };
@@ -7011,13 +7499,35 @@ export interface operations {
     };
     listTagDefines: {
         parameters: {
-            query?: never;
+            query?: {
+                TagGroupCode?: string;
+                Tagsort?: number | null;
+                pageNo?: number;
+                pageSize?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_TagDefine_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
@@ -7025,7 +7535,6 @@ export interface operations {
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };
@@ -7076,16 +7585,37 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TaggedQuery"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["TaggedPage"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };
@@ -7100,6 +7630,23 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["DeviceTags"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
@@ -7108,7 +7655,6 @@ export interface operations {
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };
@@ -7119,16 +7665,37 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EnumsBody"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["EnumsSaved"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };
@@ -7217,13 +7784,34 @@ export interface operations {
     };
     listTagGroups: {
         parameters: {
-            query?: never;
+            query?: {
+                Tagsort?: number | null;
+                keyword?: string;
+                withCounts?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["TagGroups"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
@@ -7231,7 +7819,6 @@ export interface operations {
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };

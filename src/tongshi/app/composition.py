@@ -42,6 +42,7 @@ from tongshi.protocols.gb28181.codes import normalise_civil_code
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import issues_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.inspection import Inspection
 from tongshi.resources.devices.ledger import http as ledger_http
@@ -61,6 +62,10 @@ from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
 from tongshi.resources.services.watch import ServiceWatch
+from tongshi.resources.tags import http as tags_http
+from tongshi.resources.tags.annotation import Annotations
+from tongshi.resources.tags.lending import LentTags
+from tongshi.resources.tags.service import TagDictionary
 from tongshi.resources.trees import http as trees_http
 from tongshi.resources.trees.service import Trees
 from tongshi.resources.viewing import http as viewing_http
@@ -108,6 +113,7 @@ class Platform:
     inspection: Inspection
     index: SearchIndex
     plans: Plans
+    tags: TagDictionary
     operations: Sequence[AnyOperation]
     asgi: Starlette
 
@@ -116,6 +122,7 @@ class Platform:
         stack.push_async_callback(self.database.close)
         await self.accounts.prepare()
         await self.plans.prepare()
+        await self.tags.prepare()
         await seed(self.config, self.database, self.platforms, self.grants, self.clock)
         self.engine.start()
         stack.push_async_callback(self.engine.stop)
@@ -200,6 +207,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     index = SearchIndex(database, clock, metrics.note_index_lag)
     plans = Plans(database, clock, presence_store)
     queries, lists = DeviceQueries(database, index), PlanLists(database, index, Members())
+    tags, annotations = TagDictionary(database, clock), Annotations(database, presence_store, index.refresh)
+    lent = LentTags(tags, annotations)
+    asking = Asking(access, lists, lent)
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
@@ -212,9 +222,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         ),
         *issues_http.operations(inspection, access),
         *trees_http.operations(trees, access),
-        *devices_http.operations(devices, access),
-        *query_http.operations(queries, access, lists),
-        *plan_lists_http.operations(lists, queries, access),
+        *devices_http.operations(devices, access, lent),
+        *query_http.operations(queries, asking),
+        *plan_lists_http.operations(lists, queries, asking),
         *exchange_http.operations(exchange, access),
         *pull_http.operations(pulls, access),
         *proofs.operations(),
@@ -224,6 +234,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *services_http.operations(directory),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
         *plans_http.operations(plans),
+        *tags_http.operations(tags, annotations, queries, asking),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)
     table += system.operations(table, metrics=metrics.render)
@@ -254,6 +265,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         inspection,
         index,
         plans,
+        tags,
         table,
         asgi,
     )

@@ -634,3 +634,86 @@ plan_device = Table(  # at most plans.model.MAX_DEVICES a plan
     PrimaryKeyConstraint("plan_code", "device_id"),
     Index(None, "device_id"),
 )
+
+# --- Tags -----------------------------------------------------------------------------------------
+
+tag_group = Table(  # a handful
+    "tag_group",
+    metadata,
+    _code("code", primary_key=True),
+    _text("name"),
+    _integer("sort"),  # 0 to 3, Tagsort of Table D.1
+    _integer("position"),
+    Column("revision", BigInteger, nullable=False),
+    _time("updated_at", nullable=False),
+)
+
+tag_define = Table(  # a handful
+    "tag_define",
+    metadata,
+    _code("code", primary_key=True),
+    _code("group_code"),
+    _text("name"),
+    _integer("sort"),
+    _integer("position"),
+    _flag("is_customised", False),
+    _flag("allows_empty", True),
+    _flag("is_multiple", True),
+    Column("revision", BigInteger, nullable=False),
+    _time("updated_at", nullable=False),
+)
+
+tag_enum = Table(  # bounded by tags.model.MAX_ENUMS of a definition
+    "tag_enum",
+    metadata,
+    _code("code", primary_key=True),
+    _code("define_code"),
+    _text("text"),
+    _text("folded"),  # the text as it is compared
+    _flag("is_enabled", True),
+    _integer("position"),
+    Column("revision", BigInteger, nullable=False),
+    _time("updated_at", nullable=False),
+    UniqueConstraint("define_code", "folded"),
+)
+
+device_tag = Table(  # devices x tags.model.MAX_TAGS_OF_A_DEVICE
+    "device_tag",
+    metadata,
+    _code("device_id"),
+    _code("enum_code"),
+    _code("define_code"),
+    _text("source"),
+    _text("annotator"),
+    _time("annotated_at", nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device_id", "enum_code"),
+    Index(None, "enum_code", "device_id"),
+    Index(None, "define_code", "device_id"),
+)
+
+device_tag_state = Table(  # one row a device that was ever tagged: the count of changes of its tags
+    "device_tag_state",
+    metadata,
+    _code("device_id", primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
+
+tag_undo = Table(  # bounded by expiry
+    "tag_undo",
+    metadata,
+    _code("token", primary_key=True),
+    _text("subject"),  # kind of subject ":" id
+    _time("expires_at", nullable=False),
+    Index(None, "expires_at"),
+)
+
+tag_undo_device = Table(  # goes with its undo
+    "tag_undo_device",
+    metadata,
+    _code("token"),
+    _code("device_id"),
+    _text("before"),  # JSON
+    Column("revision_after", BigInteger, nullable=False),
+    PrimaryKeyConstraint("token", "device_id"),
+)

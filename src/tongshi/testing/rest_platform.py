@@ -34,6 +34,7 @@ from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import store as device_store
+from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.ledger import http as ledger_http
 from tongshi.resources.devices.ledger.service import Ledger
@@ -53,6 +54,10 @@ from tongshi.resources.platforms.service import Platforms
 from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
+from tongshi.resources.tags import http as tags_http
+from tongshi.resources.tags.annotation import Annotations
+from tongshi.resources.tags.lending import LentTags
+from tongshi.resources.tags.service import TagDictionary
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
@@ -87,6 +92,7 @@ class RestPlatform:
     exchange: Exchange
     files: Files
     plans: Plans
+    tags: TagDictionary
     pulls: Pulls
     operations: list[AnyOperation]
     asgi: Starlette
@@ -116,15 +122,18 @@ class RestPlatform:
         metrics = Metrics()
         index = SearchIndex(db, clock, metrics.note_index_lag)
         queries, lists = DeviceQueries(db, index), PlanLists(db, index, Members())
+        tags, annotations = TagDictionary(db, clock), Annotations(db, presence_store, index.refresh)
+        lent = LentTags(tags, annotations)
+        asking = Asking(access, lists, lent)
         pulls = Pulls(db, clock, exchange)
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
             *audit_http.operations(db),
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
-            *devices_http.operations(devices, access),
-            *query_http.operations(queries, access, lists),
-            *plan_lists_http.operations(lists, queries, access),
+            *devices_http.operations(devices, access, lent),
+            *query_http.operations(queries, asking),
+            *plan_lists_http.operations(lists, queries, asking),
             *exchange_http.operations(exchange, access),
             *pull_http.operations(pulls, access),
             *files_http.operations(files),
@@ -133,6 +142,7 @@ class RestPlatform:
             *services_http.operations(directory),
             *ledger_http.operations(Ledger(devices, own_id, clock)),
             *plans_http.operations(plans),
+            *tags_http.operations(tags, annotations, queries, asking),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)
@@ -144,8 +154,9 @@ class RestPlatform:
         )
         await accounts.prepare()
         await plans.prepare()
+        await tags.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
-        parts = (accounts, grants, access, platforms, devices, exchange, files, plans, pulls)
+        parts = (accounts, grants, access, platforms, devices, exchange, files, plans, tags, pulls)
         return cls(own_id, db, clock, *parts, table, asgi)
 
     async def close(self) -> None:

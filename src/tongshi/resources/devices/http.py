@@ -10,14 +10,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from msgspec import Meta, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from tongshi.audit.tags import AuditTag
 from tongshi.errors import NotFound
 from tongshi.resources.devices import wire
+from tongshi.resources.devices.asking import Tagging
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.tags.wire import DeviceTagShown
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.model import Target
@@ -43,6 +45,7 @@ class BatchGet(Request, frozen=True):
     device_ids: Annotated[
         list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1, max_length=MAX_BATCH)
     ]
+    with_tags: bool = False
 
 
 class BatchFound(Answer, frozen=True):
@@ -51,9 +54,10 @@ class BatchFound(Answer, frozen=True):
     # The type is made from the standard's table at import, so that a checker knows it as Any.
     rows: list[wire.DeviceFull] = field(name="list")  # type: ignore[valid-type]
     missing: list[str]
+    tags: dict[str, list[DeviceTagShown]] | UnsetType = UNSET
 
 
-def operations(devices: DeviceArchives, access: Access) -> list[AnyOperation]:
+def operations(devices: DeviceArchives, access: Access, tags: Tagging) -> list[AnyOperation]:
     """The operations of the archive that read it."""
 
     async def batch_get(call: Call[BatchGet, Nothing]) -> BatchFound:
@@ -61,7 +65,8 @@ def operations(devices: DeviceArchives, access: Access) -> list[AnyOperation]:
         scope = await access.scope(subject_of(call), Permission.ARCHIVE_READ, context_of(call))
         found = await devices.get_many(wanted, scope)
         rows = [_full(found[key], call.at) for key in wanted if key in found]
-        return BatchFound(rows, [key for key in wanted if key not in found])
+        borne = await tags.of_devices(list(found)) if call.body.with_tags else UNSET
+        return BatchFound(rows, [key for key in wanted if key not in found], borne)
 
     async def get(call: Call[Nothing, Nothing]) -> Reply[Any]:
         archive = await devices.find(call.path["deviceId"])

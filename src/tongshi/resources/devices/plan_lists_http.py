@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, field
 
 from tongshi.audit.tags import AuditTag
+from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.http import MAX_PAGED_ROWS
 from tongshi.resources.devices.plan_lists import PlanLists, PlanPart
@@ -33,9 +34,7 @@ from tongshi.resources.devices.query_http import (
 from tongshi.resources.devices.query_store import Lite
 from tongshi.resources.devices.search_terms import MAX_KEYWORD
 from tongshi.resources.devices.wire import DeviceLite
-from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
-from tongshi.sharing.model import Scope
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Request
 
@@ -117,27 +116,26 @@ class PlanFound(Answer, frozen=True):
     denied_count: int
 
 
-def operations(lists: PlanLists, queries: DeviceQueries, access: Access) -> list[AnyOperation]:
+def operations(lists: PlanLists, queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
     """Rows E.1-9 and E.4-5."""
-
-    async def scope_of(call: Call[Any, Any]) -> Scope:
-        return await access.scope(subject_of(call), Permission.ARCHIVE_READ, context_of(call))
 
     async def shown(
         call: Call[Any, Any], rows: Sequence[Lite], system: GeoCoordSys, *, with_perm: bool
     ) -> dict[str, PlanDevice]:
         """Rows as they are answered, by device."""
+        labelled = await asking.labelled(rows)
         if not with_perm:
-            return {row.device_id: _device(_lite(row, system)) for row in rows}
-        allowed = await queries.allowed(subject_of(call), context_of(call), tuple(_ACTIONS.values()), rows)
-        made = [_permitted(row, may, system) for row, may in zip(rows, allowed, strict=True)]
+            return {row.device_id: _device(_lite(row, system)) for row in labelled}
+        actions = tuple(_ACTIONS.values())
+        allowed = await queries.allowed(subject_of(call), context_of(call), actions, labelled)
+        made = [_permitted(row, may, system) for row, may in zip(labelled, allowed, strict=True)]
         return {row.DeviceID: _device(row) for row in made}
 
     async def plan_devices(call: Call[PlansQuery, Nothing]) -> PlansFound:
         body = call.body
         page = await lists.of_plans(
             subject_of(call),
-            await scope_of(call),
+            await asking.scope(call),
             list(dict.fromkeys(body.plan_codes)),
             body.page_size,
             _skip(body.page_no, body.page_size),
@@ -159,7 +157,7 @@ def operations(lists: PlanLists, queries: DeviceQueries, access: Access) -> list
         asked = FilterAsked(online=query.online, keyword=query.keyword)
         page = await lists.of_plan(
             subject_of(call),
-            selection_of(await scope_of(call), asked),
+            selection_of(await asking.scope(call), asked),
             code,
             query.page_size,
             _skip(query.page_no, query.page_size),

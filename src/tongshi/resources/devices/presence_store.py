@@ -1,4 +1,4 @@
-"""Which of some ids a scope lets one know of: what plans and tags ask of the archive."""
+"""What plans and tags ask of the archive, within their own transaction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
+from tongshi.resources.devices import query_store
+from tongshi.resources.devices.selection import Selection, Sort
 from tongshi.resources.devices.store import scope_clause
 from tongshi.sharing.model import Scope, Target
 from tongshi.storage.bulk import among, chunks
@@ -30,3 +32,13 @@ def presence(conn: Connection, device_ids: Sequence[str], scope: Scope) -> dict[
                 found[row.device_id] = row.missing_since is None
     found.update((key, False) for key in unknown if scope.holds(Target(key)))
     return found
+
+
+def selected(conn: Connection, selection: Selection, most: int) -> list[str]:
+    """Ids of a selection in order, at most ``most``."""
+    return [key for key, _ in query_store.keys(conn, selection, Sort.ID, most)]
+
+
+def count(conn: Connection, selection: Selection) -> int:
+    """How many devices a selection holds."""
+    return query_store.count(conn, selection)

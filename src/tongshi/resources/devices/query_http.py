@@ -20,6 +20,7 @@ from msgspec import Meta, field
 from tongshi.audit.tags import AuditTag
 from tongshi.errors import InvalidRequest
 from tongshi.resources.devices import wire
+from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys, Position, from_wgs84
 from tongshi.resources.devices.geometry import (
     MAX_HOLES,
@@ -34,14 +35,13 @@ from tongshi.resources.devices.geometry import (
 from tongshi.resources.devices.http import MAX_BATCH, MAX_PAGED_ROWS
 from tongshi.resources.devices.indexing import Lag
 from tongshi.resources.devices.model import DeviceArchive
-from tongshi.resources.devices.plan_lists import PlanLists
 from tongshi.resources.devices.query import Allowed, Area, Cluster, DeviceQueries, Show, role_of
 from tongshi.resources.devices.query_store import Group, Lite
 from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.search_terms import MAX_KEYWORD, Match, needle
 from tongshi.resources.devices.selection import Narrowing, Place, Selection, Sort
 from tongshi.resources.devices.wire import DeviceLite
-from tongshi.sharing.decision import Access
+from tongshi.resources.tags.wire import MAX_EXPRESSION_CHARS, TagExpr, expression_of
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.model import Rule, Scope
 from tongshi.sharing.permissions import Permission
@@ -115,6 +115,7 @@ class FilterAsked(Request, frozen=True):
     owner: Annotated[str, Meta(pattern=r"^(?:[0-9]{20})?\Z")] = ""
     include_missing: bool = False
     plan_code: Annotated[str, Meta(max_length=64)] = ""
+    tag_expr: TagExpr | None = None
 
 
 class AreaQuery(Request, frozen=True):
@@ -217,6 +218,7 @@ class ListQuery(Request, frozen=True):
     online: bool | None = None
     owner: Annotated[str, Meta(pattern=r"^(?:[0-9]{20})?\Z")] = ""
     include_missing: bool = False
+    tag_expr: Annotated[str, Meta(max_length=MAX_EXPRESSION_CHARS, description="JSON 格式的标签条件")] = ""
     sort: Sort = Sort.ID
     cursor: _Cursor = ""
     total_mode: TotalMode = "exact"
@@ -299,7 +301,7 @@ class RegionPage(Answer, frozen=True):
     indexing: Indexing | None
 
 
-def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list[AnyOperation]:
+def operations(queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
     """The operations of the archive that ask about many devices."""
 
     async def select(
@@ -309,11 +311,7 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
         match: Match = Match.CONTAINS,
         action: Permission = Permission.ARCHIVE_READ,
     ) -> Selection:
-        scope = await access.scope(subject_of(call), action, context_of(call))
-        narrowings = []
-        if asked.plan_code:
-            narrowings.append(await plans.narrowing(subject_of(call), asked.plan_code))
-        return selection_of(scope, asked, keyword, match, tuple(narrowings))
+        return await selected(asking, call, asked, keyword, match, action)
 
     async def area_query(call: Call[AreaQuery, Nothing]) -> AreaFound:
         body = call.body
@@ -328,7 +326,7 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
         exact = body.total_mode == "exact"
         area = Area(shape, system, cell, body.cluster == "auto", body.fields, exact)
         found = await queries.in_area(await select(call, body.filter), area, body.limit, after)
-        rows: list[Any] = [_lite(row, system) for row in found.rows]
+        rows: list[Any] = [_lite(row, system) for row in await asking.labelled(found.rows)]
         if found.archives:
             rows = await asyncio.to_thread(lambda: [_full(one, call.at) for one in found.archives])
         return AreaFound(
@@ -367,6 +365,7 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
             online=query.online,
             owner=query.owner,
             include_missing=query.include_missing,
+            tag_expr=expression_of(query.tag_expr) if query.tag_expr else None,
         )
         _, found = await queries.page(
             await select(call, asked, query.keyword, query.match, action),
@@ -376,12 +375,9 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
             skip=0 if query.cursor else _skip(query.page_no, query.page_size),
             with_total=query.total_mode == "exact",
         )
-        allowed = await queries.allowed(
-            subject_of(call), context_of(call), tuple(_ACTIONS.values()), found.rows
-        )
-        rows = [
-            _permitted(row, may, query.geo_coord_sys) for row, may in zip(found.rows, allowed, strict=True)
-        ]
+        shown = await asking.labelled(found.rows)
+        allowed = await queries.allowed(subject_of(call), context_of(call), tuple(_ACTIONS.values()), shown)
+        rows = [_permitted(row, may, query.geo_coord_sys) for row, may in zip(shown, allowed, strict=True)]
         cursor = _sealed(queries, question, found.after)
         return DevicePage(
             rows,
@@ -412,7 +408,7 @@ def operations(queries: DeviceQueries, access: Access, plans: PlanLists) -> list
         if body.group_by != "none":
             groups = await queries.groups(selection, codes, body.group_by)
         return RegionPage(
-            [_lite(row, body.geo_coord_sys) for row in found.rows],
+            [_lite(row, body.geo_coord_sys) for row in await asking.labelled(found.rows)],
             found.total,
             body.page_no,
             body.page_size,
@@ -482,6 +478,20 @@ def _table(area_query: Any, search_ids: Any, page: Any, region_devices: Any) -> 
             RegionPage,
         ),
     ]
+
+
+async def selected(
+    asking: Asking,
+    call: Call[Any, Any],
+    asked: FilterAsked,
+    keyword: str = "",
+    match: Match = Match.CONTAINS,
+    action: Permission = Permission.ARCHIVE_READ,
+) -> Selection:
+    """The devices that a caller means. Raises as ``selection_of`` and ``Asking.narrowings``."""
+    scope = await asking.scope(call, action)
+    narrowings = await asking.narrowings(call, asked.plan_code, asked.tag_expr)
+    return selection_of(scope, asked, keyword, match, narrowings)
 
 
 def selection_of(
@@ -562,7 +572,7 @@ def _lite(row: Lite, system: GeoCoordSys) -> DeviceLite:
 
 
 def _lite_values(row: Lite, system: GeoCoordSys) -> tuple[Any, ...]:
-    """Values of ``DeviceLite`` in its order, without tags."""
+    """Values of ``DeviceLite`` in its order."""
     longitude, latitude = row.longitude, row.latitude
     if longitude is not None and latitude is not None:
         longitude, latitude = from_wgs84((longitude, latitude), system)
@@ -581,6 +591,7 @@ def _lite_values(row: Lite, system: GeoCoordSys) -> tuple[Any, ...]:
         wire._flag(row.is_controllable, "1", "0"),
         wire._flag(row.is_networked, "0", "1"),
         tuple(row.industries.split("/")) if row.industries else (),
+        row.tag_codes,
     )
 
 

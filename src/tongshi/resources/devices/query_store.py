@@ -65,6 +65,7 @@ class Lite(NamedTuple):
     is_networked: bool | None
     industries: str
     online: bool | None
+    tag_codes: tuple[str, ...] = ()
 
 
 class BoxPlan(Enum):
@@ -201,7 +202,7 @@ def lite(conn: Connection, device_ids: Sequence[str]) -> list[Lite]:
     found: dict[str, Lite] = {}
     for chunk in chunks(device_ids):
         for row in conn.execute(_LITE.where(among(conn, _a.device_id, chunk))).all():
-            found[row[0]] = Lite._make(row)
+            found[row[0]] = Lite._make((*row, ()))
     return [found[key] for key in device_ids if key in found]
 
 
@@ -233,7 +234,7 @@ def rows_in_box(
     statement = _in_box(conn, columns, selection, box, plan, with_status=True)
     statement = statement.where(_s.number > after).order_by(_s.number).limit(limit)
     found = conn.execute(statement).all()
-    return [(row[-2], Lite._make(row[:-2])) for row in found], int(found[0][-1]) if found else 0
+    return [(row[-2], Lite._make((*row[:-2], ()))) for row in found], int(found[0][-1]) if found else 0
 
 
 def ids_in_box(

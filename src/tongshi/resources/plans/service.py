@@ -143,6 +143,7 @@ class Plans:
         return await self._db.write(self._undo, by, token, context)
 
     def _save(self, conn: Connection, by: Subject, asked: PlanAsked, context: Context) -> Shown:
+        store.lock(conn)
         viewer = viewer_of(conn, by)
         place = _catalogue(conn, asked.catalogue_id, viewer)
         held = _mine(conn, asked.code, viewer) if asked.code else None
@@ -208,6 +209,7 @@ class Plans:
         return rows, total
 
     def _undo(self, conn: Connection, by: Subject, token: str, context: Context) -> Shown:
+        store.lock(conn)
         viewer = viewer_of(conn, by)
         code = store.restore(conn, token, viewer.key, context.at - KEEP_DELETED, context.at)
         if code is None:
@@ -248,6 +250,7 @@ def _catalogues(conn: Connection, by: Subject, reach: Reach) -> tuple[list[Catal
 
 
 def _save_catalogue(conn: Connection, by: Subject, asked: CatalogueAsked, context: Context) -> Catalogue:
+    store.lock(conn)
     viewer = viewer_of(conn, by)
     saved = _changed(conn, viewer, asked, context.at) if asked.id else _made(conn, viewer, asked, context.at)
     details: dict[str, object] = {"did": "save", "name": "/".join(saved.path)}
@@ -338,6 +341,7 @@ def _check_row(found: Catalogue, row: int | None) -> None:
 
 
 def _delete(conn: Connection, by: Subject, code: str, token: str, context: Context) -> str:
+    store.lock(conn)
     viewer = viewer_of(conn, by)
     held = _mine(conn, code, viewer)
     store.bin_plan(conn, held, viewer.key, token, context.at)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, text, true, update
 
 from tongshi.errors import LimitExceeded
 from tongshi.resources.devices.search_terms import fold
@@ -28,6 +28,7 @@ from tongshi.storage.schema import plan, plan_catalogue, plan_device
 from tongshi.storage.times import from_ms, to_ms
 
 KIND = "plan"
+_LOCK = text("SELECT pg_advisory_xact_lock(7311008)")
 KIND_CATALOGUE = "plan_catalogue"
 _c, _p, _d = plan_catalogue.c, plan.c, plan_device.c
 _CATALOGUE_COLUMNS = tuple(column.name for column in plan_catalogue.columns)
@@ -46,8 +47,15 @@ _ORDER: dict[str, ColumnElement[Any]] = {
 }
 
 
+def lock(conn: Connection) -> None:
+    """Let one writer of plans in at a time: two that read one version would both count on from it."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(_LOCK)
+
+
 def seed(conn: Connection, printed: Sequence[Catalogue], at: datetime) -> int:
     """Store the standard's catalogues that are not there yet. Returns how many."""
+    lock(conn)
     held = set(conn.execute(select(_c.id).where(_c.is_protected)).scalars())
     missing = [_catalogue_row(one, at) for one in printed if one.id not in held]
     bulk_insert(conn, plan_catalogue, _CATALOGUE_COLUMNS, missing)
