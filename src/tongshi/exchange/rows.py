@@ -69,6 +69,7 @@ _END = len(_ITEM) + len(EXT_COLUMNS)
 _LISTS = (*(i for i, field in enumerate(_ITEM) if field.kind == "list"), _END - 1)
 _lists_of = itemgetter(*_LISTS)
 _FLOATS = tuple(i for i, field in enumerate(_ITEM) if field.kind == "float")
+_floats_of = itemgetter(*_FLOATS)
 _CIVIL_CODE = next(i for i, field in enumerate(_ITEM) if field.attribute == "civil_code")
 _decode = msgspec.json.Decoder(_WireRow).decode
 _REST = Source.REST
@@ -93,10 +94,9 @@ def parse(data: msgspec.Raw) -> FlatArchive:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         values = _slowly(told)
     stored = values[:_END]
-    lists = "".join(_lists_of(stored))
-    if "/" in lists or len(lists) > MAX_TEXT_CHARS:
+    if _may_break(_lists_of(stored)):
         _check_lists(stored)
-    if b"-" in told and b"-0" in told:
+    if 0.0 in _floats_of(stored):
         stored = _with_one_zero(stored)
     owner, revision, updated_at_ms, online = values[_END:]
     digest = digest_of(owner, stored)
@@ -107,6 +107,18 @@ def _slowly(told: bytes) -> tuple[Any, ...]:
     """Once more, slower, to name what is wrong."""
     row: Any = decode(told, _WireRow)
     return astuple(row)
+
+
+def _may_break(lists: tuple[str, ...]) -> bool:
+    """Whether a list could hold an empty, a long or one entry too many: one look instead of one a list."""
+    text = "\n".join(("", *lists, ""))
+    return (
+        "//" in text
+        or "\n/" in text
+        or "/\n" in text
+        or len(text) > MAX_TEXT_CHARS
+        or text.count("/") >= MAX_LIST_ENTRIES
+    )
 
 
 def _with_one_zero(stored: tuple[Any, ...]) -> tuple[Any, ...]:
