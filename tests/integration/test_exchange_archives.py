@@ -28,6 +28,7 @@ from tongshi.exchange.model import (
 )
 from tongshi.exchange.outbox import Audience
 from tongshi.exchange.puller import Puller
+from tongshi.exchange.ranges import RangesAnswer
 from tongshi.exchange.sender import Sender
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive, Filters, Source
@@ -187,6 +188,84 @@ async def test_a_full_that_was_cut_off_anywhere_goes_on_and_ends_equal(
     peer = await pair.sender.step()
     assert (peer.state, peer.equality) == (PeerState.LIVE, Equality.EQUAL)
     assert len(await pair.city_ids()) == 46
+
+
+class CountingLink(Link):
+    """Counts the items it carries and the questions it asks."""
+
+    def __init__(self, inner: Link) -> None:
+        self._inner = inner
+        self.items = self.questions = 0
+        self.paths: set[str] = set()
+
+    async def send(self, path: str, packed: Packed, answer: type[Any]) -> Any:
+        self.items += len(getattr(packed.body, "items", ()))
+        self.paths.add(path)
+        return await self._inner.send(path, packed, answer)
+
+    async def get(self, path: str, raw_query: str, answer: type[Any]) -> Any:
+        self.questions += 1
+        return await self._inner.get(path, raw_query, answer)
+
+
+async def test_a_difference_is_found_and_only_what_differs_is_told_again(pair: Pair) -> None:
+    """A row that the upper platform's disk spoiled, one it lost and one it never should have had."""
+    archives = sample_archives(DISTRICT, 3_000)
+    await pair.write(archives)
+    await pair.sender.step()
+    city, at = pair.city.db, pair.clock.at()
+    spoiled = msgspec.structs.replace(archives[7].item, name="被改动")
+    extra = sample_archives(DISTRICT, 1, first=9_000)
+    wrong = [msgspec.structs.replace(archives[7], item=spoiled), *extra]
+    await city.write(devices.upsert_many, wrong, CITY, at)
+    await city.write(devices.mark_missing, DISTRICT, [archives[2_000].device_id], at)
+    assert len(set(await pair.roots())) == 2
+    link = CountingLink(pair.district.links[0])
+    sender = Sender(pair.district.db, pair.clock, link, CITY)
+    assert (await sender.step()).equality is Equality.DIFFERENT
+    assert (await sender.step()).equality is Equality.DIFFERENT
+    peer = await sender.step()
+    assert (peer.state, peer.equality, peer.differences) == (PeerState.LIVE, Equality.EQUAL, 0)
+    mine, theirs = await pair.roots()
+    assert mine == theirs
+    assert link.items == 2
+    assert link.questions < 20
+    assert link.paths == {"/exchange/v1/devices:push"}
+    assert extra[0].device_id not in await pair.city_ids()
+
+
+async def test_a_neighbour_that_cannot_be_asked_is_mended_by_a_full(pair: Pair) -> None:
+    await pair.write(sample_archives(DISTRICT, 30))
+    await pair.sender.step()
+    lost = sample_archives(DISTRICT, 1)[0].device_id
+    await pair.city.db.write(devices.mark_missing, DISTRICT, [lost], pair.clock.at())
+
+    class Deaf(CountingLink):
+        async def get(self, path: str, raw_query: str, answer: type[Any]) -> Any:
+            raise NotFound("没有这个地址")
+
+    link = Deaf(pair.district.links[0])
+    sender = Sender(pair.district.db, pair.clock, link, CITY)
+    pair.clock.advance(3_600)
+    for _ in range(3):
+        peer = await sender.step()
+    assert peer.equality is Equality.EQUAL
+    assert "/exchange/v1/devices/full:page" in link.paths
+
+
+async def test_ranges_are_shown_only_to_who_told_them(pair: Pair) -> None:
+    await pair.write(sample_archives(DISTRICT, 400))
+    await pair.sender.step()
+    link = pair.district.links[0]
+    told = await link.get("/exchange/v1/digest/ranges", f"owner={DISTRICT}&civilCode=310104", RangesAnswer)
+    assert sum(one.count for one in told.ranges) == 400
+    assert told.ranges[-1].last_key == ""
+    for owner in (CITY, "31010500002000000001"):
+        with pytest.raises(NotFound):
+            await link.get("/exchange/v1/digest/ranges", f"owner={owner}", RangesAnswer)
+    for wrong in ("owner=1", "", f"owner={DISTRICT}&civilCode=3101041", f"owner={DISTRICT}&after={'x' * 65}"):
+        with pytest.raises(PeerFailed):
+            await link.get("/exchange/v1/digest/ranges", wrong, RangesAnswer)
 
 
 async def test_a_batch_sent_twice_is_applied_once(pair: Pair) -> None:

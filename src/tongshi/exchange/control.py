@@ -37,6 +37,7 @@ from tongshi.exchange.control_model import (
 from tongshi.exchange.model import DigestAnswer, Equality, OwnerRoot, Peer, ShardRoot
 from tongshi.exchange.outbox import Audience
 from tongshi.exchange.puller import Puller
+from tongshi.exchange.repair import DIGEST_PATH
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import link_to
 from tongshi.resources.platforms.model import KnownPlatform, Platform, Relation
@@ -45,8 +46,6 @@ from tongshi.sharing.model import Context, Scope, Subject
 from tongshi.storage.engine import Database
 
 log = structlog.get_logger(__name__)
-
-DIGEST_PATH = "/exchange/v1/digest"
 
 
 class Turns(Protocol):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import Conflict, Forbidden, Gone
+from tongshi.errors import Conflict, Forbidden, Gone, NotFound
 from tongshi.exchange.model import (
     DigestAnswer,
     FullBegin,
@@ -25,6 +25,7 @@ from tongshi.exchange.model import (
     PushResult,
 )
 from tongshi.exchange.outbox import Audience
+from tongshi.exchange.ranges import RangesAnswer, RangesQuery
 from tongshi.exchange.service import Exchange
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
@@ -63,6 +64,10 @@ def operations(exchange: Exchange, access: Access) -> list[AnyOperation]:
         told = await exchange.digest_of_told(subject_of(call), call.query.shards_of)
         return told or await exchange.digest(await _audience(call), call.query.shards_of)
 
+    async def ranges(call: Call[Nothing, RangesQuery]) -> RangesAnswer:
+        _sender(call)
+        return await exchange.ranges_of_told(subject_of(call), call.query)
+
     async def _audience(call: Call[Any, Any]) -> Audience:
         subject = subject_of(call)
         scope = await access.scope(subject, Permission.ARCHIVE_READ, context_of(call))
@@ -92,6 +97,20 @@ def operations(exchange: Exchange, access: Access) -> list[AnyOperation]:
             query=DigestQuery,
             response=DigestAnswer,
             handler=digest,
+        ),
+        Operation(
+            name="exchangeRanges",
+            method="GET",
+            path="/exchange/v1/digest/ranges",
+            summary="查询本平台所持贵方档案的分段摘要",
+            permission=Permission.EXCHANGE_PUSH,
+            quota=Quota.EXCHANGE,
+            audit=AuditTag.EXCHANGE_DIGEST,
+            body=Nothing,
+            query=RangesQuery,
+            response=RangesAnswer,
+            handler=ranges,
+            refusals=(NotFound,),
         ),
     ]
 

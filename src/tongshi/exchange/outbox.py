@@ -104,6 +104,21 @@ def next_batch(
     return Batch(position, reached, items, gone, remaining, None)
 
 
+def state_of(conn: Connection, audience: Audience, places: Sequence[tuple[str, str]]) -> Batch:
+    """The latest state of devices that an audience holds wrongly; what is not there (any more) is gone."""
+    found = devices.wire_rows_of(conn, [device_id for _, device_id in places])
+    hidden = _hidden(conn, audience)
+    items: list[msgspec.Raw] = []
+    gone: list[GoneItem] = []
+    for owner, device_id in places:
+        row = found.pop(device_id, None)
+        if row is None or row[_MISSING_SINCE] is not None:
+            gone.append(GoneItem(owner, device_id))
+        elif _is_told(row[_OWNER], audience, hidden):
+            items.append(rows.encode(row))
+    return Batch(0, 0, items, gone, 0, None)
+
+
 def page(
     conn: Connection,
     audience: Audience,

@@ -35,13 +35,14 @@ from tongshi.exchange.model import (
     PushResult,
 )
 from tongshi.exchange.outbox import Audience, Batch, Page
+from tongshi.exchange.repair import Repair, TooDifferent, batches
 from tongshi.storage import changes
 from tongshi.storage.engine import Database
 
 log = structlog.get_logger(__name__)
 
 # Two looks that differ may be one change on its way; from the second on it is a difference.
-DIFFERENCES_BEFORE_FULL = 2
+DIFFERENCES_BEFORE_MENDING = 2
 # A difference that a full did not mend is not mended by the next one at once.
 FULL_AGAIN_AFTER = timedelta(minutes=10)
 # The neighbour forgot, or stands elsewhere: so often in one round we take its word and go on.
@@ -80,12 +81,10 @@ class Sender:
         peer = await self._db.read(store.get_peer, self._id, store.OUT)
         for _ in range(MAX_CORRECTIONS):
             try:
-                if (
-                    feed != peer.feed
-                    or peer.state in (PeerState.NEW, PeerState.FULL)
-                    or _wants_full(peer, self._clock)
-                ):
+                if feed != peer.feed or peer.state in (PeerState.NEW, PeerState.FULL):
                     peer = await self._full(replace(peer, feed=feed))
+                elif _wants_mending(peer, self._clock):
+                    peer = await self._mend(peer)
                 else:
                     peer = await self._incremental(peer)
                 return await self._remember(_well(peer, self._clock))
@@ -102,6 +101,27 @@ class Sender:
         if not peer.snapshot_id:
             return await self._full(peer)
         return await self._prove(peer, batch)
+
+    async def _mend(self, peer: Peer) -> Peer:
+        """Tell again what the neighbour holds wrongly; everything, when that does not help."""
+        try:
+            places = await Repair(self._db, self._link, self._audience).find()
+            for some in batches(places, self._batch_items):
+                batch = await self._db.read(outbox.state_of, self._audience, some)
+                standing = replace(batch, from_position=peer.position, to_position=peer.position)
+                peer = await self._remember(_after(peer, standing, await self._push(peer, standing)))
+            log.info("exchange_mended", peer=self._id, devices=len(places))
+        except (TooDifferent, NotFound, PeerFailed, Conflict) as error:
+            log.warning("exchange_not_mended", peer=self._id, reason=str(error) or type(error).__name__)
+        if peer.state is not PeerState.HELD:
+            peer, _ = await self._catch_up(peer)
+        if (
+            peer.equality is Equality.EQUAL
+            or peer.state is PeerState.HELD
+            or not _may_full(peer, self._clock)
+        ):
+            return peer
+        return await self._full(peer)
 
     async def _catch_up(self, peer: Peer) -> tuple[Peer, Batch]:
         """Push batches until nothing is left; the last one carries the roots, even when it is empty."""
@@ -221,10 +241,15 @@ def _has_news(conn: Connection, platform_id: str) -> bool:
     return changes.head(conn) > store.get_peer(conn, platform_id, store.OUT).position
 
 
-def _wants_full(peer: Peer, clock: Clock) -> bool:
-    """Whether a difference stood long enough for a full."""
-    is_due = peer.full_done_at is None or clock.at() - peer.full_done_at >= FULL_AGAIN_AFTER
-    return peer.differences >= DIFFERENCES_BEFORE_FULL and is_due and peer.state is not PeerState.HELD
+def _wants_mending(peer: Peer, clock: Clock) -> bool:
+    """Whether a difference stood long enough to look for it: at once, and again before a full is due."""
+    if peer.differences < DIFFERENCES_BEFORE_MENDING or peer.state is PeerState.HELD:
+        return False
+    return peer.differences == DIFFERENCES_BEFORE_MENDING or _may_full(peer, clock)
+
+
+def _may_full(peer: Peer, clock: Clock) -> bool:
+    return peer.full_done_at is None or clock.at() - peer.full_done_at >= FULL_AGAIN_AFTER
 
 
 def _after(peer: Peer, batch: Batch, result: PushResult) -> Peer:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from tongshi.clock import Clock
-from tongshi.errors import Forbidden, Unavailable
+from tongshi.errors import Forbidden, NotFound, Unavailable
 from tongshi.exchange import control_store, inbox, outbox
 from tongshi.exchange import store as memory
 from tongshi.exchange.inbox import House, Items
@@ -30,6 +30,7 @@ from tongshi.exchange.model import (
     ShardRoot,
 )
 from tongshi.exchange.outbox import Audience
+from tongshi.exchange.ranges import RangesAnswer, RangesQuery, ranges_of
 from tongshi.exchange.turns import Turns
 from tongshi.resources.platforms.model import Relation, Standing
 from tongshi.resources.platforms.service import Platforms
@@ -130,6 +131,16 @@ class Exchange:
             return None
         return await self._db.read(_digest_of_told, subject.platform_id, shards_of)
 
+    async def ranges_of_told(self, subject: Subject, asked: RangesQuery) -> RangesAnswer:
+        """What we hold in a range of what a neighbour told us, for that neighbour to compare.
+
+        Raises:
+            Forbidden: the caller is no neighbour that tells us anything.
+            NotFound: it never told us of this owner.
+        """
+        await self.house(subject.platform_id)
+        return await self._db.read(_ranges_of_told, subject.platform_id, asked)
+
     async def standings(self) -> Mapping[str, Standing]:
         """See ``resources.platforms.http.Exchanges``."""
         return await self._db.read(_standings)
@@ -166,6 +177,12 @@ def _digest_of_told(conn: Connection, sender: str, shards_of: str) -> DigestAnsw
     owners = memory.owners_via(conn, sender)
     shards = memory.shards(conn, shards_of) if shards_of in owners else []
     return DigestAnswer(outbox.roots_of(conn, owners), shards, memory.head(conn))
+
+
+def _ranges_of_told(conn: Connection, sender: str, asked: RangesQuery) -> RangesAnswer:
+    if asked.owner not in memory.owners_via(conn, sender):
+        raise NotFound("贵平台没有代该平台交换过档案")
+    return ranges_of(conn, asked)
 
 
 def _standings(conn: Connection) -> dict[str, Standing]:

@@ -358,13 +358,18 @@ def shard_digests(conn: Connection, owner: str) -> list[Shard]:
 
 
 def shard_rows(
-    conn: Connection, owner: str, shard: str, after_key: str, limit: int
+    conn: Connection, owner: str, shard: str, after_key: str, limit: int, up_to: str = ""
 ) -> list[tuple[str, bytes]]:
-    """``(device id, digest)`` below one leaf, to find which rows differ."""
-    statement = select(_a.device_id, _a.digest).where(
-        _a.owner_platform == owner, _a.shard == shard, _a.device_id > after_key, _a.missing_since.is_(None)
-    )
+    """``(device id, digest)`` below one leaf, to ``up_to`` if given, to find which rows differ."""
+    in_key_order(conn)
+    statement = select(_a.device_id, _a.digest).where(_in_leaf(owner, shard, after_key, up_to))
     return [(row[0], row[1]) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
+
+
+def shard_count(conn: Connection, owner: str, shard: str, after_key: str, up_to: str = "") -> int:
+    """How many rows ``shard_rows`` would give without a limit."""
+    statement = select(func.count()).select_from(device_archive)
+    return conn.execute(statement.where(_in_leaf(owner, shard, after_key, up_to))).scalar_one()
 
 
 def combine(digests: Iterable[bytes]) -> bytes:
@@ -385,6 +390,13 @@ def scope_clause(scope: Scope, civil_code: ColumnElement[str] = _a.civil_code) -
     if scope.device_ids:
         clauses.append(_a.device_id.in_(sorted(scope.device_ids)))
     return or_(*clauses) if clauses else false()
+
+
+def _in_leaf(owner: str, shard: str, after_key: str, up_to: str) -> ColumnElement[bool]:
+    within = _a.device_id > after_key
+    if up_to:
+        within = and_(within, _a.device_id <= up_to)
+    return and_(_a.owner_platform == owner, _a.shard == shard, _a.missing_since.is_(None), within)
 
 
 def _filter_clauses(filters: Filters) -> list[ColumnElement[bool]]:

@@ -17,8 +17,12 @@ import msgspec
 from tongshi.errors import Conflict, Gone, LimitExceeded, NotFound, PeerFailed, PeerTimeout, TongshiError
 from tongshi.exchange.client import Link, Packed
 from tongshi.exchange.model import FullBegin, FullComplete, FullPage, OwnerRoot, Push
+from tongshi.exchange.ranges import RangesQuery
+from tongshi.exchange.repair import RANGES_PATH
+from tongshi.sharing.model import Subject, SubjectKind
 from tongshi.testing.chaos.node import Node
 from tongshi.testing.chaos.storm import Died
+from tongshi.web.reading import decode_query
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _SHAPES: dict[str, type[Any]] = {
@@ -83,6 +87,23 @@ class ChaosLink(Link):
         if path.endswith(":push"):
             self.acknowledged = result.position  # type: ignore[attr-defined]  # a PushResult
         return result
+
+    async def get(self, path: str, raw_query: str, answer: type[_T]) -> _T:
+        """What the receiver holds of ours; such a question is lost or answered."""
+        if self._rng.random() < self.odds:
+            self._injected["question lost"] += 1
+            raise PeerTimeout("lost")
+        exchange = self.receiver.exchange
+        asker = Subject(SubjectKind.PLATFORM, self.sender, platform_id=self.sender)
+        told: msgspec.Struct | None
+        try:
+            if path == RANGES_PATH:
+                told = await exchange.ranges_of_told(asker, decode_query(raw_query, RangesQuery))
+            else:
+                told = await exchange.digest_of_told(asker, raw_query.partition("=")[2])
+        except Died as error:
+            raise PeerFailed("connection reset") from error
+        return msgspec.json.decode(msgspec.json.encode(told), type=answer)
 
     def heal(self) -> None:
         """From here on everything arrives, once; what was held back is lost."""
