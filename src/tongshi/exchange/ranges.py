@@ -68,7 +68,7 @@ def ranges_of(conn: Connection, asked: RangesQuery) -> RangesAnswer:
 
 
 def counts_of(conn: Connection, asked: RangesQuery, ends: Sequence[str]) -> list[RangeRoot]:
-    """Count and digest of what we hold in the ranges that end with ``ends``; the last of these is ``upTo``."""
+    """Count and digest of what we hold in ranges that end with ``ends``, the last of which is ``upTo``."""
     found: list[RangeRoot] = []
     held: list[bytes] = []
     rows = _rows(conn, asked)

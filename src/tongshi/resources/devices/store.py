@@ -222,10 +222,11 @@ def wire_page(conn: Connection, after_key: str, limit: int, owners: Sequence[str
     joining an empty text keeps the database from fetching owner by owner and sorting what is left.
     """
     present = _WIRE.where(_a.device_id > after_key, _a.missing_since.is_(None))
-    owned = _a.owner_platform == owners[0]
-    if len(owners) > 1:
-        owned = among(conn, _a.owner_platform.concat(""), owners)
-    return present.where(owned).order_by(_a.device_id).limit(limit)
+    if len(owners) == 1:
+        present = present.where(_a.owner_platform == owners[0])
+    else:
+        present = present.where(among(conn, _a.owner_platform.concat(""), owners))
+    return present.order_by(_a.device_id).limit(limit)
 
 
 def wire_rows_of(conn: Connection, device_ids: Sequence[str]) -> dict[str, Sequence[Any]]:
