@@ -1847,6 +1847,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/exchange/v1/digest/ranges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询本平台所持贵方档案的分段摘要 */
+        get: operations["exchangeRanges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -3690,6 +3707,37 @@ export interface components {
             version?: string;
         };
         /**
+         * RangeRoot
+         * @description Keys from behind the range before up to ``lastKey``; the last range of an answer ends with ``upTo``.
+         */
+        RangeRoot: {
+            count: number;
+            digest: string;
+            lastKey: string;
+        };
+        /**
+         * RangesAnswer
+         * @description Ranges that follow on each other, or (``isRows``) the few rows there are.
+         */
+        RangesAnswer: {
+            isRows: boolean;
+            ranges: components["schemas"]["RangeRoot"][];
+            rows: components["schemas"]["RowRoot"][];
+        };
+        /**
+         * RangesQuery
+         * @description Keys with ``after < DeviceID <= upTo`` below one leaf of one owner; an empty ``upTo`` is the end.
+         */
+        RangesQuery: {
+            /** @default  */
+            after?: string;
+            /** @default  */
+            civilCode?: string;
+            owner: string;
+            /** @default  */
+            upTo?: string;
+        };
+        /**
          * Reach
          * @description Which catalogues of those that one may see.
          * @enum {unknown}
@@ -3849,6 +3897,14 @@ export interface components {
             row: number;
             rule: string;
             sheet: string;
+        };
+        /**
+         * RowRoot
+         * @description One device and the SM3 of its canonical row.
+         */
+        RowRoot: {
+            deviceId: string;
+            digest: string;
         };
         /**
          * RuleCount
@@ -8654,6 +8710,48 @@ export interface operations {
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    exchangeRanges: {
+        parameters: {
+            query: {
+                owner: string;
+                civilCode?: string;
+                after?: string;
+                upTo?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["RangesAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
