@@ -145,7 +145,7 @@ const en: Words<typeof zh> = {
     count: '{n} services',
     hint: 'Every operation and stream of this platform and registered services of others: owner, version, contract, state, how to apply.',
     register: 'Register a service',
-    search: 'Search by name, code or row of Annex E',
+    search: 'Name, code or row of Annex E',
     allKinds: 'All kinds',
     allOwners: 'All owners',
     anyMine: 'Any permission',
@@ -348,7 +348,7 @@ const en: Words<typeof zh> = {
   },
   archive: {
     heading: 'Device archive',
-    search: 'Name, address, code or pinyin initials',
+    search: 'Name, address, code or initials',
     civilCode: 'Division code',
     owner: 'Owner',
     allOwners: 'All owners',
