@@ -10,6 +10,7 @@ export const router = createRouter({
     { path: '/', component: () => import('./views/Viewing.vue') },
     { path: '/trees/:kind(division|group|platform)?', component: () => import('./views/Trees.vue') },
     { path: '/archive', component: () => import('./views/Archive.vue') },
+    { path: '/map', component: () => import('./views/MapSelect.vue') },
     { path: '/files', component: () => import('./views/Files.vue') },
     { path: '/services', component: () => import('./views/Services.vue') },
     { path: '/neighbours', component: () => import('./views/Neighbours.vue') },

@@ -21,6 +21,7 @@ export type TreeKind = 'division' | 'group' | 'platform'
 export type TreeNode = Schemas['TreeNode']
 export type TreeLevel = Schemas['TreeLevel']
 export type RegionPage = Schemas['RegionPage']
+export type AreaFound = Schemas['AreaFound']
 export type FileFormat = Schemas['Format']
 export type FileJob = Schemas['JobAnswer']
 export type ImportReport = Schemas['ImportReport']

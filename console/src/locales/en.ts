@@ -4,7 +4,7 @@ type Words<T> = { [K in keyof T]: T[K] extends string ? string : Words<T[K]> }
 
 const en: Words<typeof zh> = {
   app: { title: 'Tongshi', subtitle: 'Video data resource management platform', signOut: 'Sign out', language: '中文', menu: 'Main menu', platformId: 'Platform', version: 'Version', zone: 'All times are Beijing time (UTC+8)' },
-  nav: { viewing: 'Viewing', trees: 'Trees', archive: 'Archive', files: 'Files', services: 'Services', neighbours: 'Neighbours' },
+  nav: { viewing: 'Viewing', trees: 'Trees', archive: 'Archive', map: 'Map', files: 'Files', services: 'Services', neighbours: 'Neighbours' },
   noAccess: {
     heading: 'You may not use the page “{page}”',
     nothing: 'No page is open to your account yet',
@@ -61,6 +61,19 @@ const en: Words<typeof zh> = {
     empty: 'Nothing to see: no device was reported, or nothing was granted to you.',
     noDevices: 'No device hangs directly here',
     below: '{n} devices hang further below; open the branches on the left.',
+  },
+  map: {
+    hint: 'Draw a rectangle on the map to list the devices in it. WGS 84; there is no base map, lines stand 0.1 degrees apart.',
+    draw: 'Draw',
+    drawing: 'Drag on the map…',
+    takeView: 'Use the view',
+    clear: 'Clear',
+    cluster: '{n} devices, {online} online; click to zoom',
+    clustered: '{n} devices here; more than {limit} are shown as clusters. Click a number, or draw a smaller rectangle to list them.',
+    placeless: '{n} more devices have no position and are not on the map.',
+    empty: 'No device here',
+    emptyHint: 'Move or widen the rectangle, or change the filters; devices that were not granted to you are not shown.',
+    noWebgl: 'This browser has no WebGL and cannot show the map; the list still works.',
   },
   files: {
     export: 'Export',

@@ -1,6 +1,6 @@
 export default {
   app: { title: '通视', subtitle: '视频数据资源管理平台', signOut: '退出登录', language: 'English', menu: '主菜单', platformId: '平台编码', version: '版本', zone: '页面时间均为北京时间（UTC+8）' },
-  nav: { viewing: '视频调阅', trees: '目录树', archive: '资源档案', files: '文件共享', services: '服务目录', neighbours: '级联与共享' },
+  nav: { viewing: '视频调阅', trees: '目录树', archive: '资源档案', map: '地图框选', files: '文件共享', services: '服务目录', neighbours: '级联与共享' },
   noAccess: {
     heading: '您没有使用“{page}”页的权限',
     nothing: '您的账号还没有可用的页面',
@@ -57,6 +57,19 @@ export default {
     empty: '没有可见的目录：没有设备上报，或尚未向您授权。',
     noDevices: '此节点下没有直接挂接的设备',
     below: '下级节点共有 {n} 台，请在左侧展开选择。',
+  },
+  map: {
+    hint: '在地图上框出一块范围，列出其中的设备。坐标为 WGS-84；没有底图服务，格线间隔 0.1 度。',
+    draw: '框选',
+    drawing: '在地图上拖动…',
+    takeView: '按当前视野',
+    clear: '取消范围',
+    cluster: '{n} 台，在线 {online} 台；点击放大',
+    clustered: '范围内共 {n} 台，超过 {limit} 台时按格网聚合显示。点击数字放大，或框选更小的范围以列出设备。',
+    placeless: '另有 {n} 台设备没有坐标，不在地图上。',
+    empty: '范围内没有设备',
+    emptyHint: '请移动或放大范围，或调整条件；未向您授权的设备不会显示。',
+    noWebgl: '此浏览器不支持 WebGL，无法显示地图；左侧列表仍可使用。',
   },
   files: {
     export: '导出',

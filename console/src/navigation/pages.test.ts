@@ -11,6 +11,7 @@ describe('offered', () => {
       'viewing',
       'trees',
       'archive',
+      'map',
       'services',
       'neighbours',
     ])

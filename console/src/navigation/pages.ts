@@ -3,7 +3,7 @@
 export interface PageEntry {
   path: string
   /** Name in the catalogue of words, under ``nav``. */
-  name: 'viewing' | 'trees' | 'archive' | 'files' | 'services' | 'neighbours'
+  name: 'viewing' | 'trees' | 'archive' | 'map' | 'files' | 'services' | 'neighbours'
   /** One of these opens the page; none: everybody who is signed in. */
   permissions: readonly string[]
 }
@@ -12,6 +12,7 @@ export const PAGES: readonly PageEntry[] = [
   { path: '/', name: 'viewing', permissions: ['video:live'] },
   { path: '/trees', name: 'trees', permissions: ['archive:read'] },
   { path: '/archive', name: 'archive', permissions: ['archive:read'] },
+  { path: '/map', name: 'map', permissions: ['archive:read'] },
   { path: '/files', name: 'files', permissions: ['archive:export', 'archive:write'] },
   { path: '/services', name: 'services', permissions: [] },
   { path: '/neighbours', name: 'neighbours', permissions: ['platform:read'] },
