@@ -59,6 +59,7 @@ bench: setup ## measure, each figure beside its raw baseline
 	@.venv/bin/tongshi bench media
 	@.venv/bin/tongshi bench sip
 	@.venv/bin/tongshi bench exchange
+	@.venv/bin/tongshi bench files
 
 .PHONY: docs
 docs: setup ## write the OpenAPI document and the glossary's tables into docs/

@@ -29,7 +29,7 @@ from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive, digest
 from tongshi.resources.files import service as service_module
 from tongshi.resources.files import store
-from tongshi.resources.files.model import Format, JobState
+from tongshi.resources.files.model import MAX_UPLOAD_BYTES, Format, JobState
 from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
@@ -347,9 +347,12 @@ async def test_a_broken_file_is_a_failed_job_and_no_crash(office: Office, data: 
 
 
 async def test_a_file_above_the_bound_is_refused_before_it_is_read(office: Office) -> None:
-    body = b"x" * (50 * 1024 * 1024 + 1)
-    answer = await office.call("desk", "POST", "/api/v1/files/imports", body, kind="text/csv")
+    headers = Signer("desk", SECRET, HOME, office.clock).headers("POST", "/api/v1/files/imports", "", b"")
+    declared = {**headers, "Content-Length": str(MAX_UPLOAD_BYTES + 1), "Content-Type": "text/csv"}
+    async with office.platform.http() as client:
+        answer = await client.post("/api/v1/files/imports", headers=declared)
     assert answer.status_code == 413
+    assert not list(office.folder.iterdir())
 
 
 async def test_a_cancelled_export_leaves_no_file(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +363,8 @@ async def test_a_cancelled_export_leaves_no_file(office: Office, monkeypatch: py
         await hold.wait()
         return "never"
 
-    monkeypatch.setattr(office.platform.files, "_feed", feed)
+    slow = dataclasses.replace(office.platform.files._exporter, feed=feed)
+    monkeypatch.setattr(office.platform.files, "_exporter", slow)
     answer = await office.call("desk", "POST", "/api/v1/files/exports", b"{}")
     assert answer.status_code == 202
     path = f"/api/v1/files/jobs/{answer.json()['data']['jobId']}"

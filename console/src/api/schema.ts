@@ -361,6 +361,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/files/jobs/{jobId}/refused": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 下载导入被拒绝的行 */
+        get: operations["downloadRefusedRows"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/files/jobs/{jobId}/undo": {
         parameters: {
             query?: never;
@@ -2926,6 +2943,9 @@ export interface components {
          * JobAnswer
          * @description A job. ``rate`` is rows a second; ``content`` is where a finished package is fetched.
          *
+         *         ``total`` of a bare file is an estimate until it has ended. A report counts every refused row and shows
+         *         the first ones; ``refused`` is where all of them are fetched as CSV.
+         *
          *         A list leaves out ``signature`` and the rows that a report refuses.
          */
         JobAnswer: {
@@ -2940,6 +2960,7 @@ export interface components {
             jobId: string;
             kind: components["schemas"]["JobKind"];
             rate: number | null;
+            refused: string | null;
             remainingS: number | null;
             report: components["schemas"]["ImportReport"] | null;
             signature: components["schemas"]["SignatureShown"] | null;
@@ -5834,6 +5855,37 @@ export interface operations {
             403: components["responses"]["403"];
             404: components["responses"]["404"];
             409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    downloadRefusedRows: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                jobId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": unknown;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];

@@ -28,7 +28,7 @@ Pages = Callable[[], Awaitable[list[DeviceArchive]]]
 
 
 class PackageInbox:
-    """``resources.files.service.Neighbours``."""
+    """``resources.files.importing.Neighbours``."""
 
     def __init__(self, db: Database, exchange: Exchange, platforms: Platforms, grants: Grants) -> None:
         self._db = db
@@ -47,6 +47,13 @@ class PackageInbox:
         is_theirs = key is not None and key.secret and key.platform_id == platform_id
         return Key(key_id, key.secret) if key is not None and is_theirs else None
 
+    async def check_age(self, manifest: Manifest) -> None:
+        """Raises Conflict: 40902, the package is older than what is known of its feed already."""
+        peer = await self._db.read(store.get_peer, manifest.platform, store.IN)
+        if peer.feed == manifest.feed and manifest.position < peer.position:
+            places = f"包中位置 {manifest.position}，已收到 {peer.position}"
+            raise Conflict(f"文件包早于已收到的数据（{places}），可能是重放的旧包", code=40902)
+
     async def take(self, manifest: Manifest, pages: Pages) -> tuple[ImportReport, list[tuple[str, int, str]]]:
         """Apply a package as a full.
 
@@ -54,10 +61,8 @@ class PackageInbox:
             Conflict: 40902, it is older than what is known already.
             Forbidden: its platform may not tell us anything.
         """
+        await self.check_age(manifest)
         sender = manifest.platform
-        peer = await self._db.read(store.get_peer, sender, store.IN)
-        if peer.feed == manifest.feed and manifest.position < peer.position:
-            raise Conflict("文件包早于已收到的数据", code=40902)
         begin = FullBegin(manifest.feed, manifest.position, is_restart=True)
         opened = await self._exchange.begin_full(sender, begin)
         refused: list[tuple[str, int, str]] = []

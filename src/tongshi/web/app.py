@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -39,7 +40,7 @@ from tongshi.errors import (
     Unauthenticated,
     Unsupported,
 )
-from tongshi.web import envelope, reading
+from tongshi.web import envelope, reading, uploads
 from tongshi.web.headers import SafetyHeaders
 from tongshi.web.limits import Allowance, Meter
 from tongshi.web.operations import AnyOperation, Call, Open, Quota, Reply, RowsResponse, check_table
@@ -161,26 +162,44 @@ class _Server:
 
     async def _run(self, operation: AnyOperation, request: Request, progress: _Progress) -> Response:
         await self._admit(operation, progress)
-        identity, head = progress.identity, progress.head
+        identity = progress.identity
+        promised = identity.body_digest if identity is not None else None
+        if operation.file_folder is not None:
+            file = await uploads.receive(request, operation.file_folder, operation.max_body_bytes, promised)
+            try:
+                return await self._handle(operation, request, progress, operation.body(), file)
+            finally:
+                file.unlink(missing_ok=True)
         raw = await reading.read_body(request, operation.max_body_bytes)
-        if identity is not None and identity.body_digest is not None:
-            reading.check_digest(raw, identity.body_digest)
+        if promised is not None:
+            reading.check_digest(raw, promised)
         if not operation.is_implemented:
             details: dict[str, object] = {"row": operation.row or operation.name}
             raise Unsupported(f"尚未实现：{operation.summary}（{details['row']}）", details=details)
-        plain = await asyncio.to_thread(reading.unpack, raw, head.headers, operation.max_body_bytes)
+        headers = progress.head.headers
+        plain = await asyncio.to_thread(reading.unpack, raw, headers, operation.max_body_bytes)
+        body = reading.decode_body(plain, headers.get("content-type", ""), operation.body)
+        return await self._handle(operation, request, progress, body, None)
+
+    async def _handle(
+        self,
+        operation: AnyOperation,
+        request: Request,
+        progress: _Progress,
+        body: msgspec.Struct,
+        file: Path | None,
+    ) -> Response:
+        head = progress.head
         call = Call(
-            caller=identity.caller if identity else None,
-            body=operation.body()
-            if operation.takes_file
-            else reading.decode_body(plain, head.headers.get("content-type", ""), operation.body),
+            caller=progress.identity.caller if progress.identity else None,
+            body=body,
             query=reading.decode_query(head.raw_query, operation.query),
             path=_path_values(request),
             headers=head.headers,
             request_id=head.request_id,
             client_host=head.client_host,
             at=head.at,
-            file=plain if operation.takes_file else b"",
+            file=file,
             left=lambda: reading.until_left(request),
         )
         return await self._render(operation, await operation.handler(call), progress)

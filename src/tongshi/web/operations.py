@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -102,8 +103,9 @@ class Call(Generic[B, Q]):
     """One admitted call.
 
     ``caller`` is the subject that the gate recognised, None on a public operation; this kit only passes it on
-    (``sharing.http.subject_of`` types it). ``file`` is the body of an operation that takes a file; what
-    ``left`` makes ends when the caller has closed its connection.
+    (``sharing.http.subject_of`` types it). ``file`` is the body of an operation that takes a file, on
+    disk until the handler has answered unless it moves it; what ``left`` makes ends when the caller has
+    closed its connection.
     """
 
     caller: object
@@ -114,7 +116,7 @@ class Call(Generic[B, Q]):
     request_id: str
     client_host: str
     at: datetime
-    file: bytes = b""
+    file: Path | None = None
     left: Callable[[], Awaitable[None]] = _never
 
 
@@ -172,7 +174,7 @@ class Operation(Generic[B, Q, R]):
         is_raw: the handler may answer a Starlette ``Response`` (NDJSON, files) instead of an envelope.
         is_audited_within: the service writes the audit record in the transaction of its change, so that the
             recorder writes refusals only.
-        takes_file: the body is a file of any kind and no JSON; it comes in ``Call.file``.
+        file_folder: the body is a file of any kind and no JSON; it is received there (``Call.file``).
         statuses: what a success may answer.
         media_types: of a raw answer.
         refusals: what may be answered beside that which every operation of its kind may answer.
@@ -196,10 +198,15 @@ class Operation(Generic[B, Q, R]):
     is_audited_within: bool = False
     is_implemented: bool = True
     max_body_bytes: int = MAX_BODY_BYTES
-    takes_file: bool = False
+    file_folder: Path | None = None
     statuses: tuple[int, ...] = (200,)
     media_types: tuple[str, ...] = ()
     refusals: tuple[type[TongshiError], ...] = ()
+
+    @property
+    def takes_file(self) -> bool:
+        """Whether the body is a file."""
+        return self.file_folder is not None
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class CsvWriter:
 
     def add(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Write rows."""
-        self._writer.writerows([[_guard(value) for value in row] for row in rows])
+        self._writer.writerows([[guard(value) for value in row] for row in rows])
         self._flush()
 
     def close(self) -> None:
@@ -84,7 +84,8 @@ def header(names: Sequence[str], sheet: str = "") -> list[str]:
     return found
 
 
-def _guard(value: Cell) -> str:
+def guard(value: Cell) -> str:
+    """A cell as text that no spreadsheet runs."""
     if value is None:
         return ""
     if isinstance(value, str):

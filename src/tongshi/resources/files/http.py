@@ -14,6 +14,7 @@ from starlette.responses import FileResponse
 from tongshi.audit.tags import AuditTag
 from tongshi.errors import Conflict, Unprocessable
 from tongshi.resources.devices.selection import Selection
+from tongshi.resources.files.jobs import Seen
 from tongshi.resources.files.model import (
     FINAL,
     MAX_UPLOAD_BYTES,
@@ -24,7 +25,7 @@ from tongshi.resources.files.model import (
     JobState,
     Signature,
 )
-from tongshi.resources.files.service import Files, Seen
+from tongshi.resources.files.service import Files
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.model import Scope
 from tongshi.sharing.permissions import Permission
@@ -74,6 +75,9 @@ class SignatureShown(Answer, frozen=True):
 class JobAnswer(Answer, frozen=True):
     """A job. ``rate`` is rows a second; ``content`` is where a finished package is fetched.
 
+    ``total`` of a bare file is an estimate until it has ended. A report counts every refused row and shows
+    the first ones; ``refused`` is where all of them are fetched as CSV.
+
     A list leaves out ``signature`` and the rows that a report refuses.
     """
 
@@ -95,6 +99,7 @@ class JobAnswer(Answer, frozen=True):
     grants: list[str]
     content: str | None
     report: ImportReport | None
+    refused: str | None
     undo_token: str | None
     undo_until: datetime | None
 
@@ -121,6 +126,7 @@ def operations(files: Files) -> list[AnyOperation]:
 
     async def take(call: Call[Nothing, ImportQuery]) -> Reply[JobAnswer]:
         query = call.query
+        assert call.file is not None, "the operation takes a file"
         seen = await files.take(
             subject_of(call), call.file, context_of(call), dry_run=query.dry_run, is_atomic=query.atomic
         )
@@ -142,6 +148,12 @@ def operations(files: Files) -> list[AnyOperation]:
         return FileResponse(
             path, media_type="application/zip", filename=name, headers={"Cache-Control": "no-store"}
         )
+
+    async def refused(call: Call[Nothing, Nothing]) -> FileResponse:
+        job_id = call.path["jobId"]
+        path = await files.refused(subject_of(call), job_id)
+        headers = {"Cache-Control": "no-store"}
+        return FileResponse(path, media_type="text/csv", filename=f"refused-{job_id}.csv", headers=headers)
 
     async def undo(call: Call[UndoRequest, Nothing]) -> Undone:
         who, job_id = subject_of(call), call.path["jobId"]
@@ -178,7 +190,7 @@ def operations(files: Files) -> list[AnyOperation]:
             refusals=(Unprocessable,),
             statuses=(200, 202),
             max_body_bytes=MAX_UPLOAD_BYTES,
-            takes_file=True,
+            file_folder=files.folder,
         ),
         Operation(
             name="listFileJobs",
@@ -237,6 +249,21 @@ def operations(files: Files) -> list[AnyOperation]:
             is_raw=True,
         ),
         Operation(
+            name="downloadRefusedRows",
+            method="GET",
+            path="/api/v1/files/jobs/{jobId}/refused",
+            summary="下载导入被拒绝的行",
+            permission=Permission.ARCHIVE_READ,
+            quota=Quota.BULK,
+            audit=AuditTag.SERVICE_QUERY,
+            body=Nothing,
+            query=Nothing,
+            response=Nothing,
+            handler=refused,
+            media_types=("text/csv",),
+            is_raw=True,
+        ),
+        Operation(
             name="undoImport",
             method="POST",
             path="/api/v1/files/jobs/{jobId}/undo",
@@ -269,6 +296,10 @@ def _listed(seen: Seen) -> JobAnswer:
 
 def _answer(seen: Seen, signature: Signature | None = None) -> JobAnswer:
     job = seen.job
+    # While it runs the first rows would be sent with every look.
+    report = job.report
+    if report is not None and job.state not in FINAL:
+        report = structs.replace(report, errors=[])
     can_undo = bool(job.undo_token) and job.state in FINAL - {JobState.UNDONE}
     has_content = job.kind is JobKind.EXPORT and job.state is JobState.DONE
     return JobAnswer(
@@ -289,7 +320,8 @@ def _answer(seen: Seen, signature: Signature | None = None) -> JobAnswer:
         signature=None if signature is None else SignatureShown(signature.key_id, signature.value),
         grants=list(job.grants),
         content=f"/api/v1/files/jobs/{job.id}/content" if has_content else None,
-        report=job.report,
+        report=report,
+        refused=f"/api/v1/files/jobs/{job.id}/refused" if report is not None and report.rejected else None,
         undo_token=job.undo_token if can_undo else None,
         undo_until=job.finished_at + UNDO_KEPT if can_undo and job.finished_at else None,
     )

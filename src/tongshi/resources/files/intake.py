@@ -16,10 +16,21 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from tongshi.resources.devices import store as devices
-from tongshi.resources.devices.model import NOBODY, Act, DeviceArchive, Source, digest
+from tongshi.resources.devices.model import (
+    NOBODY,
+    Act,
+    DeviceArchive,
+    FlatArchive,
+    Source,
+    digest,
+    digest_of,
+    flat_ext,
+    flat_item,
+    flatten,
+)
 from tongshi.resources.devices.provenance import by_person, renewed
 from tongshi.resources.files import store
-from tongshi.resources.files.model import ReadRow, RowError
+from tongshi.resources.files.model import Head, ReadRow, RowError
 from tongshi.sharing.model import Scope, Target
 
 
@@ -35,37 +46,38 @@ class House:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of rows so far."""
+    """What became of rows so far; ``errors`` are the first ones only."""
 
     rows: int = 0
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
-    errors: list[RowError] = field(default_factory=list)
     rejected: int = 0
-    seen: set[str] = field(default_factory=set)
+    errors: list[RowError] = field(default_factory=list)
 
-    def refuse(self, error: RowError, most: int) -> None:
-        """Count a refused row, and show it unless enough are shown."""
-        self.rejected += 1
-        if len(self.errors) < most:
-            self.errors.append(error)
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row that would change something: as read, as stored when it is new, and whom it changes."""
+
+    wanted: DeviceArchive
+    flat: FlatArchive
+    known: Head | None
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Rows of one batch that would change something, with what is held now; and the others."""
+    """Rows of one batch that would change something; and the others."""
 
-    changing: list[tuple[DeviceArchive, DeviceArchive | None]]
+    changing: list[Change]
     unchanged: int
     refused: list[RowError]
 
 
-def judge(conn: Connection, house: House, rows: Sequence[ReadRow], at: datetime) -> Judged:
+def judge(conn: Connection, house: House, rows: Sequence[ReadRow]) -> Judged:
     """Say what each row would do; nothing is written."""
-    wanted = [row.archive.device_id for row in rows if row.archive is not None]
-    held = devices.get_many(conn, wanted)
-    changing: list[tuple[DeviceArchive, DeviceArchive | None]] = []
+    held = store.heads(conn, [row.archive.device_id for row in rows if row.archive is not None])
+    changing: list[Change] = []
     refused: list[RowError] = []
     unchanged = 0
     for row in rows:
@@ -74,35 +86,28 @@ def judge(conn: Connection, house: House, rows: Sequence[ReadRow], at: datetime)
                 refused.append(row.error)
             continue
         known = held.get(row.archive.device_id)
-        owner = row.archive.owner or house.platform_id
-        archive = replace(
-            row.archive,
-            owner=owner,
-            revision=0,
-            updated_at=None,
-            source=Source.FILE,
-            origins={},
-            missing_since=None,
-            online=None,
-        )
-        fault = _fault(house, row.archive.revision, archive, known)
+        fault = _fault(house, row.archive, known)
         if fault is not None:
             code, rule, message = fault
-            place = (row.sheet, row.number, "DeviceID", archive.device_id)
+            place = (row.sheet, row.number, "DeviceID", row.archive.device_id)
             refused.append(RowError(*place, code, rule, message))
-        elif known is not None and known.missing_since is None and digest(known) == digest(archive):
+            continue
+        flat = _flat(row.archive, house.platform_id)
+        if known is not None and not known.is_missing and known.digest == flat.digest:
             unchanged += 1
         else:
-            changing.append((by_person(known, archive, Source.FILE, at), known))
+            changing.append(Change(row.archive, flat, known))
     return Judged(changing, unchanged, refused)
 
 
 def apply(conn: Connection, house: House, job_id: str, rows: Sequence[ReadRow], at: datetime) -> Judged:
     """Judge again where it is written, store, and keep what is needed to undo it."""
     devices.lock(conn)
-    judged = judge(conn, house, rows, at)
-    devices.upsert_many(conn, [archive for archive, _ in judged.changing], house.origin, at, house.act)
-    kept = [(archive.device_id, known, digest(archive)) for archive, known in judged.changing]
+    judged = judge(conn, house, rows)
+    before = devices.get_many(conn, [c.wanted.device_id for c in judged.changing if c.known is not None])
+    flats = [_stored(house, change, before.get(change.wanted.device_id), at) for change in judged.changing]
+    devices.upsert_flat(conn, flats, house.origin, at, act=house.act)
+    kept = [(c.wanted.device_id, before.get(c.wanted.device_id), c.flat.digest) for c in judged.changing]
     store.keep_for_undo(conn, job_id, kept)
     return judged
 
@@ -134,19 +139,39 @@ def undo(
     return len(kept), restored, len(kept) - restored
 
 
-def _fault(
-    house: House, revision: int, archive: DeviceArchive, known: DeviceArchive | None
-) -> tuple[int, str, str] | None:
-    if archive.owner != house.platform_id:
+def _stored(house: House, change: Change, held: DeviceArchive | None, at: datetime) -> FlatArchive:
+    """What is stored: over a device that is held, the fields that the file changed and no others."""
+    if held is None:
+        return change.flat
+    wanted = replace(
+        change.wanted,
+        owner=house.platform_id,
+        revision=0,
+        updated_at=None,
+        source=Source.FILE,
+        origins={},
+        missing_since=None,
+        online=None,
+    )
+    return flatten(by_person(held, wanted, Source.FILE, at))
+
+
+def _flat(archive: DeviceArchive, owner: str) -> FlatArchive:
+    """A person's word: the next revision, now."""
+    values = (*flat_item(archive.item), *flat_ext(archive.ext))
+    digest = digest_of(owner, values)
+    return FlatArchive(values, owner, 0, None, Source.FILE, archive.shard, digest)
+
+
+def _fault(house: House, archive: DeviceArchive, known: Head | None) -> tuple[int, str, str] | None:
+    own = house.platform_id
+    if archive.owner not in ("", own):
         return 40304, "owner", "该行属于另一平台，须以其签名的文件包导入"
-    if known is not None and known.owner != house.platform_id:
+    if known is not None and known.owner != own:
         return 40902, "foreign", "该编码的设备已属于另一平台"
-    if not all(house.scope.holds(_target(one)) for one in (archive, known) if one is not None):
+    codes = [archive.item.civil_code] + ([known.civil_code] if known is not None else [])
+    if not all(house.scope.holds(Target(archive.device_id, code, own)) for code in codes):
         return 40304, "scope", "该设备不在授权的数据范围内"
-    if known is not None and 0 < revision < known.revision:
+    if known is not None and 0 < archive.revision < known.revision:
         return 40901, "version", f"导出之后档案已被修改（现为版本 {known.revision}）"
     return None
-
-
-def _target(archive: DeviceArchive) -> Target:
-    return Target(archive.device_id, archive.item.civil_code, archive.owner)

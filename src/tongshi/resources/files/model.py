@@ -17,9 +17,10 @@ from tongshi.errors import Unprocessable
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.web.operations import Answer
 
-MAX_UPLOAD_BYTES = 50 * 1024 * 1024
+# A million archives are 60 to 700 MB, packed as they come.
+MAX_UPLOAD_BYTES = 1024 * 1024 * 1024
 # Decompressed, over all members that are read: what a zip bomb meets.
-MAX_INFLATED_BYTES = 512 * 1024 * 1024
+MAX_INFLATED_BYTES = 4 * 1024 * 1024 * 1024
 MAX_IMPORT_ROWS = 1_000_000
 MAX_ATOMIC_ROWS = 20_000
 MAX_LINE_BYTES = 64 * 1024
@@ -95,6 +96,17 @@ class ImportReport(Answer, frozen=True, kw_only=True):
     equal: bool | None = None
     missing: int = 0
     held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What must be known of a device to judge a row about it."""
+
+    owner: str
+    civil_code: str
+    revision: int
+    digest: bytes
+    is_missing: bool
 
 
 @dataclass(frozen=True, slots=True)

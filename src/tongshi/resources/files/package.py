@@ -11,9 +11,11 @@ exchange, and whether these are all the rows the owner has.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import io
+import threading
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,16 +118,19 @@ class PackageWriter:
         self._writer = _writer(form, cast(IO[bytes], self._data))
         self.sums = OwnerSums()
         self.count = 0
+        # A job that is cancelled discards while its worker thread may still be writing.
+        self._lock = threading.Lock()
 
     def add(self, archives: Sequence[DeviceArchive]) -> None:
         """Write rows, in the order of DeviceID."""
-        if self._writer is None:
-            self._data.write(b"".join(_line(archive) for archive in archives))
-        else:
-            self._writer.add([cells(archive) for archive in archives])
-        for archive in archives:
-            self.sums.add(archive)
-        self.count += len(archives)
+        with self._lock:
+            if self._writer is None:
+                self._data.write(b"".join(_line(archive) for archive in archives))
+            else:
+                self._writer.add([cells(archive) for archive in archives])
+            for archive in archives:
+                self.sums.add(archive)
+            self.count += len(archives)
 
     def close(self, origin: Origin, complete: frozenset[str], key: Key) -> Manifest:
         """End the package: ``complete`` are the owners all of whose rows are in it."""
@@ -155,12 +160,15 @@ class PackageWriter:
         return manifest
 
     def discard(self) -> None:
-        """Leave nothing behind."""
-        try:
-            self._data.close()
-            self._zip.close()
-        finally:
+        """Leave nothing behind, whatever became of the disk."""
+        with self._lock:
             self._path.unlink(missing_ok=True)
+            if isinstance(self._writer, XlsxWriter):
+                self._writer.discard()
+            for part in (self._data, self._zip):
+                # What is being thrown away need not be whole.
+                with contextlib.suppress(OSError, ValueError):
+                    part.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 A Parquet file says of itself how large its parts are, in two places, and the library that decodes it believes
 one of them. What can be told from the footer is checked first; for the rest this process holds its own memory
 and time within limits, keeps no secret, and ends by itself when nobody reads. It writes frames onto standard
-output, each a length of four bytes and MessagePack: ``["head", names]``, ``["rows", first, count, columns]``
-(a column is null, or the distinct cells and for each row an index or null) and ``["end"]``, or
+output, each a length of four bytes and MessagePack: ``["head", names, rows]``, ``["rows", first, count,
+columns]`` (a column is null, or the distinct cells and for each row an index or null) and ``["end"]``, or
 ``["bad", message, rule, row, column]``. A cell that holds no value is a list with the rule it breaks.
 
 Run as ``python -m tongshi.resources.files.parquet_child FILE ROWS BYTES MEMORY``.
@@ -87,7 +87,7 @@ def read(path: Path, max_rows: int, max_bytes: int) -> Iterator[Frame]:
                 thrift_string_size_limit=MAX_FOOTER_BYTES,
                 thrift_container_size_limit=1_000_000,
             )
-        yield ["head", names]
+        yield ["head", names, file.metadata.num_rows]
         done = 0
         for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
             columns = [_column(pyarrow, array) for array in batch.columns]

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +48,19 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Cell] | Unprocessa
     Raises:
         Unprocessable: the library is missing, the file is broken or swollen, or a column is unknown.
     """
+    with _frames(path) as stream:
+        yield from _rows(stream)
+
+
+def count_parquet(path: Path) -> int:
+    """How many rows the file says it has."""
+    with _frames(path) as stream:
+        frame = _frame(stream)
+        return int(frame[2]) if frame[0] == "head" else 0
+
+
+@contextmanager
+def _frames(path: Path) -> Iterator[IO[bytes]]:
     if not is_installed():
         raise parquet_missing()
     process = subprocess.Popen(  # noqa: S603  # our own interpreter and module; the path is an argument
@@ -66,7 +80,7 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Cell] | Unprocessa
     )
     assert process.stdout is not None
     try:
-        yield from _rows(process.stdout)
+        yield process.stdout
     finally:
         process.kill()
         process.stdout.close()

@@ -11,11 +11,12 @@ from tongshi.errors import InvalidRequest, TongshiError, Unprocessable
 from tongshi.resources.devices import wire
 from tongshi.resources.files.csv_rows import read_csv
 from tongshi.resources.files.model import MAX_IMPORT_ROWS, MAX_LINE_BYTES, Format, ReadRow, RowError, bad_file
-from tongshi.resources.files.parquet_reader import read_parquet
+from tongshi.resources.files.parquet_reader import count_parquet, read_parquet
 from tongshi.resources.files.table import Cell, archive_of, finite
-from tongshi.resources.files.xlsx_reader import Archive, read_xlsx
+from tongshi.resources.files.xlsx_reader import Archive, estimate_xlsx, read_xlsx
 
 MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
 
 
 def sniff(path: Path) -> Format | None:
@@ -41,6 +42,19 @@ def read_rows(path: Path, form: Format) -> Iterator[ReadRow]:
         if count >= MAX_IMPORT_ROWS:
             raise bad_file(f"超过 {MAX_IMPORT_ROWS} 行", rule="rows", sheet=row.sheet, row=row.number)
         yield row
+
+
+def estimate(path: Path, form: Format) -> int:
+    """About how many rows a bare file has, for the time that remains; 0 when it cannot be told."""
+    try:
+        if form is Format.PARQUET:
+            return count_parquet(path)
+        if form is Format.XLSX:
+            return estimate_xlsx(path)
+    except TongshiError:
+        return 0
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
 
 
 def _read(path: Path, form: Format) -> Iterator[ReadRow]:

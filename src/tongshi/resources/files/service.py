@@ -1,116 +1,59 @@
 """Exports, imports and their jobs: started, watched, cancelled, kept for a while.
 
 Implements: DB31DSJ/Z 001-2024 6.1
-
-An export takes pages of the living table, so a row may be newer than the position the manifest names, never
-older. An owner is called complete when what was written equals all it has once the last page is out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import hmac
+import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import structlog
-from sqlalchemy import Connection
 
-from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
 from tongshi.errors import Conflict, Forbidden, NotFound, TongshiError, Unprocessable
 from tongshi.resources.devices.editing import act_of
-from tongshi.resources.devices.model import DeviceArchive, Source
+from tongshi.resources.devices.model import Source
 from tongshi.resources.devices.selection import Selection
 from tongshi.resources.files import intake, store
+from tongshi.resources.files.exporting import Exporter
+from tongshi.resources.files.importing import OWN_KEY, Importer, Neighbours, Order, Secrets
+from tongshi.resources.files.jobs import Runner, Running, Seen, entry, finish, owner_of
 from tongshi.resources.files.model import (
     BATCH,
     FILE_KEPT,
-    MAX_ATOMIC_ROWS,
-    MAX_ERRORS_SHOWN,
     MAX_RUNNING,
     UNDO_KEPT,
     Format,
-    ImportReport,
     Job,
     JobKind,
     JobState,
-    Manifest,
-    ReadRow,
-    RowError,
     Signature,
     bad_file,
     parquet_missing,
 )
-from tongshi.resources.files.package import (
-    Key,
-    Opened,
-    Origin,
-    PackageWriter,
-    open_package,
-    signature_of,
-)
+from tongshi.resources.files.package import Key, signature_of
 from tongshi.resources.files.parquet_writer import is_installed
-from tongshi.resources.files.rows import read_rows, sniff
 from tongshi.sharing.decision import Access
 from tongshi.sharing.model import Context, Scope, Subject
 from tongshi.sharing.permissions import Permission
-from tongshi.storage import changes
 from tongshi.storage.engine import Database
+from tongshi.web.uploads import full_disk
 
 log = structlog.get_logger(__name__)
 
 # A short job is answered with its end instead of its beginning.
 PATIENCE_S = 1.0
-OWN_KEY = "platform"
 EVERYTHING = Selection(Scope())
-Runner = Callable[["_Running"], Awaitable[Job]]
-
-
-class Neighbours(Protocol):
-    """Taking in the package of a platform that cannot be reached, as an exchange full."""
-
-    async def key_of(self, platform_id: str, key_id: str) -> Key | None:
-        """The key that we and a neighbour share; None when there is no such."""
-        ...
-
-    async def take(
-        self, manifest: Manifest, pages: Callable[[], Awaitable[list[DeviceArchive]]]
-    ) -> tuple[ImportReport, list[tuple[str, int, str]]]:
-        """Apply a full; refused archives are ``(device id, code, message)``."""
-        ...
-
-
-class Secrets(Protocol):
-    """The platform's own secret, and those of keys."""
-
-    async def own(self) -> str: ...
-    async def grantee(self, key_id: str) -> tuple[Subject, str]: ...
-
-
-@dataclass(slots=True)
-class _Running:
-    """A job while it runs; ``job`` is replaced as it goes on."""
-
-    job: Job
-    started_now: float
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A job as it stands, with its rate in rows a second and the seconds that remain."""
-
-    job: Job
-    rate: float | None = None
-    remaining_s: float | None = None
+# What this feature leaves in its folder; anything else there is not ours to remove.
+_OURS = re.compile(r"([0-9a-f]{24})\.(part|data|upload|errors\.csv)\Z")
 
 
 class Files:
@@ -132,11 +75,11 @@ class Files:
         self._clock = clock
         self._access = access
         self._secrets = secrets_
-        self._neighbours = neighbours
         self.folder = folder
         self._platform_id = platform_id
-        self._feed = feed
-        self._running: dict[str, _Running] = {}
+        self._exporter = Exporter(db, clock, platform_id, feed)
+        self._importer = Importer(db, clock, secrets_, neighbours, platform_id)
+        self._running: dict[str, Running] = {}
         self._turns = asyncio.Semaphore(MAX_RUNNING)
 
     async def start(self) -> None:
@@ -144,6 +87,8 @@ class Files:
         self.folder.mkdir(parents=True, exist_ok=True)
         await self._db.write(store.fail_interrupted, self._clock.at())
         await self.sweep()
+        known, whole = await self._db.read(store.ids_with_files)
+        await asyncio.to_thread(self._remove_leftovers, known, whole)
 
     async def stop(self) -> None:
         """End what runs."""
@@ -153,9 +98,13 @@ class Files:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Forget jobs past their time, and their files."""
-        for job_id in await self._db.write(store.drop_expired, self._clock.at()):
-            for path in (self._path(job_id), self._path(job_id).with_suffix(".data")):
+        """Forget jobs past their time, their files, and what nobody may undo any more."""
+        at = self._clock.at()
+        for job_id in await self._db.read(store.without_undo, at, at - UNDO_KEPT):
+            while await self._db.write(store.drop_some_undo, job_id, BATCH):
+                continue
+        for job_id in await self._db.write(store.drop_expired, at):
+            for path in (self._path(job_id), self._refused_path(job_id)):
                 path.unlink(missing_ok=True)
 
     async def export(
@@ -190,48 +139,56 @@ class Files:
         if scope == Scope():
             raise Forbidden("没有可导出的数据范围", code=40304)
 
-        async def run(running: _Running) -> Job:
-            return await self._export(running, form, replace(wanted, scope=scope), key, by, context)
+        async def run(running: Running) -> Job:
+            path, selection = self._path(running.job.id), replace(wanted, scope=scope)
+            return await self._exporter.run(running, path, form, selection, key, by, context)
 
         return await self._begin(JobKind.EXPORT, by, form.value, run, grants)
 
     async def take(
-        self, by: Subject, data: bytes, context: Context, *, dry_run: bool, is_atomic: bool
+        self, by: Subject, file: Path, context: Context, *, dry_run: bool, is_atomic: bool
     ) -> Seen:
         """Take in a file: in a dry run say what it would do, else put the good rows in.
+
+        Args:
+            file: moved away; it lies on the file system of ``folder``.
 
         Raises:
             Unprocessable: an empty file.
         """
-        if not data:
-            raise bad_file("文件为空", rule="empty")
         scope = await self._access.scope(by, Permission.ARCHIVE_READ, context)
         house = intake.House(self._platform_id, scope, self._platform_id, act_of(by, Source.FILE))
+        upload = self.folder / f"{secrets.token_hex(12)}.upload"
+        await asyncio.to_thread(_move, file, upload)
 
-        async def run(running: _Running) -> Job:
-            upload = self._path(running.job.id)
+        async def run(running: Running) -> Job:
+            refused = self._refused_path(running.job.id)
             try:
-                await asyncio.to_thread(upload.write_bytes, data)
-                return await self._import(running, upload, house, by, context, dry_run, is_atomic)
+                order = Order(upload, refused, house, by, context, dry_run, is_atomic)
+                return await self._importer.run(running, order)
             finally:
                 upload.unlink(missing_ok=True)
                 upload.with_suffix(".data").unlink(missing_ok=True)
 
         # Known before the first row is stored: what a crash leaves behind can be undone by its caller.
         token = "" if dry_run else secrets.token_urlsafe(18)
-        return await self._begin(JobKind.IMPORT, by, "", run, (), token)
+        try:
+            return await self._begin(JobKind.IMPORT, by, "", run, (), token)
+        except TongshiError:
+            upload.unlink(missing_ok=True)
+            raise
 
     async def see(self, by: Subject, job_id: str) -> Seen:
         """A job of the caller. Raises NotFound for another's too."""
         running = self._running.get(job_id)
         job = running.job if running else await self._db.read(store.get_job, job_id)
-        if job is None or job.owner != _owner(by):
+        if job is None or job.owner != owner_of(by):
             raise NotFound("没有这个任务", code=40404)
         return self._seen(job)
 
     async def mine(self, by: Subject) -> list[Seen]:
         """Every job of the caller, the youngest first."""
-        kept = await self._db.read(store.jobs_of, _owner(by))
+        kept = await self._db.read(store.jobs_of, owner_of(by))
         running = self._running
         return [self._seen(running[job.id].job if job.id in running else job) for job in kept]
 
@@ -277,6 +234,14 @@ class Files:
             raise NotFound("文件已过保存期", code=40404)
         return path, job
 
+    async def refused(self, by: Subject, job_id: str) -> Path:
+        """Every refused row of an import as CSV. Raises NotFound when there are none (any more)."""
+        job = (await self.see(by, job_id)).job
+        path = self._refused_path(job_id)
+        if job.expires_at <= self._clock.at() or not path.is_file():
+            raise NotFound("该任务没有被拒绝的行，或已过保存期", code=40404)
+        return path
+
     async def undo(self, by: Subject, job_id: str, token: str, context: Context) -> tuple[int, int]:
         """Restore what an import replaced. Returns (restored, left alone because changed since).
 
@@ -290,15 +255,27 @@ class Files:
             raise NotFound("撤销凭据无效或已过期", code=40404)
         if job.state is JobState.UNDONE:
             raise Conflict("该导入已经撤销")
+        if job_id in self._running:
+            raise Conflict("该导入正在进行或正在撤销")
+        total = await self._db.read(store.count_undo, job_id)
+        undoing = replace(job, state=JobState.RUNNING, done=0, total=total)
+        running = self._running[job_id] = Running(undoing, self._clock.now())
+        try:
+            return await self._undo(running, job, by, context)
+        finally:
+            self._running.pop(job_id, None)
+
+    async def _undo(self, running: Running, job: Job, by: Subject, context: Context) -> tuple[int, int]:
         restored = left = 0
         looked = BATCH
         while looked:
-            unit = (self._platform_id, job_id, BATCH, context.at, act_of(by, Source.FILE, "undo"))
+            unit = (self._platform_id, job.id, BATCH, context.at, act_of(by, Source.FILE, "undo"))
             looked, done, skipped = await self._db.write(intake.undo, *unit)
             restored, left = restored + done, left + skipped
-        details: dict[str, object] = {"jobId": job_id, "undone": restored, "leftAlone": left}
-        entry = _entry(AuditTag.ARCHIVE_CHANGE, by, context, details)
-        await self._db.write(_finish, replace(job, state=JobState.UNDONE), entry)
+            running.job = replace(running.job, done=restored + left)
+        details: dict[str, object] = {"jobId": job.id, "undone": restored, "leftAlone": left}
+        note = entry(AuditTag.ARCHIVE_CHANGE, by, context, details)
+        await self._db.write(finish, replace(job, state=JobState.UNDONE), note)
         return restored, left
 
     async def _begin(
@@ -312,16 +289,16 @@ class Files:
     ) -> Seen:
         await self.sweep()
         at, job_id = self._clock.at(), secrets.token_hex(12)
-        job = Job(job_id, kind, JobState.QUEUED, _owner(by), form, at, at + FILE_KEPT)
+        job = Job(job_id, kind, JobState.QUEUED, owner_of(by), form, at, at + FILE_KEPT)
         job = replace(job, grants=grants, undo_token=undo_token)
         await self._db.write(store.add_job, job)
-        running = _Running(job, self._clock.now())
+        running = Running(job, self._clock.now())
         self._running[job.id] = running
         running.task = asyncio.create_task(self._run(running, run), name=f"file-job-{job.id}")
         await asyncio.wait([running.task], timeout=PATIENCE_S)
         return await self.see(by, job.id)
 
-    async def _run(self, running: _Running, run: Runner) -> None:
+    async def _run(self, running: Running, run: Runner) -> None:
         """One job from its turn to its end, whatever that is."""
         try:
             async with self._turns:
@@ -333,302 +310,51 @@ class Files:
         except asyncio.CancelledError:
             await self._end(running, JobState.CANCELLED, "已取消")
         except TongshiError as error:
-            place = error.details if isinstance(error, Unprocessable) else {}
-            await self._end(running, JobState.FAILED, error.message + _where(place))
+            where = _place(error.details) if isinstance(error, Unprocessable) else ""
+            await self._end(running, JobState.FAILED, error.message + where)
         except OSError as error:
             log.warning("file_job_failed", job_id=running.job.id, error=str(error))
-            await self._end(running, JobState.FAILED, "文件无法写入")
+            await self._end(running, JobState.FAILED, full_disk(error).message)
         except Exception:
             log.exception("file_job_crashed", job_id=running.job.id)
             await self._end(running, JobState.FAILED, "内部错误")
         finally:
             self._running.pop(running.job.id, None)
 
-    async def _end(self, running: _Running, state: JobState, error: str) -> None:
+    async def _end(self, running: Running, state: JobState, error: str) -> None:
         running.job = replace(running.job, state=state, error=error, finished_at=self._clock.at())
         with contextlib.suppress(TongshiError):
             await self._db.write(store.put_job, running.job)
 
-    async def _export(
-        self,
-        running: _Running,
-        form: Format,
-        selection: Selection,
-        key: Key,
-        by: Subject,
-        context: Context,
-    ) -> Job:
-        feed = await self._feed()
-        position = await self._db.read(changes.head)
-        total = await self._db.read(store.count_in, selection)
-        origin = Origin(self._platform_id, feed, position, self._clock.at(), running.job.grants)
-        path = self._path(running.job.id)
-        writer = await asyncio.to_thread(PackageWriter, path, form)
-        try:
-            after = ""
-            while rows := await self._db.read(store.export_page, selection, after, BATCH):
-                await asyncio.to_thread(writer.add, rows)
-                after = rows[-1].device_id
-                running.job = replace(running.job, done=writer.count, total=max(total, writer.count))
-            written = writer.sums.roots()
-            whole = await self._db.read(store.roots, list(written))
-            complete = frozenset(owner for owner, root in written.items() if whole[owner] == root)
-            await asyncio.to_thread(writer.close, origin, complete, key)
-            digest = await asyncio.to_thread(_sm3_of, path)
-        except BaseException:
-            await asyncio.to_thread(writer.discard)
-            raise
-        at = self._clock.at()
-        done = replace(
-            running.job,
-            state=JobState.DONE,
-            finished_at=at,
-            expires_at=at + FILE_KEPT,
-            size_bytes=path.stat().st_size,
-            digest=digest,
-            done=writer.count,
-            total=writer.count,
-        )
-        details: dict[str, object] = {
-            "jobId": done.id,
-            "rows": done.done,
-            "format": done.format,
-            "sm3": digest,
-            "keyId": key.id,
-        }
-        await self._db.write(
-            _finish, done, _entry(AuditTag.ARCHIVE_EXPORT, by, context, details, done.grants)
-        )
-        return done
-
-    async def _import(
-        self,
-        running: _Running,
-        upload: Path,
-        house: intake.House,
-        by: Subject,
-        context: Context,
-        dry_run: bool,
-        is_atomic: bool,
-    ) -> Job:
-        form = await asyncio.to_thread(sniff, upload)
-        source = upload
-        if form is None:
-            source = upload.with_suffix(".data")
-            opened = await asyncio.to_thread(open_package, upload, source)
-            form = opened.manifest.format
-            await self._check_signature(opened)
-            running.job = replace(running.job, format=form.value, total=opened.manifest.count)
-            if opened.manifest.platform != self._platform_id:
-                return await self._import_neighbour(running, opened, by, context, dry_run)
-        running.job = replace(running.job, format=form.value)
-        tally = intake.Tally()
-        rows = _Batches(read_rows(source, form))
-        if is_atomic and not dry_run:
-            every = _without_doubles(await rows.all(MAX_ATOMIC_ROWS), tally)
-            self._count(
-                running, tally, await self._db.read(intake.judge, house, every, self._clock.at()), every
-            )
-            if tally.rejected:
-                return await self._ended(running, tally, by, context, JobState.REFUSED, dry_run)
-            await self._db.write(intake.apply, house, running.job.id, every, self._clock.at())
-            return await self._ended(running, tally, by, context, JobState.DONE, dry_run)
-        while batch := await rows.next():
-            fresh = _without_doubles(batch, tally)
-            if dry_run:
-                judged = await self._db.read(intake.judge, house, fresh, self._clock.at())
-            else:
-                judged = await self._db.write(intake.apply, house, running.job.id, fresh, self._clock.at())
-            self._count(running, tally, judged, batch)
-        is_taken = tally.inserted + tally.updated + tally.unchanged > 0 or not tally.rejected
-        state = JobState.DONE if is_taken or dry_run else JobState.REFUSED
-        return await self._ended(running, tally, by, context, state, dry_run)
-
-    def _count(
-        self, running: _Running, tally: intake.Tally, judged: intake.Judged, batch: list[ReadRow]
-    ) -> None:
-        tally.rows += len(batch)
-        tally.inserted += sum(known is None for _, known in judged.changing)
-        tally.updated += sum(known is not None for _, known in judged.changing)
-        tally.unchanged += judged.unchanged
-        for error in judged.refused:
-            tally.refuse(error, MAX_ERRORS_SHOWN)
-        running.job = replace(running.job, done=tally.rows)
-
-    async def _ended(
-        self,
-        running: _Running,
-        tally: intake.Tally,
-        by: Subject,
-        context: Context,
-        state: JobState,
-        dry_run: bool,
-    ) -> Job:
-        is_refused = state is JobState.REFUSED
-        report = ImportReport(
-            dry_run=dry_run,
-            rows=tally.rows,
-            inserted=0 if is_refused else tally.inserted,
-            updated=0 if is_refused else tally.updated,
-            unchanged=tally.unchanged,
-            rejected=tally.rejected,
-            errors=tally.errors,
-        )
-        done = replace(
-            running.job,
-            state=state,
-            finished_at=self._clock.at(),
-            report=report,
-        )
-        details: dict[str, object] = {
-            "jobId": done.id,
-            "dryRun": dry_run,
-            "inserted": report.inserted,
-            "updated": report.updated,
-            "rejected": report.rejected,
-        }
-        await self._db.write(_finish, done, _entry(AuditTag.ARCHIVE_CHANGE, by, context, details))
-        return done
-
-    async def _check_signature(self, opened: Opened) -> None:
-        """A package counts for nothing before it is known who signed it."""
-        platform, key_id = opened.manifest.platform, opened.signature.key_id
-        key: Key | None = None
-        if platform != self._platform_id:
-            key = await self._neighbours.key_of(platform, key_id)
-        elif key_id == OWN_KEY:
-            key = Key(OWN_KEY, await self._secrets.own())
-        else:
-            with contextlib.suppress(TongshiError):
-                key = Key(key_id, (await self._secrets.grantee(key_id))[1])
-        if key is None or not opened.is_signed_with(key):
-            raise bad_file("文件包的签名无效，或签名者不是本平台的邻居", rule="signature")
-
-    async def _import_neighbour(
-        self, running: _Running, opened: Opened, by: Subject, context: Context, dry_run: bool
-    ) -> Job:
-        """A neighbour's package over a one-way link: the same path as an exchange full."""
-        manifest = opened.manifest
-        if not all(owner.is_complete for owner in manifest.owners):
-            raise bad_file("该文件包不含其平台的全部设备，不能代替全量同步", rule="incomplete", code=42203)
-        rows = _Batches(read_rows(opened.data, manifest.format))
-        tally = intake.Tally()
-
-        async def pages() -> list[DeviceArchive]:
-            found: list[DeviceArchive] = []
-            while not found and (batch := await rows.next()):
-                tally.rows += len(batch)
-                running.job = replace(running.job, done=tally.rows)
-                for row in batch:
-                    if row.error is not None:
-                        tally.refuse(row.error, MAX_ERRORS_SHOWN)
-                    elif row.archive is not None:
-                        found.append(row.archive)
-            return found
-
-        report = ImportReport(dry_run=dry_run)
-        refused: list[tuple[str, int, str]] = []
-        if dry_run:
-            while await pages():
-                pass
-        else:
-            report, refused = await self._neighbours.take(manifest, pages)
-        for device_id, code, message in refused:
-            tally.refuse(RowError("", 0, "DeviceID", device_id, code, "exchange", message), MAX_ERRORS_SHOWN)
-        whole = ImportReport(
-            dry_run=dry_run,
-            rows=tally.rows,
-            inserted=report.inserted,
-            updated=report.updated,
-            unchanged=report.unchanged,
-            rejected=tally.rejected,
-            errors=tally.errors,
-            equal=report.equal,
-            missing=report.missing,
-            held=report.held,
-        )
-        done = replace(running.job, state=JobState.DONE, finished_at=self._clock.at(), report=whole)
-        details: dict[str, object] = {
-            "jobId": done.id,
-            "platform": manifest.platform,
-            "rows": tally.rows,
-            "equal": whole.equal,
-            "dryRun": dry_run,
-        }
-        await self._db.write(_finish, done, _entry(AuditTag.EXCHANGE_PUSH, by, context, details))
-        return done
-
     def _path(self, job_id: str) -> Path:
         return self.folder / f"{job_id}.part"
 
+    def _refused_path(self, job_id: str) -> Path:
+        return self.folder / f"{job_id}.errors.csv"
 
-class _Batches:
-    """Rows read in a worker thread, a batch at a time."""
-
-    def __init__(self, rows: Iterator[ReadRow]) -> None:
-        self._rows = rows
-
-    async def next(self) -> list[ReadRow]:
-        return await asyncio.to_thread(lambda: list(islice(self._rows, BATCH)))
-
-    async def all(self, most: int) -> list[ReadRow]:
-        """Every row. Raises Unprocessable when there are more than ``most``."""
-        rows = await asyncio.to_thread(lambda: list(islice(self._rows, most + 1)))
-        if len(rows) > most:
-            raise bad_file(f"整体提交（atomic）最多 {most} 行", rule="rows", code=42203)
-        return rows
+    def _remove_leftovers(self, known: set[str], whole: set[str]) -> None:
+        """What a killed process left: half a package, an upload that nobody reads any more."""
+        for path in self.folder.iterdir():
+            match = _OURS.match(path.name)
+            if match is None:
+                continue
+            kept = {"part": whole, "errors.csv": known}.get(match.group(2), set())
+            if match.group(1) not in kept:
+                path.unlink(missing_ok=True)
 
 
-def _without_doubles(batch: list[ReadRow], tally: intake.Tally) -> list[ReadRow]:
-    """A device that the file names twice is refused the second time."""
-    found: list[ReadRow] = []
-    for row in batch:
-        if row.archive is not None and row.archive.device_id in tally.seen:
-            place = (row.sheet, row.number, "DeviceID", row.archive.device_id)
-            error = RowError(*place, 40902, "duplicate", "该编码在文件中已出现过")
-            found.append(ReadRow(row.sheet, row.number, error=error))
-            continue
-        if row.archive is not None:
-            tally.seen.add(row.archive.device_id)
-        found.append(row)
-    return found
+def _move(file: Path, to: Path) -> None:
+    if not file.stat().st_size:
+        raise bad_file("文件为空", rule="empty")
+    file.replace(to)
 
 
-def _finish(conn: Connection, job: Job, entry: audit.AuditEntry) -> None:
-    store.put_job(conn, job)
-    audit.append(conn, entry)
-
-
-def _entry(
-    event: AuditTag, by: Subject, context: Context, details: dict[str, object], grants: tuple[str, ...] = ()
-) -> audit.AuditEntry:
-    return audit.AuditEntry(
-        context.at,
-        event,
-        Outcome.DONE,
-        by.kind.value,
-        by.id,
-        by.name,
-        "file_job",
-        str(details["jobId"]),
-        address=context.address,
-        request_id=context.request_id,
-        grant_number=",".join(grants),
-        details={**details, "grants": list(grants)[:100]} if grants else details,
-    )
-
-
-def _where(place: Mapping[str, object]) -> str:
-    """Where in a file something is wrong, for people."""
-    said = ("工作表 {}", place.get("sheet")), ("第 {} 行", place.get("row")), ("列 {}", place.get("column"))
-    words = "，".join(form.format(value) for form, value in said if value)
-    return f"（{words}）" if words else ""
-
-
-def _owner(by: Subject) -> str:
-    return f"{by.kind.value}:{by.id}"
-
-
-def _sm3_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new("sm3")).hexdigest()
+def _place(details: Mapping[str, object]) -> str:
+    """Where a file is broken, for a person."""
+    parts = [
+        f"工作表 {details['sheet']}" if details.get("sheet") else "",
+        f"第 {details['row']} 行" if details.get("row") else "",
+        f"列 {details['column']}" if details.get("column") else "",
+    ]
+    told = "，".join(part for part in parts if part)
+    return f"（{told}）" if told else ""

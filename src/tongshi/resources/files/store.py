@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
 from tongshi.errors import LimitExceeded
 from tongshi.resources.devices import query_store
@@ -18,12 +18,13 @@ from tongshi.resources.files.model import (
     FINAL,
     MAX_JOBS,
     MAX_JOBS_OF_A_CALLER,
+    Head,
     ImportReport,
     Job,
     JobKind,
     JobState,
 )
-from tongshi.storage.bulk import bulk_upsert, chunks
+from tongshi.storage.bulk import among, bulk_upsert, chunks
 from tongshi.storage.schema import device_archive, file_job, file_undo
 from tongshi.storage.times import from_ms, to_ms
 
@@ -98,13 +99,40 @@ def fail_interrupted(conn: Connection, at: datetime) -> int:
     return ended.rowcount
 
 
+def without_undo(conn: Connection, at: datetime, ended_before: datetime) -> list[str]:
+    """Jobs that keep what nobody may undo any more: past their time, or ended before then."""
+    is_over = or_(_j.expires_at <= to_ms(at), _j.finished_at <= to_ms(ended_before))
+    has_some = exists().where(_u.job_id == _j.id)
+    return list(conn.execute(select(_j.id).where(is_over, has_some)).scalars())
+
+
+def drop_some_undo(conn: Connection, job_id: str, limit: int) -> int:
+    """Forget some of what a job would restore: a million at once would hold up every other writer."""
+    some = select(_u.device_id).where(_u.job_id == job_id).order_by(_u.device_id).limit(limit)
+    keys = list(conn.execute(some).scalars())
+    drop_undo(conn, job_id, keys)
+    return len(keys)
+
+
+def count_undo(conn: Connection, job_id: str) -> int:
+    """How many rows an undo would look at."""
+    return conn.execute(select(func.count()).select_from(file_undo).where(_u.job_id == job_id)).scalar_one()
+
+
 def drop_expired(conn: Connection, at: datetime) -> list[str]:
-    """Forget jobs past their time, with what they would undo. Returns their ids."""
+    """Forget jobs past their time. Returns their ids."""
     expired = list(conn.execute(select(_j.id).where(_j.expires_at <= to_ms(at))).scalars())
     for chunk in chunks(expired):
         conn.execute(delete(file_undo).where(_u.job_id.in_(chunk)))
         conn.execute(delete(file_job).where(_j.id.in_(chunk)))
     return expired
+
+
+def ids_with_files(conn: Connection) -> tuple[set[str], set[str]]:
+    """Ids of all jobs, and of exports whose package is whole."""
+    is_whole = (_j.kind == JobKind.EXPORT.value, _j.state == JobState.DONE.value)
+    known = set(conn.execute(select(_j.id)).scalars())
+    return known, set(conn.execute(select(_j.id).where(*is_whole)).scalars())
 
 
 def export_page(conn: Connection, selection: Selection, after_key: str, limit: int) -> list[DeviceArchive]:
@@ -117,6 +145,17 @@ def export_page(conn: Connection, selection: Selection, after_key: str, limit: i
 def count_in(conn: Connection, selection: Selection) -> int:
     """Archives of a selection."""
     return query_store.count(conn, selection)
+
+
+def heads(conn: Connection, device_ids: Sequence[str]) -> dict[str, Head]:
+    """What is known of these devices, missing ones too."""
+    columns = (_a.device_id, _a.owner_platform, _a.civil_code, _a.revision, _a.digest, _a.missing_since)
+    found: dict[str, Head] = {}
+    for chunk in chunks(device_ids):
+        for row in conn.execute(select(*columns).where(among(conn, _a.device_id, chunk))):
+            device_id, owner, code, revision, digest, missing_since = row
+            found[device_id] = Head(owner, code, revision, bytes(digest), missing_since is not None)
+    return found
 
 
 def roots(conn: Connection, owners: Sequence[str]) -> dict[str, tuple[int, str]]:

@@ -2,15 +2,19 @@
 
 A general reader builds the whole sheet before it tells what is in it, and one cell at XFD1048576 makes that
 whole immense. Here rows go by one at a time, a formula is named with its place, and nothing is kept but the
-table of strings, which is bounded.
+table of strings, which is bounded and lies in a file of its own: a million rows have millions of them.
 """
 
 from __future__ import annotations
 
+import mmap
 import re
+import tempfile
 import zipfile
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from posixpath import join, normpath
@@ -24,8 +28,8 @@ from tongshi.resources.files.table import NUMERIC, Cell
 MAX_MEMBERS = 1_000
 MAX_SHEETS = 64
 MAX_CELL_CHARS = 32_767
-MAX_STRINGS = 2_000_000
-MAX_STRING_CHARS = 64 * 1024 * 1024
+MAX_STRINGS = 16_000_000
+MAX_STRING_CHARS = 1024 * 1024 * 1024
 _MAX_COLUMNS = 16_384
 _CHUNK = 1 << 16
 _REFERENCE = re.compile(r"([A-Z]{1,3})[0-9]{1,7}\Z")
@@ -67,6 +71,10 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self._zip.close()
 
+    def size(self, name: str) -> int:
+        """Length of a member when it is inflated, as the directory promises."""
+        return self._zip.getinfo(name).file_size
+
     def chunks(self, name: str) -> Iterator[bytes]:
         """The bytes of a member. Raises Unprocessable when it is missing, broken or past the bound."""
         try:
@@ -95,21 +103,37 @@ def read_xlsx(path: Path) -> Iterator[tuple[str, int, dict[str, Cell] | Unproces
     Raises:
         Unprocessable: no such sheet, an unknown column, a broken or swollen file; with the place.
     """
+    with Archive(path) as archive, closing(_strings(archive)) as strings:
+        yield from _read_sheets(archive, strings)
+
+
+def _read_sheets(
+    archive: Archive, strings: Strings
+) -> Iterator[tuple[str, int, dict[str, Cell] | Unprocessable]]:
+    is_found = False
+    for sheet, member in _sheets(archive):
+        names: list[str] = []
+        for number, row in _rows(archive, sheet, member, strings):
+            if not names:
+                if "DeviceID" not in row.values():
+                    break
+                names = header(_in_order(row), sheet)
+                is_found = True
+                continue
+            yield sheet, number, _cells(names, row, sheet, number)
+    if not is_found:
+        raise bad_file("没有第一行含 DeviceID 的工作表", rule="header", row=1, column="DeviceID")
+
+
+def estimate_xlsx(path: Path) -> int:
+    """About how many rows the sheets have: their length, by that of the first rows."""
+    total = 0.0
     with Archive(path) as archive:
-        strings = _strings(archive)
-        is_found = False
-        for sheet, member in _sheets(archive):
-            names: list[str] = []
-            for number, row in _rows(archive, sheet, member, strings):
-                if not names:
-                    if "DeviceID" not in row.values():
-                        break
-                    names = header(_in_order(row), sheet)
-                    is_found = True
-                    continue
-                yield sheet, number, _cells(names, row, sheet, number)
-        if not is_found:
-            raise bad_file("没有第一行含 DeviceID 的工作表", rule="header", row=1, column="DeviceID")
+        for _, member in _sheets(archive):
+            head = next(archive.chunks(member), b"")
+            rows = head.count(b"<row")
+            total += archive.size(member) * rows / max(len(head), 1)
+    return round(total)
 
 
 class _Fault(str):
@@ -181,11 +205,43 @@ def _sheets(archive: Archive) -> list[tuple[str, str]]:
     return [(name, targets[key]) for name, key in named if targets.get(key) in archive.names]
 
 
-def _strings(archive: Archive) -> list[str]:
+class Strings:
+    """Texts by number, in a file that has no name; eight bytes of memory each."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by ``close``
+        self._ends = array("Q", [0])
+        self._map: mmap.mmap | None = None
+
+    def append(self, text: str) -> None:
+        """Add the next; not after the first was looked up."""
+        data = text.encode("utf-8", "surrogatepass")
+        self._file.write(data)
+        self._ends.append(self._ends[-1] + len(data))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: int) -> str:
+        if self._map is None:
+            self._file.flush()
+            self._map = mmap.mmap(self._file.fileno(), max(self._ends[-1], 1)) if self._ends[-1] else None
+        if self._map is None:
+            return ""
+        return self._map[self._ends[number] : self._ends[number + 1]].decode("utf-8", "surrogatepass")
+
+    def close(self) -> None:
+        """Forget them."""
+        if self._map is not None:
+            self._map.close()
+        self._file.close()
+
+
+def _strings(archive: Archive) -> Strings:
     """The table of strings; phonetic guides left out."""
+    found = Strings()
     if "xl/sharedStrings.xml" not in archive.names:
-        return []
-    found: list[str] = []
+        return found
     parts: list[str] = []
     state = {"guide": 0, "text": 0, "chars": 0}
 
@@ -221,7 +277,7 @@ def _strings(archive: Archive) -> list[str]:
 class _SheetState:
     """Rows as they end, taken away after each chunk."""
 
-    def __init__(self, sheet: str, strings: list[str]) -> None:
+    def __init__(self, sheet: str, strings: Strings) -> None:
         self.rows: list[tuple[int, _Row]] = []
         self._sheet = sheet
         self._strings = strings
@@ -288,7 +344,7 @@ class _SheetState:
             return _Fault("cell")
 
 
-def _rows(archive: Archive, sheet: str, member: str, strings: list[str]) -> Iterator[tuple[int, _Row]]:
+def _rows(archive: Archive, sheet: str, member: str, strings: Strings) -> Iterator[tuple[int, _Row]]:
     state = _SheetState(sheet, strings)
     parser = _parser(state.start, state.end, state.text)
     for chunk in archive.chunks(member):

@@ -7,6 +7,7 @@ XML cannot hold are written ``_xHHHH_``, and so is an underscore that would look
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zipfile
 from collections.abc import Sequence
@@ -87,6 +88,12 @@ class XlsxWriter:
             f'<Override PartName="/xl/workbook.xml" ContentType="{_KIND}.sheet.main+xml"/>{kinds}</Types>',
         )
         self._zip.close()
+
+    def discard(self) -> None:
+        """Let go of a workbook that is not to be whole."""
+        for part in (self._sheet, self._zip):
+            with contextlib.suppress(OSError, ValueError):
+                part.close()
 
     def _open_sheet(self) -> None:
         self._sheets += 1

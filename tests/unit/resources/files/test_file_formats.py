@@ -16,8 +16,9 @@ from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices.model import DeviceArchive, ExtendedAttributes, digest
 from tongshi.resources.files.model import Format, ReadRow
 from tongshi.resources.files.package import Key, Origin, PackageWriter, open_package
-from tongshi.resources.files.rows import read_rows, sniff
+from tongshi.resources.files.rows import estimate, read_rows, sniff
 from tongshi.resources.files.table import COLUMNS, cells
+from tongshi.resources.files.xlsx_reader import Strings
 from tongshi.resources.files.xlsx_writer import XlsxWriter, column_letters
 
 OWNER = "31010400002000000001"
@@ -291,3 +292,43 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_columns_are_the_identifiers_of_the_standards() -> None:
     assert {"DeviceID", "PTZType", "SFKK", "SSBMHY", "sourcePlatform"} <= set(COLUMNS)
     assert len(cells(replace(archives()[0], online=False))) == len(COLUMNS)
+
+
+def test_texts_of_a_workbook_lie_on_disk(tmp_path: Path) -> None:
+    strings = Strings()
+    assert len(strings) == 0
+    texts = ["", "路口", "\ud800", "x" * 100_000, "末"]
+    for text in texts:
+        strings.append(text)
+    assert [strings[number] for number in range(len(strings))] == texts
+    strings.close()
+
+
+def test_a_table_of_empty_texts_is_one_too() -> None:
+    strings = Strings()
+    strings.append("")
+    assert (len(strings), strings[0]) == (1, "")
+    strings.close()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_about_how_many_rows_a_bare_file_has(tmp_path: Path, form: Format) -> None:
+    rows = archives() * 20
+    opened = open_package(package(tmp_path, form, rows), tmp_path / "data")
+    assert estimate(opened.data, form) == pytest.approx(len(rows), rel=0.25)
+
+
+def test_of_a_broken_file_no_number_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "broken"
+    path.write_bytes(b"PAR1 broken")
+    assert estimate(path, Format.PARQUET) == 0
+    path.write_bytes(b"PK\x03\x04 broken")
+    assert estimate(path, Format.XLSX) == 0
+
+
+def test_a_ragged_row_is_named_and_a_short_one_is_read(tmp_path: Path) -> None:
+    data = f"DeviceID,Name,CivilCode\n{archives()[0].device_id},短\n1,a,b,c\n".encode()
+    short, long = read(tmp_path, data, Format.CSV)
+    assert short.archive is not None
+    assert long.error is not None
+    assert (long.error.row, long.error.rule, long.error.message) == (3, "columns", "单元格多于表头")

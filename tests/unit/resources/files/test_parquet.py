@@ -175,7 +175,7 @@ def test_one_long_cell_that_many_rows_repeat_is_held_once(tmp_path: Path) -> Non
     path = foreign(tmp_path / "rows", {"DeviceID": ids, "Name": same})
     assert path.stat().st_size < 4_000_000
     frames = parquet_child.read(path, 1_000_000, 1 << 30)
-    assert next(frames) == ["head", ["DeviceID", "Name"]]
+    assert next(frames) == ["head", ["DeviceID", "Name"], count]
     sizes = [len(msgspec.msgpack.encode(frame)) for frame in frames]
     assert len(sizes) == count // parquet_child.BATCH + 1
     assert max(sizes) < 200_000
