@@ -15,6 +15,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from tongshi import _media
+from tongshi.app.housekeeping import Housekeeping
 from tongshi.app.seed import seed
 from tongshi.audit import http as audit_http
 from tongshi.audit.recorder import AuditRecorder
@@ -142,6 +143,9 @@ class Platform:
         await self.inspection.start()
         stack.push_async_callback(self.index.stop)
         await self.index.start()
+        housekeeping = Housekeeping(self.database, self.clock)
+        stack.push_async_callback(housekeeping.stop)
+        await housekeeping.start()
         return await self.accounts.create_setup_code()
 
     async def discard(self) -> None:

@@ -32,6 +32,8 @@ from tongshi.storage.times import to_ms
 Op = Literal["put", "missing", "delete"]
 KEEP = timedelta(days=180)
 MAX_CHANGES_OF_A_UNIT = 1 << 20
+# So that a feed of years holds up no other write.
+COMPACTED_AT_ONCE = 20_000
 
 _EPOCH = "change_epoch"
 _FLOOR = "change_floor"
@@ -107,13 +109,15 @@ def floor(conn: Connection) -> int:
     return _number(conn, _FLOOR)
 
 
-def compact(conn: Connection, before: datetime) -> int:
-    """Forget changes older than ``before`` and raise the floor. Returns how many went."""
+def compact(conn: Connection, before: datetime, limit: int = COMPACTED_AT_ONCE) -> int:
+    """Forget changes older than ``before``, at most ``limit``, and raise the floor. Returns how many went."""
     last = conn.execute(select(func.max(change.c.seq)).where(change.c.at < to_ms(before))).scalar()
     if last is None:
         return 0
     # By number, not by time: a transaction that began early and noted late must not leave a hole above the
     # floor.
+    old = select(change.c.seq).where(change.c.seq <= last).order_by(change.c.seq).limit(limit).subquery()
+    last = conn.execute(select(func.max(old.c.seq))).scalar_one()
     gone = conn.execute(delete(change).where(change.c.seq <= last)).rowcount
     _set_number(conn, _FLOOR, last)
     return gone
