@@ -212,8 +212,25 @@ async def test_a_search_answers_which_plans_use_a_camera(office: Office) -> None
         ("pageSize=1&pageNo=2", 2),
     ):
         assert (await office.data("ann", "GET", f"{PLANS}?{query}"))["total"] == count, query
-    assert (await office.ask("ann", "GET", f"{PLANS}?tagEnumCode=1"))[1] == 42203
+    assert (await office.ask("ann", "GET", f"{PLANS}?tagEnumCode=1"))[1] == 40403
     assert (await office.ask("ann", "GET", f"{PLANS}?pageNo=11&pageSize=1000"))[1] == 40006
+
+
+async def test_a_search_by_tag_looks_at_devices_of_the_caller_only(office: Office) -> None:
+    first = await office.plan("root", [MINE[0], THEIRS[0]])
+    second = await office.plan("root", [THEIRS[0], MINE[1]])
+    setting = {"TagDefineCode": "000101", "TagEnum": ["道路"]}
+    for ids in ([MINE[1]], [THEIRS[0]]):
+        await office.data("root", "POST", "/api/v1/tags/annotate", {"deviceIds": ids, "set": [setting]})
+    for who, codes in (
+        ("root", {first, second}),
+        ("ann", {second}),
+        ("bob", {first, second}),
+        ("nil", set()),
+    ):
+        found = await office.data(who, "GET", f"{PLANS}?tagEnumCode=000101002")
+        assert {row["PlanCode"] for row in found["list"]} == codes, who
+        assert found["total"] == len(codes)
 
 
 async def test_catalogues_are_a_tree_with_counts_of_what_the_caller_sees(office: Office) -> None:

@@ -4671,7 +4671,7 @@ export interface components {
         "tongshi.resources.plans.model.Sort": "-createTime" | "-updateTime" | "PlanCode" | "PlanName" | "createTime" | "updateTime";
         /**
          * PlanQuery
-         * @description Which plans; ``deviceId`` asks which of them use a device.
+         * @description Which plans; ``deviceId`` asks which of them use a device, ``tagEnumCode`` one that bears a tag.
          */
         "tongshi.resources.plans.wire.PlanQuery": {
             /** @default  */

@@ -237,7 +237,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *viewing_http.operations(viewing, ptz),
         *services_http.operations(directory),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
-        *plans_http.operations(plans),
+        *plans_http.operations(plans, lent),
         *tags_http.operations(tags, annotations, queries, asking),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)

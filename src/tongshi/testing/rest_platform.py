@@ -141,7 +141,7 @@ class RestPlatform:
             *control_http.operations(Control(db, clock, platforms, exchange), access),
             *services_http.operations(directory),
             *ledger_http.operations(Ledger(devices, own_id, clock)),
-            *plans_http.operations(plans),
+            *plans_http.operations(plans, lent),
             *tags_http.operations(tags, annotations, queries, asking),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)

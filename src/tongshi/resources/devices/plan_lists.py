@@ -18,12 +18,15 @@ from sqlalchemy import Connection
 
 from tongshi.resources.devices import query_store as store
 from tongshi.resources.devices.indexing import SearchIndex
+from tongshi.resources.devices.query import BUDGET_S
 from tongshi.resources.devices.query_store import Lite
 from tongshi.resources.devices.selection import Narrowing, Selection, Sort
 from tongshi.sharing.model import Scope, Subject
+from tongshi.storage.budget import within
 from tongshi.storage.engine import Database
 
 MAX_LISTED = 2_000  # devices of a plan
+_LESS = "请减少预案"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,14 @@ class PlanLists:
 
         Raises:
             NotFound: 40402, one of the plans is unknown or not the caller's to know.
+            Unavailable: it took longer than ``BUDGET_S``.
         """
-        return await self._db.read(self._of_plans, by, scope, codes, limit, skip, is_union)
+
+        def ask(conn: Connection) -> PlanPage:
+            with within(conn, BUDGET_S, _LESS):
+                return self._of_plans(conn, by, scope, codes, limit, skip, is_union)
+
+        return await self._db.read(ask)
 
     async def of_plan(self, by: Subject, selection: Selection, code: str, limit: int, skip: int) -> PlanPage:
         """One page of those devices of a plan that a selection holds, in the plan's order.

@@ -17,18 +17,20 @@ from typing import Any
 import msgspec
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import InvalidRequest, NotFound, Unprocessable
+from tongshi.errors import InvalidRequest, NotFound
+from tongshi.resources.devices.asking import Tagging
 from tongshi.resources.devices.search_terms import fold
 from tongshi.resources.plans import wire
 from tongshi.resources.plans.model import Catalogue, PlanFilter, Shown
 from tongshi.resources.plans.service import Plans
+from tongshi.resources.tags.wire import TagExpr
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.model import Subject
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import AnyOperation, Call, Nothing, Operation, Page, Quota, Reply
 
 
-def operations(plans: Plans) -> list[AnyOperation]:
+def operations(plans: Plans, tags: Tagging) -> list[AnyOperation]:
     """The operations on plans and their catalogues."""
 
     async def save_catalog(call: Call[wire.CatalogBody, Nothing]) -> wire.PlanCatalog:
@@ -48,11 +50,14 @@ def operations(plans: Plans) -> list[AnyOperation]:
 
     async def find(call: Call[Nothing, wire.PlanQuery]) -> Page[wire.PlanAnswer]:
         query = call.query
-        if query.tag_enum_code:
-            raise Unprocessable("尚不支持按标签查找预案", code=42203, field="tagEnumCode")
         if query.page_no * query.page_size > wire.MAX_PAGED_ROWS:
             raise InvalidRequest("翻页超过 10000 条，请缩小范围", code=40006, field="pageNo")
-        asked = PlanFilter(query.keyword, query.CatalogID, query.owner, query.device_id, query.status)
+        bearing = None
+        if query.tag_enum_code:
+            bearing = await tags.narrowing(TagExpr(tag_enum_codes=[query.tag_enum_code]), "tagEnumCode")
+        asked = PlanFilter(
+            query.keyword, query.CatalogID, query.owner, query.device_id, query.status, bearing
+        )
         rows, total = await plans.find(
             subject_of(call), asked, query.sort, query.page_no, query.page_size, context_of(call)
         )

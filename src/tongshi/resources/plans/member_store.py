@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, or_, select, true
 
+from tongshi.resources.devices.selection import Narrowing
 from tongshi.resources.devices.store import scope_clause
 from tongshi.sharing.model import Scope
 from tongshi.storage.schema import device_archive, plan_device
@@ -17,6 +18,14 @@ _JOINED = plan_device.join(device_archive, _d.device_id == _a.device_id)
 def holds(codes: Sequence[str], device_id: ColumnElement[str]) -> ColumnElement[bool]:
     """Whether a device is listed in one of the plans."""
     return device_id.in_(select(_d.device_id).where(_d.plan_code.in_(codes)))
+
+
+def lists(
+    conn: Connection, code: ColumnElement[str], devices: Narrowing, scope: Scope
+) -> ColumnElement[bool]:
+    """Whether a plan lists a device of the scope that a condition holds for."""
+    found = select(_d.plan_code).select_from(_JOINED)
+    return code.in_(found.where(scope_clause(scope), devices.clause(conn, _d.device_id)))
 
 
 def present(conn: Connection, codes: Sequence[str], scope: Scope) -> dict[str, int]:

@@ -17,6 +17,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from tongshi.resources.devices.selection import Narrowing
+
 MAX_DEVICES: Final = 2_000  # of a plan
 MAX_PLANS: Final = 100_000
 MAX_CATALOGUES: Final = 10_000
@@ -112,13 +114,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class PlanFilter:
-    """What a list of plans is narrowed by; an empty part narrows nothing."""
+    """What a list of plans is narrowed by; an empty part narrows nothing.
+
+    ``devices`` keeps plans that list such a device, among those that the caller may see.
+    """
 
     keyword: str = ""
     catalogue_id: str = ""
     owner: str = ""
     device_id: str = ""
     status: Status | None = None
+    devices: Narrowing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,13 +194,12 @@ class Plans:
         context: Context,
     ) -> tuple[list[Shown], int]:
         viewer = viewer_of(conn, by)
-        if asked.device_id:
-            scope = scope_of(conn, by, Permission.ARCHIVE_READ, context)
-            if not self._archive.presence(conn, [asked.device_id], scope):
-                raise NotFound("设备不存在", field="deviceId")
+        scope = scope_of(conn, by, Permission.ARCHIVE_READ, context)
+        if asked.device_id and not self._archive.presence(conn, [asked.device_id], scope):
+            raise NotFound("设备不存在", field="deviceId")
         if asked.catalogue_id:
             _catalogue(conn, asked.catalogue_id, viewer)
-        plans, total = store.find(conn, viewer, asked, sort, limit, skip)
+        plans, total = store.find(conn, viewer, scope, asked, sort, limit, skip)
         places = {one.id: one for one in store.catalogues(conn, replace(viewer, is_administrator=True))}
         counts = store.plan_counts(conn, viewer)
         rows = [

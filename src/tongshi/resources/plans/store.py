@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, tex
 
 from tongshi.errors import LimitExceeded
 from tongshi.resources.devices.search_terms import fold
+from tongshi.resources.plans import member_store
 from tongshi.resources.plans.model import (
     MAX_CATALOGUES,
     MAX_PLANS,
@@ -22,6 +23,7 @@ from tongshi.resources.plans.model import (
     Viewer,
     Visibility,
 )
+from tongshi.sharing.model import Scope
 from tongshi.storage import changes
 from tongshi.storage.bulk import bulk_insert, bulk_upsert
 from tongshi.storage.schema import plan, plan_catalogue, plan_device
@@ -131,10 +133,12 @@ def device_ids(conn: Connection, code: str) -> list[str]:
 
 
 def find(
-    conn: Connection, viewer: Viewer, asked: PlanFilter, sort: Sort, limit: int, skip: int
+    conn: Connection, viewer: Viewer, scope: Scope, asked: PlanFilter, sort: Sort, limit: int, skip: int
 ) -> tuple[list[Plan], int]:
-    """One page of plans that the viewer may see, and how many there are."""
+    """One page of plans that the viewer may see, and how many there are; ``scope`` is that of devices."""
     clauses = [sees_plan(viewer), *_narrowing(conn, asked)]
+    if asked.devices is not None:
+        clauses.append(member_store.lists(conn, _p.code, asked.devices, scope))
     joined = plan.join(plan_catalogue, _p.catalogue_id == _c.id)
     total = conn.execute(select(func.count()).select_from(joined).where(*clauses)).scalar_one()
     by = _ORDER[sort.value.lstrip("-")]

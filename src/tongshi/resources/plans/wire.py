@@ -143,7 +143,7 @@ class PlanAnswer(Answer, frozen=True, omit_defaults=True):
 
 
 class PlanQuery(Request, frozen=True):
-    """Which plans; ``deviceId`` asks which of them use a device."""
+    """Which plans; ``deviceId`` asks which of them use a device, ``tagEnumCode`` one that bears a tag."""
 
     keyword: _Keyword = ""
     CatalogID: _Code = ""

@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.errors import Conflict, InvalidRequest, LimitExceeded, NotFound, Unprocessable
+from tongshi.resources.devices.query import BUDGET_S
 from tongshi.resources.devices.search_terms import fold
 from tongshi.resources.devices.selection import Narrowing, Selection
 from tongshi.resources.tags import device_store, store
@@ -41,6 +42,7 @@ from tongshi.resources.tags.model import (
 from tongshi.sharing.decision import scope_of
 from tongshi.sharing.model import Context, Scope, Subject
 from tongshi.sharing.permissions import Permission
+from tongshi.storage.budget import within
 from tongshi.storage.engine import Database
 
 _UNSEEN, _NOT_ALLOWED, _TOO_MANY = 40401, 42201, 42903
@@ -168,11 +170,16 @@ class Annotations:
         return await self._db.read(device_store.codes, device_ids)
 
     async def explain(self, selection: Selection, terms: Sequence[Narrowing]) -> list[int]:
-        """How many devices of a selection each term holds for."""
+        """How many devices of a selection each term holds for.
+
+        Raises:
+            Unavailable: it took longer than ``BUDGET_S``.
+        """
 
         def count(conn: Connection) -> list[int]:
             narrowed = [replace(selection, narrowings=(*selection.narrowings, term)) for term in terms]
-            return [self._archive.count(conn, one) for one in narrowed]
+            with within(conn, BUDGET_S, "请减少条件，或不要 explain"):
+                return [self._archive.count(conn, one) for one in narrowed]
 
         return await self._db.read(count)
 
