@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -38,12 +39,18 @@ def check(conn: Connection) -> None:
 
 
 def _is_current(conn: Connection) -> bool:
-    scripts = ScriptDirectory.from_config(_config())
+    known, head = _revisions()
     present = MigrationContext.configure(conn).get_current_revision()
-    known = {script.revision for script in scripts.walk_revisions()}
     if present is not None and present not in known:
         raise LocalViolation(f"the database schema {present} is newer than this program; use a newer program")
-    return present == scripts.get_current_head()
+    return present == head
+
+
+@cache
+def _revisions() -> tuple[frozenset[str], str | None]:
+    """Revisions this program knows, and the newest. Reading the scripts is most of an opening."""
+    scripts = ScriptDirectory.from_config(_config())
+    return frozenset(script.revision for script in scripts.walk_revisions()), scripts.get_current_head()
 
 
 def _config() -> Config:
