@@ -20,7 +20,7 @@ from tongshi.clock import Clock
 from tongshi.errors import TongshiError
 from tongshi.exchange import control_store, store
 from tongshi.exchange.client import Link
-from tongshi.exchange.model import Peer, PeerState
+from tongshi.exchange.model import MAX_BATCH_ITEMS, Peer, PeerState
 from tongshi.exchange.puller import Puller
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
@@ -52,6 +52,7 @@ class Worker:
     Args:
         interval_s: how often a neighbour is looked at although nothing changed.
         pulls: lower and lateral platforms that do not push and are to be asked.
+        batch_items: the most devices in one batch or page.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Worker:
         pulls: frozenset[str] = frozenset(),
         new_link: Callable[[Platform, Clock], Link] | None = None,
         rng: random.Random | None = None,
+        batch_items: int = MAX_BATCH_ITEMS,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -74,6 +76,7 @@ class Worker:
         self._pulls = pulls
         self._new_link = new_link or link_to
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not a secret
+        self._batch_items = batch_items
         self._tasks: dict[Platform, asyncio.Task[None]] = {}
         self._main: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -147,7 +150,8 @@ class Worker:
         link = self._new_link(platform, self._clock)
         try:
             if platform.relation is Relation.UPPER:
-                await self._send(Sender(self._db, self._clock, link, platform.id), platform)
+                sender = Sender(self._db, self._clock, link, platform.id, batch_items=self._batch_items)
+                await self._send(sender, platform)
             else:
                 puller = Puller(self._db, self._exchange, link, platform.id)
                 while True:

@@ -16,8 +16,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 import asyncpg
 
@@ -65,33 +66,96 @@ def find_programs() -> Path:
 @contextlib.contextmanager
 def private_postgres() -> Iterator[str]:
     """Run a server for the time of the context; yields ``postgresql://tongshi@127.0.0.1:port``."""
-    programs = find_programs()
-    user = _unprivileged_user()
-    folder = Path(tempfile.mkdtemp(prefix="tongshi-pg-"))
-    try:
-        if user is not None:
-            os.chown(folder, user.pw_uid, user.pw_gid)
-        data = folder / "data"
-        _initialise(programs, data, user)
-        port = _free_port()
-        settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        server = subprocess.Popen(  # noqa: S603 - the program was found, not given
-            [str(programs / "postgres"), "-D", str(data), "-p", str(port), *settings],
+    with PrivatePostgres() as server:
+        yield server.url
+
+
+class PrivatePostgres:
+    """A server that can be stopped and started again on the same data and port, as an operator's would be.
+
+    Args:
+        settings: instead of or beside those of a test, for example ``{"synchronous_commit": "on"}``.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self._programs = find_programs()
+        self._user = _unprivileged_user()
+        self._folder = Path(tempfile.mkdtemp(prefix="tongshi-pg-"))
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._port = _free_port()
+        self._server: subprocess.Popen[bytes] | None = None
+        self.url = f"postgresql://tongshi@127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        try:
+            if self._user is not None:
+                os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
+            _initialise(self._programs, self._folder / "data", self._user)
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start, and wait until it listens; nothing when it runs."""
+        if self._server is not None and self._server.poll() is None:
+            return
+        user = self._user
+        settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        data = str(self._folder / "data")
+        self._server = subprocess.Popen(  # noqa: S603 - the program was found, not given
+            [str(self._programs / "postgres"), "-D", data, "-p", str(self._port), *settings],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            cwd=folder,
+            cwd=self._folder,
             user=None if user is None else user.pw_uid,
             group=None if user is None else user.pw_gid,
             extra_groups=None if user is None else [],
         )
-        try:
-            _wait_until_ready(server, port)
-            yield f"postgresql://tongshi@127.0.0.1:{port}"
-        finally:
-            _stop(server)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _wait_until_ready(self._server, self._port)
+
+    def stop(self) -> None:
+        """Stop as if the power went: nothing is written back, and the next start recovers from the log."""
+        if self._server is not None:
+            _stop(self._server)
+            self._server = None
+
+    def limit_files(self, size_bytes: int | None) -> None:
+        """Let no file of the running server grow past a size, as on a full disk; None lifts it.
+
+        By util-linux's ``prlimit`` as the server's own user: not even root may limit others without a
+        capability that containers lack.
+        """
+        program = shutil.which("prlimit")
+        if program is None:
+            raise PostgresFailed("prlimit (Debian: util-linux) is missing")
+        limit = "unlimited" if size_bytes is None else str(size_bytes)
+        for pid in self.pids():
+            # One that ended meanwhile needs no limit.
+            subprocess.run(  # noqa: S603 - the program was found, not given
+                [program, "--pid", str(pid), f"--fsize={limit}:unlimited"],
+                capture_output=True,
+                timeout=10,
+                check=False,
+                cwd="/",
+                user=None if self._user is None else self._user.pw_uid,
+            )
+
+    def pids(self) -> list[int]:
+        """The server's processes that run now, the parent first."""
+        if self._server is None or self._server.poll() is not None:
+            return []
+        parent = self._server.pid
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
+            return [parent, *map(int, children.split())]
+        return [parent]
 
 
 async def create_database(server_url: str, name: str, template: str = "template0") -> str:
