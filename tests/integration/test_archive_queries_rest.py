@@ -169,6 +169,9 @@ async def test_an_area_tells_ids_lite_or_full_rows(desk: Desk) -> None:
     assert [row["DeviceID"] for row in lite] == ids == [row["DeviceID"] for row in full]
     assert full == batch["list"]
     assert {"Info", "ext", "provenance"} <= set(full[0])
+    shifted = (await desk.data("one", AREA, {**body, "fields": "full", "geoCoordSys": "GCJ02"}))["list"]
+    assert {row["geoCoordSys"] for row in shifted} == {"GCJ02"}
+    assert [row["Longitude"] for row in shifted] != [row["Longitude"] for row in full]
     assert (await desk.data("nil", AREA, {**body, "fields": "full"}))["list"] == []
     assert (await desk.ask("all", AREA, {**body, "fields": "full", "limit": 1_001}))[1] == 40001
 

@@ -120,6 +120,24 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
+        /** 修改本平台设备档案 */
+        patch: operations["editDevice"];
+        trace?: never;
+    };
+    "/api/v1/archive/devices/{deviceId}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 撤销设备档案的修改 */
+        post: operations["undoDevice"];
+        delete?: never;
+        options?: never;
+        head?: never;
         patch?: never;
         trace?: never;
     };
@@ -1973,14 +1991,14 @@ export interface components {
          * AreaFound
          * @description Devices in a shape; with clusters from ``grid``, or ``auto`` beyond the limit, the list is empty.
          *
-         *         The list holds ``DeviceFull`` when these were asked for. Counts are null when they were not asked for.
+         *         The list holds ``DeviceDetail`` when these were asked for. Counts are null when they were not asked for.
          */
         AreaFound: {
             clusters: components["schemas"]["ClusterShown"][];
             deviceIds: string[];
             geoCoordSys: components["schemas"]["GeoCoordSys"];
             indexing: components["schemas"]["Indexing"] | null;
-            list: (components["schemas"]["DeviceLite"] | components["schemas"]["DeviceFull"])[];
+            list: (components["schemas"]["DeviceLite"] | components["schemas"]["DeviceDetail"])[];
             nextCursor: string;
             noCoordinateCount: number | null;
             total: number | null;
@@ -2083,9 +2101,14 @@ export interface components {
         /**
          * BatchFound
          * @description Archives in the order asked, and the ids that are unknown to the caller.
+         *
+         *         ``denied`` are ids that exist and that the caller may not see: told only to who may have decisions
+         *         explained; to anybody else they are missing.
          */
         BatchFound: {
-            list: components["schemas"]["DeviceFull"][];
+            denied?: string[];
+            geoCoordSys: components["schemas"]["GeoCoordSys"];
+            list: components["schemas"]["DeviceDetail"][];
             missing: string[];
             tags?: {
                 [key: string]: components["schemas"]["DeviceTagShown"][];
@@ -2093,10 +2116,16 @@ export interface components {
         };
         /**
          * BatchGet
-         * @description The ids asked for.
+         * @description The ids asked for. Without ``fields`` every field is shown.
          */
         BatchGet: {
             deviceIds: string[];
+            /** @default [] */
+            fields?: string[];
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
+            /** @default false */
+            withPerm?: boolean;
             /** @default false */
             withTags?: boolean;
         };
@@ -2261,8 +2290,8 @@ export interface components {
             /** @default 0 */
             version?: number;
         };
-        /** DeviceFull */
-        DeviceFull: {
+        /** DeviceDetail */
+        DeviceDetail: {
             /** @default  */
             Address?: string;
             /** @default  */
@@ -2306,11 +2335,13 @@ export interface components {
              * @default
              * @enum {unknown}
              */
-            geoCoordSys?: "" | "WGS84";
+            geoCoordSys?: "" | "BD09" | "CGCS2000" | "GCJ02" | "WGS84";
+            history?: components["schemas"]["HistoryEntry"][];
             /** @default [] */
             issues?: components["schemas"]["Issue"][];
             /** @default null */
             missingSince?: string | null;
+            perm?: components["schemas"]["Perm"];
             /** @default {} */
             provenance?: {
                 [key: string]: components["schemas"]["Provenance"];
@@ -2547,6 +2578,47 @@ export interface components {
             /** @default true */
             accepted?: boolean;
         };
+        /** EditAsked */
+        EditAsked: {
+            Address?: string;
+            Block?: string;
+            BusinessGroupID?: string;
+            CivilCode?: string;
+            IPAddress?: string;
+            Info?: components["schemas"]["InfoAsked"];
+            Latitude?: number | null;
+            Longitude?: number | null;
+            Manufacturer?: string;
+            Model?: string;
+            Name?: string;
+            ParentID?: string;
+            Parental?: number | null;
+            Port?: number | null;
+            RegisterWay?: number;
+            Secrecy?: number;
+            SecurityLevelCode?: string;
+            /** @default false */
+            dryRun?: boolean;
+            ext?: components["schemas"]["ExtAsked"];
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
+            /** @default null */
+            ifVersion?: number | null;
+        };
+        /**
+         * EditResult
+         * @description What changed, or of a dry run would change; positions are WGS 84.
+         *
+         *         Without differences nothing is written. ``issues`` are those of the record afterwards.
+         */
+        EditResult: {
+            DeviceID: string;
+            changes: components["schemas"]["FieldChange"][];
+            dryRun: boolean;
+            issues: components["schemas"]["Issue"][];
+            version: number;
+            written: boolean;
+        };
         /**
          * EnumConflict
          * @description A value that was left alone, and why.
@@ -2622,6 +2694,18 @@ export interface components {
             /** @default  */
             owner?: string;
         };
+        /** ExtAsked */
+        ExtAsked: {
+            DWMK?: ("0" | "1") | null;
+            DYCCSBIP?: string | null;
+            DYCCSBTD?: string | null;
+            JPBH?: string | null;
+            LWSX?: ("0" | "1") | null;
+            SFKK?: ("0" | "1") | null;
+            SSBMHY?: string | null;
+            SSXQGAJG?: string | null;
+            SXJCJYSZP?: string | null;
+        };
         /**
          * ExtFields
          * @description Table A.1 as printed. An attribute that was never told is absent.
@@ -2653,6 +2737,17 @@ export interface components {
         FailedDevice: {
             DeviceID: string;
             code: number;
+        };
+        /**
+         * FieldChange
+         * @description One field before and after, and where the former value came from.
+         */
+        FieldChange: {
+            after: string | number | boolean | null;
+            before: string | number | boolean | null;
+            field: string;
+            /** @default null */
+            provenance?: components["schemas"]["Provenance"] | null;
         };
         /**
          * FilterAsked
@@ -2824,6 +2919,26 @@ export interface components {
             status: string;
         };
         /**
+         * HistoryEntry
+         * @description One change of a record; positions are WGS 84.
+         *
+         *         ``kind``: update, missing, return (it was missing), edit, undo. ``sourcePlatform`` wrote it, ``actor`` is
+         *         the person or key behind it.
+         */
+        HistoryEntry: {
+            actor: string;
+            changes: components["schemas"]["FieldChange"][];
+            /** @default WGS84 */
+            geoCoordSys?: string;
+            kind: string;
+            method: string;
+            number: number;
+            sourcePlatform: string;
+            time: string;
+            version: number;
+            versionBefore: number;
+        };
+        /**
          * IdsFound
          * @description Ids in the order asked.
          */
@@ -2888,6 +3003,36 @@ export interface components {
             name: string;
             platformId: string;
             version: string;
+        };
+        /** InfoAsked */
+        InfoAsked: {
+            CapturePositionType?: string;
+            ContactInfo?: string;
+            DirectionType?: number | null;
+            DownloadSpeed?: string;
+            EncodeType?: string;
+            FunctionType?: string;
+            GrassrootsCode?: string;
+            HorizontalFieldAngle?: number | null;
+            IndustrialClassification?: string;
+            InstallTime?: string | null;
+            MAC?: string;
+            ManagementUnit?: string;
+            MaxViewDistance?: number | null;
+            MobileDeviceType?: number | null;
+            PTZType?: number | null;
+            PhotoelectricImagingType?: string;
+            PointCommonName?: string;
+            PointType?: number | null;
+            RecordSaveDays?: number | null;
+            Resolution?: string;
+            RoomType?: number | null;
+            SSVCRatioSupportList?: string;
+            SVCSpaceSupportMode?: number | null;
+            SVCTimeSupportMode?: number | null;
+            StreamNumberList?: string;
+            SupplyLightType?: number | null;
+            VerticalFieldAngle?: number | null;
         };
         /**
          * Issue
@@ -3249,6 +3394,20 @@ export interface components {
          */
         OnDevices: "clear" | "keep" | "moveTo";
         /**
+         * OneQuery
+         * @description How one device is shown; its history only to those who may see it.
+         */
+        OneQuery: {
+            /** @default [] */
+            fields?: string[];
+            /** @default WGS84 */
+            geoCoordSys?: components["schemas"]["GeoCoordSys"];
+            /** @default false */
+            history?: boolean;
+            /** @default false */
+            withPerm?: boolean;
+        };
+        /**
          * OwnerCount
          * @description One owner's devices as we hold them.
          */
@@ -3570,7 +3729,7 @@ export interface components {
         };
         /**
          * Provenance
-         * @description Where a record came from.
+         * @description Where a value came from: the platform, the version of its archive, when and how.
          */
         Provenance: {
             method: components["schemas"]["Source"];
@@ -4563,6 +4722,20 @@ export interface components {
             retryAfterS?: number | null;
         };
         /**
+         * UndoAsked
+         * @description How far back: to a version (``toVersion``), or to before the history row ``number``; one of the two.
+         */
+        UndoAsked: {
+            /** @default false */
+            dryRun?: boolean;
+            /** @default null */
+            ifVersion?: number | null;
+            /** @default null */
+            number?: number | null;
+            /** @default null */
+            toVersion?: number | null;
+        };
+        /**
          * UndoRequest
          * @description The token that the import's job carries.
          */
@@ -5227,7 +5400,12 @@ export interface operations {
     };
     getDevice: {
         parameters: {
-            query?: never;
+            query?: {
+                fields?: string[];
+                geoCoordSys?: components["schemas"]["GeoCoordSys"];
+                withPerm?: boolean;
+                history?: boolean;
+            };
             header?: never;
             path: {
                 deviceId: string;
@@ -5245,7 +5423,57 @@ export interface operations {
                     "application/json": {
                         /** @constant */
                         code: 0;
-                        data: components["schemas"]["DeviceFull"];
+                        data: components["schemas"]["DeviceDetail"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            /** @description 未改变 */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    editDevice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["EditAsked"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["EditResult"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */
@@ -5257,6 +5485,53 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            410: components["responses"]["410"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    undoDevice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["UndoAsked"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["EditResult"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            410: components["responses"]["410"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];

@@ -11,7 +11,7 @@ const OURS = new Set([
 ])
 
 describe('FIELDS', () => {
-  it.each<[Part, string]>([['', 'DeviceFull'], ['Info', 'DeviceInfoFields'], ['ext', 'ExtFields']])(
+  it.each<[Part, string]>([['', 'DeviceDetail'], ['Info', 'DeviceInfoFields'], ['ext', 'ExtFields']])(
     'names every field of the record, part %j',
     (part, schema) => {
       const named = FIELDS.filter((field) => field.part === part).map((field) => field.name)

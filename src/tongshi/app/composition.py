@@ -40,10 +40,11 @@ from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
+from tongshi.resources.devices import edit_http, issues_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
-from tongshi.resources.devices import issues_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.asking import Asking
+from tongshi.resources.devices.editing import Editing
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.inspection import Inspection
 from tongshi.resources.devices.ledger import http as ledger_http
@@ -112,6 +113,7 @@ class Platform:
     files: Files
     control: Control
     inspection: Inspection
+    editing: Editing
     index: SearchIndex
     plans: Plans
     tags: TagDictionary
@@ -141,6 +143,8 @@ class Platform:
         stack.push_async_callback(self.control.stop)
         stack.push_async_callback(self.inspection.stop)
         await self.inspection.start()
+        stack.push_async_callback(self.editing.stop)
+        await self.editing.start()
         stack.push_async_callback(self.index.stop)
         await self.index.start()
         housekeeping = Housekeeping(self.database, self.clock)
@@ -210,6 +214,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     inspection = Inspection(database, clock)
     index = SearchIndex(database, clock, metrics.note_index_lag)
     plans = Plans(database, clock, presence_store)
+    editing = Editing(database, clock, own_id)
     queries, lists = DeviceQueries(database, index), PlanLists(database, index, Members())
     tags, annotations = TagDictionary(database, clock), Annotations(database, presence_store, index.refresh)
     lent = LentTags(tags, annotations)
@@ -226,7 +231,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         ),
         *issues_http.operations(inspection, access),
         *trees_http.operations(trees, access),
-        *devices_http.operations(devices, access, lent),
+        *devices_http.operations(devices, queries, editing, access, lent),
+        *edit_http.operations(devices, editing, access),
         *query_http.operations(queries, asking),
         *plan_lists_http.operations(lists, queries, asking),
         *exchange_http.operations(exchange, access),
@@ -267,6 +273,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         files,
         control,
         inspection,
+        editing,
         index,
         plans,
         tags,

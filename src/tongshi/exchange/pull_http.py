@@ -128,7 +128,7 @@ def _lines(body: PullFull, facts: FullFacts, head: bytes, told: list[bytes]) -> 
 
 
 def _encode(row: Sequence[Any]) -> bytes:
-    return msgspec.json.encode(wire.to_full(store.archive_of(row)))
+    return msgspec.json.encode(wire.to_full(store.archive_of(row), with_provenance=False))
 
 
 def _projected(fields: Collection[str]) -> Encode:
@@ -139,7 +139,7 @@ def _projected(fields: Collection[str]) -> Encode:
     wanted = {*_ALWAYS, *fields}
 
     def encode(row: Sequence[Any]) -> bytes:
-        full = msgspec.to_builtins(wire.to_full(store.archive_of(row)))
+        full = msgspec.to_builtins(wire.to_full(store.archive_of(row), with_provenance=False))
         return msgspec.json.encode({name: value for name, value in full.items() if name in wanted})
 
     return encode

@@ -31,10 +31,11 @@ from tongshi.exchange.signing import Signer
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.devices import edit_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
-from tongshi.resources.devices import plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.asking import Asking
+from tongshi.resources.devices.editing import Editing
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.ledger import http as ledger_http
 from tongshi.resources.devices.ledger.service import Ledger
@@ -119,6 +120,7 @@ class RestPlatform:
             feed=exchange.feed,
         )
         plans = Plans(db, clock, presence_store)
+        editing = Editing(db, clock, own_id)
         metrics = Metrics()
         index = SearchIndex(db, clock, metrics.note_index_lag)
         queries, lists = DeviceQueries(db, index), PlanLists(db, index, Members())
@@ -131,7 +133,8 @@ class RestPlatform:
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
             *audit_http.operations(db),
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
-            *devices_http.operations(devices, access, lent),
+            *devices_http.operations(devices, queries, editing, access, lent),
+            *edit_http.operations(devices, editing, access),
             *query_http.operations(queries, asking),
             *plan_lists_http.operations(lists, queries, asking),
             *exchange_http.operations(exchange, access),

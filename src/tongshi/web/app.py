@@ -236,6 +236,14 @@ class _Server:
                 await _pack(answer, progress.head, answer.compress)
             return answer
         reply: Reply[Any] = answer if isinstance(answer, Reply) else Reply(answer)
+        if reply.status == 304:
+            # What the caller holds is still true: no body may follow (RFC 9110 15.4.5).
+            fresh = {
+                "Cache-Control": envelope.NO_STORE,
+                **reply.headers,
+                "X-Request-Id": progress.head.request_id,
+            }
+            return Response(status_code=304, headers=fresh)
         rows = getattr(reply.data, "rows", None)
         progress.rows = len(rows) if isinstance(rows, list | tuple) else 0
         response = envelope.success(

@@ -151,6 +151,8 @@ def _responses(operation: AnyOperation, schema_of: dict[type, dict[str, Any]]) -
     content = {kind: {"schema": schema} for kind in operation.media_types or ("application/json",)}
     content |= {kind: {"schema": {}} for kind in operation.other_kinds}
     told = {str(status): {"description": "成功", "content": content} for status in operation.statuses}
+    if "304" in told:
+        told["304"] = {"description": "未改变"}
     return {**told, **responses}
 
 

@@ -28,7 +28,7 @@ _WHERE = re.compile(r" - at `\$(.*?)`\Z")
 _QUOTED = re.compile(r"`([^`]*)`")
 # What msgspec would take besides: a bare number, as seconds since 1970. The document says date-time.
 _NUMBER = re.compile(r"[\s+-]?[0-9.]+\Z")
-_LIST_MARK = re.compile(r"\Alist\b|\Atuple\b")
+_LIST_MARK = re.compile(r"\A(?:typing\.Annotated\[)?(?:list|tuple)\b")
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
@@ -249,7 +250,8 @@ def _put(
     if not differences and held.missing_since is None:
         return Edited(held, [], is_written=False)
     if terms.is_dry_run:
-        return Edited(wanted, differences, is_written=False)
+        unwritten = replace(wanted, revision=held.revision, updated_at=held.updated_at)
+        return Edited(unwritten, differences, is_written=False)
     store.upsert_many(conn, [wanted], held.owner, at, act)
     written = store.get(conn, held.device_id)
     assert written is not None, "it was stored in this transaction"

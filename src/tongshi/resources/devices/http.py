@@ -2,27 +2,32 @@
 
 Implements: DB31DSJ/Z 001-2024 E.1-2
 Implements: DB31DSJ/Z 001-2024 E.1-5
-A device that is unknown and one that the caller may not see look the same.
+A device that is unknown and one that the caller may not see look the same, unless the caller has the right to
+have decisions explained.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
 
 from tongshi.audit.tags import AuditTag
 from tongshi.errors import NotFound
-from tongshi.resources.devices import wire
 from tongshi.resources.devices.asking import Tagging
+from tongshi.resources.devices.coordinates import GeoCoordSys
+from tongshi.resources.devices.detail_wire import Choice, DeviceDetail, detail, etag, is_held
+from tongshi.resources.devices.editing import Editing
 from tongshi.resources.devices.model import DeviceArchive
+from tongshi.resources.devices.permitted import ACTIONS, Perm, perm_of
+from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.tags.wire import DeviceTagShown
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
-from tongshi.sharing.model import Target
+from tongshi.sharing.model import EVERYTHING, Target
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import (
     Answer,
@@ -37,46 +42,94 @@ from tongshi.web.operations import (
 
 MAX_PAGED_ROWS = 10_000
 MAX_BATCH = 1_000
+_Fields = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=100)]
 
 
 class BatchGet(Request, frozen=True):
-    """The ids asked for."""
+    """The ids asked for. Without ``fields`` every field is shown."""
 
     device_ids: Annotated[
         list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1, max_length=MAX_BATCH)
     ]
+    fields: _Fields = field(default_factory=list)
+    geo_coord_sys: GeoCoordSys = GeoCoordSys.WGS84
+    with_perm: bool = False
     with_tags: bool = False
 
 
+class OneQuery(Request, frozen=True):
+    """How one device is shown; its history only to those who may see it."""
+
+    fields: _Fields = field(default_factory=list)
+    geo_coord_sys: GeoCoordSys = GeoCoordSys.WGS84
+    with_perm: bool = False
+    history: bool = False
+
+
 class BatchFound(Answer, frozen=True):
-    """Archives in the order asked, and the ids that are unknown to the caller."""
+    """Archives in the order asked, and the ids that are unknown to the caller.
+
+    ``denied`` are ids that exist and that the caller may not see: told only to who may have decisions
+    explained; to anybody else they are missing.
+    """
 
     # The type is made from the standard's table at import, so that a checker knows it as Any.
-    rows: list[wire.DeviceFull] = field(name="list")  # type: ignore[valid-type]
+    rows: list[DeviceDetail] = field(name="list")  # type: ignore[valid-type]
     missing: list[str]
+    geo_coord_sys: GeoCoordSys
+    denied: list[str] | UnsetType = UNSET
     tags: dict[str, list[DeviceTagShown]] | UnsetType = UNSET
 
 
-def operations(devices: DeviceArchives, access: Access, tags: Tagging) -> list[AnyOperation]:
+def operations(
+    devices: DeviceArchives, queries: DeviceQueries, editing: Editing, access: Access, tags: Tagging
+) -> list[AnyOperation]:
     """The operations of the archive that read it."""
 
     async def batch_get(call: Call[BatchGet, Nothing]) -> BatchFound:
-        wanted = list(dict.fromkeys(call.body.device_ids))
-        scope = await access.scope(subject_of(call), Permission.ARCHIVE_READ, context_of(call))
-        found = await devices.get_many(wanted, scope)
-        rows = [_full(found[key], call.at) for key in wanted if key in found]
-        borne = await tags.of_devices(list(found)) if call.body.with_tags else UNSET
-        return BatchFound(rows, [key for key in wanted if key not in found], borne)
+        body, subject = call.body, subject_of(call)
+        choice = Choice(body.fields)
+        asked = list(dict.fromkeys(body.device_ids))
+        scope = await access.scope(subject, Permission.ARCHIVE_READ, context_of(call))
+        found = await devices.get_many(asked, scope)
+        shown = [found[key] for key in asked if key in found]
+        perms = await perms_of(call, shown) if body.with_perm else [None] * len(shown)
+        absent = [key for key in asked if key not in found]
+        denied: list[str] | UnsetType = UNSET
+        if subject.may(Permission.EXPLAIN):
+            hidden = await devices.get_many(absent, EVERYTHING)
+            denied = [key for key in absent if key in hidden]
+            absent = [key for key in absent if key not in hidden]
+        rows = [
+            detail(one, check(one, call.at), body.geo_coord_sys, choice, perm)
+            for one, perm in zip(shown, perms, strict=True)
+        ]
+        borne = await tags.of_devices(list(found)) if body.with_tags else UNSET
+        return BatchFound(rows, absent, body.geo_coord_sys, denied, borne)
 
-    async def get(call: Call[Nothing, Nothing]) -> Reply[Any]:
+    async def get(call: Call[Nothing, OneQuery]) -> Reply[Any]:
+        query, subject = call.query, subject_of(call)
+        choice = Choice(query.fields)
         archive = await devices.find(call.path["deviceId"])
-        target = None
-        if archive is not None:
-            target = Target(archive.device_id, archive.item.civil_code, archive.owner)
-        await access.require(subject_of(call), Permission.ARCHIVE_READ, target, context_of(call))
+        target = None if archive is None else _target(archive)
+        await access.require(subject, Permission.ARCHIVE_READ, target, context_of(call))
         if archive is None:
             raise NotFound("设备不存在")
-        return Reply(_full(archive, call.at), headers={"ETag": f'"{archive.revision}"'})
+        history = None
+        if query.history:
+            await access.require(subject, Permission.ARCHIVE_HISTORY, target, context_of(call))
+            history = await editing.history(archive.device_id)
+        perm = (await perms_of(call, [archive]))[0] if query.with_perm else None
+        shown = detail(archive, check(archive, call.at), query.geo_coord_sys, choice, perm, history)
+        tag = etag(archive.revision, shown)
+        is_fresh = is_held(call.headers.get("if-none-match", ""), tag)
+        return Reply(shown, status=304 if is_fresh else 200, headers={"ETag": tag})
+
+    async def perms_of(call: Call[Any, Any], archives: Sequence[DeviceArchive]) -> list[Perm]:
+        targets = [_target(one) for one in archives]
+        actions = tuple(ACTIONS.values())
+        allowed = await queries.allowed_on(subject_of(call), context_of(call), actions, targets)
+        return [perm_of(may, one.ext.is_controllable) for may, one in zip(allowed, archives, strict=True)]
 
     return [
         Operation(
@@ -102,14 +155,15 @@ def operations(devices: DeviceArchives, access: Access, tags: Tagging) -> list[A
             quota=Quota.QUERY,
             audit=AuditTag.ARCHIVE_QUERY,
             body=Nothing,
-            query=Nothing,
-            response=wire.DeviceFull,
+            query=OneQuery,
+            response=DeviceDetail,
             handler=get,
             row="E.1-5",
             is_audited_within=True,
+            statuses=(200, 304),
         ),
     ]
 
 
-def _full(archive: DeviceArchive, at: datetime) -> Any:
-    return wire.to_full(archive, check(archive, at))
+def _target(archive: DeviceArchive) -> Target:
+    return Target(archive.device_id, archive.item.civil_code, archive.owner)

@@ -19,13 +19,11 @@ from tongshi.audit.tags import AuditTag
 from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.http import MAX_PAGED_ROWS
+from tongshi.resources.devices.permitted import ACTIONS, DecidedBy, Perm
 from tongshi.resources.devices.plan_lists import PlanLists, PlanPart
 from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.query_http import (
-    _ACTIONS,
-    DecidedBy,
     FilterAsked,
-    Perm,
     _lite,
     _permitted,
     _skip,
@@ -126,7 +124,7 @@ def operations(lists: PlanLists, queries: DeviceQueries, asking: Asking) -> list
         labelled = await asking.labelled(rows)
         if not with_perm:
             return {row.device_id: _device(_lite(row, system)) for row in labelled}
-        actions = tuple(_ACTIONS.values())
+        actions = tuple(ACTIONS.values())
         allowed = await queries.allowed(subject_of(call), context_of(call), actions, labelled)
         made = [_permitted(row, may, system) for row, may in zip(labelled, allowed, strict=True)]
         return {row.DeviceID: _device(row) for row in made}

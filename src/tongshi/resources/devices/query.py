@@ -201,7 +201,14 @@ class DeviceQueries:
         self, subject: Subject, context: Context, actions: Sequence[Permission], rows: Sequence[Lite]
     ) -> list[Allowed]:
         """What the subject may do with each device, by the rules of the one access decision."""
-        return await self._db.read(_allowed, subject, context, actions, rows)
+        targets = [Target(row.device_id, row.civil_code or "", row.owner) for row in rows]
+        return await self.allowed_on(subject, context, actions, targets)
+
+    async def allowed_on(
+        self, subject: Subject, context: Context, actions: Sequence[Permission], targets: Sequence[Target]
+    ) -> list[Allowed]:
+        """``allowed`` for devices that are known otherwise."""
+        return await self._db.read(_allowed, subject, context, actions, targets)
 
 
 def _page(
@@ -423,13 +430,12 @@ def _allowed(
     subject: Subject,
     context: Context,
     actions: Sequence[Permission],
-    rows: Sequence[Lite],
+    targets: Sequence[Target],
 ) -> list[Allowed]:
     grants = sharing.grants_of(conn, subject)
     by_number = {grant.number: grant for grant in grants}
     found = []
-    for row in rows:
-        target = Target(row.device_id, row.civil_code or "", row.owner)
+    for target in targets:
         decisions = {
             action: judge(subject, action, target, grants, context, is_device_action=True)
             for action in actions

@@ -22,6 +22,7 @@ from tongshi.errors import InvalidRequest
 from tongshi.resources.devices import wire
 from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys, Position, from_wgs84
+from tongshi.resources.devices.detail_wire import EVERY_FIELD, detail
 from tongshi.resources.devices.geometry import (
     MAX_HOLES,
     MAX_METRES,
@@ -35,7 +36,8 @@ from tongshi.resources.devices.geometry import (
 from tongshi.resources.devices.http import MAX_BATCH, MAX_PAGED_ROWS
 from tongshi.resources.devices.indexing import Lag
 from tongshi.resources.devices.model import DeviceArchive
-from tongshi.resources.devices.query import Allowed, Area, Cluster, DeviceQueries, Show, role_of
+from tongshi.resources.devices.permitted import ACTIONS, DecidedBy, Perm, decided_by, perm_of
+from tongshi.resources.devices.query import Allowed, Area, Cluster, DeviceQueries, Show
 from tongshi.resources.devices.query_store import Group, Lite
 from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.search_terms import MAX_KEYWORD, Match, needle
@@ -43,7 +45,7 @@ from tongshi.resources.devices.selection import Narrowing, Place, Selection, Sor
 from tongshi.resources.devices.wire import DeviceLite
 from tongshi.resources.tags.wire import MAX_EXPRESSION_CHARS, TagExpr, expression_of
 from tongshi.sharing.gate import context_of, subject_of
-from tongshi.sharing.model import Rule, Scope
+from tongshi.sharing.model import Scope
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Request
 
@@ -57,13 +59,6 @@ _Latitude = Annotated[float, Meta(ge=-90, le=90)]
 _Small = Annotated[int, Meta(ge=0, le=999)]
 TotalMode = Literal["exact", "none"]
 Action = Literal["view", "playback", "download", "ptz", "talk"]
-_ACTIONS: dict[str, Permission] = {
-    "view": Permission.VIDEO_LIVE,
-    "playback": Permission.VIDEO_PLAYBACK,
-    "download": Permission.VIDEO_DOWNLOAD,
-    "ptz": Permission.PTZ_CONTROL,
-    "talk": Permission.TALK,
-}
 
 
 class Coord(Request, frozen=True):
@@ -163,14 +158,14 @@ class Indexing(Answer, frozen=True):
 
 
 _LITE_OR_FULL = {
-    "items": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("DeviceLite", "DeviceFull")]}
+    "items": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("DeviceLite", "DeviceDetail")]}
 }
 
 
 class AreaFound(Answer, frozen=True):
     """Devices in a shape; with clusters from ``grid``, or ``auto`` beyond the limit, the list is empty.
 
-    The list holds ``DeviceFull`` when these were asked for. Counts are null when they were not asked for.
+    The list holds ``DeviceDetail`` when these were asked for. Counts are null when they were not asked for.
     """
 
     rows: Annotated[list[Any], Meta(extra_json_schema=_LITE_OR_FULL)] = field(name="list")
@@ -223,26 +218,6 @@ class ListQuery(Request, frozen=True):
     cursor: _Cursor = ""
     total_mode: TotalMode = "exact"
     geo_coord_sys: GeoCoordSys = GeoCoordSys.WGS84
-
-
-class Perm(Answer, frozen=True, omit_defaults=True):
-    """What the caller may do with a device now."""
-
-    view: bool
-    playback: bool
-    download: bool
-    ptz: bool
-    talk: bool
-    needApproval: bool = False
-    validTo: datetime | None = None
-    hours: str = ""
-
-
-class DecidedBy(Answer, frozen=True):
-    """A grant that allows, and the role that carries it (empty when it is the caller's own)."""
-
-    role_id: str
-    rule_id: str
 
 
 class DevicePermitted(DeviceLite, frozen=True, omit_defaults=True, kw_only=True):
@@ -328,7 +303,7 @@ def operations(queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
         found = await queries.in_area(await select(call, body.filter), area, body.limit, after)
         rows: list[Any] = [_lite(row, system) for row in await asking.labelled(found.rows)]
         if found.archives:
-            rows = await asyncio.to_thread(lambda: [_full(one, call.at) for one in found.archives])
+            rows = await asyncio.to_thread(lambda: [_full(one, call.at, system) for one in found.archives])
         return AreaFound(
             rows,
             found.ids if body.fields is Show.ID else [],
@@ -359,7 +334,7 @@ def operations(queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
     async def page(call: Call[Nothing, ListQuery]) -> DevicePage:
         query = call.query
         question = _question(call, msgspec.structs.replace(query, cursor="", page_no=1, page_size=1))
-        action = _ACTIONS[query.action] if query.action else Permission.ARCHIVE_READ
+        action = ACTIONS[query.action] if query.action else Permission.ARCHIVE_READ
         asked = FilterAsked(
             civil_codes=[query.civil_code] if query.civil_code else [],
             online=query.online,
@@ -376,7 +351,7 @@ def operations(queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
             with_total=query.total_mode == "exact",
         )
         shown = await asking.labelled(found.rows)
-        allowed = await queries.allowed(subject_of(call), context_of(call), tuple(_ACTIONS.values()), shown)
+        allowed = await queries.allowed(subject_of(call), context_of(call), tuple(ACTIONS.values()), shown)
         rows = [_permitted(row, may, query.geo_coord_sys) for row, may in zip(shown, allowed, strict=True)]
         cursor = _sealed(queries, question, found.after)
         return DevicePage(
@@ -596,22 +571,12 @@ def _lite_values(row: Lite, system: GeoCoordSys) -> tuple[Any, ...]:
 
 
 def _permitted(row: Lite, allowed: Allowed, system: GeoCoordSys) -> DevicePermitted:
-    decided = {name: allowed.decisions[action] for name, action in _ACTIONS.items()}
-    may = {name: decision.allow for name, decision in decided.items()}
-    # A camera that its owner calls uncontrollable cannot be turned, whatever was granted.
-    may["ptz"] = may["ptz"] and row.is_controllable is not False
-    perm = Perm(
-        **may,
-        needApproval=any(decision.rule is Rule.SENSITIVE for decision in decided.values()),
-        validTo=min((g.valid_to for g in allowed.grants if g.valid_to is not None), default=None),
-        hours=next((str(g.hours) for g in allowed.grants if g.hours is not None), ""),
-    )
-    by = [DecidedBy(role_of(grant), grant.number) for grant in allowed.grants]
-    return DevicePermitted(*_lite_values(row, system), perm=perm, decidedBy=by)
+    perm = perm_of(allowed, row.is_controllable)
+    return DevicePermitted(*_lite_values(row, system), perm=perm, decidedBy=decided_by(allowed))
 
 
-def _full(archive: DeviceArchive, at: datetime) -> Any:
-    return wire.to_full(archive, check(archive, at))
+def _full(archive: DeviceArchive, at: datetime, system: GeoCoordSys) -> dict[str, Any]:
+    return detail(archive, check(archive, at), system, EVERY_FIELD)
 
 
 def _indexing(lag: Lag | None) -> Indexing | None:

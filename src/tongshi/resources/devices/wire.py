@@ -24,9 +24,11 @@ from msgspec.structs import astuple
 
 from tongshi.errors import InvalidRequest
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus, ItemField
-from tongshi.resources.devices.model import DeviceArchive, ExtendedAttributes, Source
+from tongshi.resources.devices.model import WHOLE, DeviceArchive, ExtendedAttributes, Origin, Source
+from tongshi.resources.devices.provenance import whole_of
 from tongshi.resources.devices.rules.model import Issue
 from tongshi.resources.devices.shape_words import in_words
+from tongshi.storage.times import from_ms
 
 _Text = Annotated[str, Meta(max_length=1024)]
 _Int = Annotated[int, Meta(ge=-(2**53), le=2**53)]
@@ -85,8 +87,22 @@ class ExtFields(msgspec.Struct, frozen=True, omit_defaults=True):
     SSBMHY: Annotated[str, Meta(max_length=50)] = ""  # 所属部门/行业, joined by "/"
 
 
+# Where each attribute stands on the wire: ``Name``, ``Info.PTZType``, ``ext.SFKK``, as issues name them.
+PATHS: dict[str, str] = {
+    **{f.attribute: f"Info.{f.wire}" if f.in_info else f.wire for f in ITEM_FIELDS},
+    **{
+        attribute: f"ext.{name}"
+        for attribute, name in zip(
+            ExtendedAttributes.__struct_fields__, ExtFields.__struct_fields__, strict=True
+        )
+    },
+}
+Version = Annotated[int, Meta(ge=0, le=2**53)]
+GeoSystem = Literal["WGS84", "CGCS2000", "GCJ02", "BD09", ""]
+
+
 class Provenance(msgspec.Struct, frozen=True):
-    """Where a record came from."""
+    """Where a value came from: the platform, the version of its archive, when and how."""
 
     source: str
     version: int
@@ -98,9 +114,9 @@ _LOCAL: list[Any] = [
     ("info", DeviceInfoFields, msgspec.field(name="Info", default_factory=DeviceInfoFields)),
     ("ext", ExtFields, ExtFields()),
     ("source_platform", str, msgspec.field(name="sourcePlatform", default="")),
-    ("version", Annotated[int, Meta(ge=0, le=2**53)], 0),
+    ("version", Version, 0),
     ("update_time", datetime | None, msgspec.field(name="updateTime", default=None)),
-    ("geo_coord_sys", Literal["WGS84", ""], msgspec.field(name="geoCoordSys", default="")),
+    ("geo_coord_sys", GeoSystem, msgspec.field(name="geoCoordSys", default="")),
     ("missing_since", datetime | None, msgspec.field(name="missingSince", default=None)),
     ("provenance", dict[str, Provenance], msgspec.field(default_factory=dict)),
     ("issues", tuple[Issue, ...], ()),
@@ -161,14 +177,17 @@ def decode(data: bytes | msgspec.Raw) -> DeviceArchive:
         raise InvalidRequest(f"不是有效的 JSON：{error}") from None
 
 
-def to_full(archive: DeviceArchive, issues: tuple[Issue, ...] = ()) -> Any:
-    """The ``DeviceFull`` of an archive."""
+def to_full(archive: DeviceArchive, issues: tuple[Issue, ...] = (), *, with_provenance: bool = True) -> Any:
+    """The ``DeviceFull`` of an archive.
+
+    In its provenance ``*`` stands for every field that is not named; what is exchanged has none.
+    """
     item, ext = archive.item, archive.ext
     outer = {f.attribute: _written(item, f) for f in _OUTER}
     inner = {f.attribute: _written(item, f) for f in _INNER}
     if archive.online is not None:
         outer["status"] = DeviceStatus.ON if archive.online else DeviceStatus.OFF
-    origin = Provenance(archive.owner, archive.revision, archive.updated_at, archive.source)
+    origins = {WHOLE: whole_of(archive), **archive.origins} if with_provenance else {}
     return DeviceFull(
         **outer,
         info=DeviceInfoFields(**inner),
@@ -188,13 +207,32 @@ def to_full(archive: DeviceArchive, issues: tuple[Issue, ...] = ()) -> Any:
         update_time=archive.updated_at,
         geo_coord_sys="WGS84",
         missing_since=archive.missing_since,
-        provenance={"*": origin},
+        provenance={PATHS.get(name, name): shown_origin(origin) for name, origin in origins.items()},
         issues=issues,
     )
 
 
+def shown_origin(origin: Origin) -> Provenance:
+    """An origin on the wire; a time that nobody told is null."""
+    time = from_ms(origin.at_ms) if origin.at_ms else None
+    return Provenance(origin.platform, origin.revision, time, origin.method)
+
+
+def shown_value(attribute: str, stored: Any) -> Any:
+    """A value on the wire from the form in which the history keeps it."""
+    if attribute == "is_networked":
+        stored = None if stored is None else not stored  # quirk Z001-1
+    return ("1" if stored else "0") if isinstance(stored, bool) else stored
+
+
 def from_full(full: Any) -> DeviceArchive:
-    """The archive of a decoded ``DeviceFull``. Raises InvalidRequest for control characters in text."""
+    """The archive of a decoded ``DeviceFull``.
+
+    Raises:
+        InvalidRequest: control characters in text; a position in another system than WGS 84.
+    """
+    if full.geo_coord_sys not in ("WGS84", ""):
+        raise InvalidRequest("档案的坐标须为 WGS84", field="geoCoordSys")
     values = {f.attribute: _read(getattr(full, f.attribute), f) for f in _OUTER}
     values.update((f.attribute, _read(getattr(full.info, f.attribute), f)) for f in _INNER)
     ext = full.ext
