@@ -160,7 +160,8 @@ export function label(path: string, locale: Locale): string {
   return field === undefined ? path : locale === 'zh' ? field.zh : field.en
 }
 
-function words(value: unknown, field: Field, locale: Locale): string {
+/** A value of a field in words; empty when nobody told it. */
+export function words(value: unknown, field: Field, locale: Locale): string {
   if (value === undefined || value === null || value === '') return ''
   const text = String(value)
   if (field.values === undefined) return text
