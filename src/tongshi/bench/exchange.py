@@ -2,8 +2,9 @@
 
 Each platform has a process and a database of its own, as two platforms do, and they talk real HTTP on
 loopback with signature, validation, digest tree, change feed and audit. The raw figure is one bare bulk
-upsert of the same rows, already in memory, into the same table of a third database on the same engine, taken
-in the same run; so the ratio says what the exchange adds, on any machine however busy.
+load (an upsert) of the same rows, already in memory, into the same table of a third database on the same
+engine, taken in the same run; so the ratio says what the exchange adds, on any machine however busy. Beside
+it stands a bare insert into a fourth: what the engine can do with an empty table and nothing to look up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection as Pipe
@@ -28,7 +29,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 import uvicorn
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from tongshi.clock import SystemClock
 from tongshi.errors import PeerTimeout
@@ -39,7 +40,7 @@ from tongshi.exchange.signing import Signer
 from tongshi.observe import logs
 from tongshi.resources.devices import store as devices
 from tongshi.resources.platforms.model import Relation
-from tongshi.storage.bulk import bulk_upsert
+from tongshi.storage.bulk import bulk_insert, bulk_upsert, in_key_order
 from tongshi.storage.engine import Database
 from tongshi.storage.schema import device_archive
 from tongshi.testing.postgres import create_database, private_postgres
@@ -47,6 +48,7 @@ from tongshi.testing.rest_platform import RestPlatform, sample_archives
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 Say = Callable[[str], None]
+Load = Callable[[Connection, Table, Sequence[str], Sequence[tuple[Any, ...]]], None]
 
 CITY, DISTRICT = "31000000002000000001", "31010400002000000001"
 SECRET = "bench-secret-of-this-run-only"  # noqa: S105  # guards two files that end with the run
@@ -67,6 +69,7 @@ class Urls:
     district: str
     city: str
     raw: str
+    bare: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Round:
     """Seconds of one round."""
 
     raw_load_s: float
+    bare_insert_s: float
     full_s: float
     incremental_s: float
     digest_ms: float
@@ -82,6 +86,10 @@ class Round:
     @property
     def ratio(self) -> float:
         return self.full_s / self.raw_load_s
+
+    @property
+    def ratio_to_insert(self) -> float:
+        return self.full_s / self.bare_insert_s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +139,8 @@ async def measure(urls: Urls, count: int, say: Say = lambda text: None) -> Round
         rows = sample_archives(DISTRICT, min(BATCH, count + 1 - first), first)
         await below.write(devices.upsert_many, rows, DISTRICT, clock.at())
         filling.add(len(rows))
-    raw_load_s = await _raw_load(urls.raw, below, Progress("raw load", count, say))
+    raw_load_s = await _load(urls.raw, below, bulk_upsert, Progress("raw load", count, say))
+    bare_insert_s = await _load(urls.bare, below, bulk_insert, Progress("bare insert", count, say))
     async with _city(urls.city) as address:
         timeout = httpx2.Timeout(120.0)
         http = httpx2.AsyncClient(timeout=timeout, trust_env=False)
@@ -150,7 +159,7 @@ async def measure(urls: Urls, count: int, say: Say = lambda text: None) -> Round
         await above.close()
         await link.close()
     await district.close()
-    return Round(raw_load_s, full_s, incremental_s, digest_ms, is_equal)
+    return Round(raw_load_s, bare_insert_s, full_s, incremental_s, digest_ms, is_equal)
 
 
 class Progress:
@@ -186,8 +195,8 @@ class _CountedLink(Link):
         return result
 
 
-async def _raw_load(url: str, source: Database, progress: Progress) -> float:
-    """Seconds to bulk-load the district's rows, already in memory, into a database of their own."""
+async def _load(url: str, source: Database, load: Load, progress: Progress) -> float:
+    """Seconds to load the district's rows, already in memory, into a database of their own."""
     columns = tuple(column.name for column in device_archive.columns)
     bare = await Database.open(url)
     spent_s = 0.0
@@ -195,7 +204,7 @@ async def _raw_load(url: str, source: Database, progress: Progress) -> float:
     while rows := await source.read(_raw_rows, after):
         after = rows[-1][0]
         started_s = time.perf_counter()
-        await bare.write(bulk_upsert, device_archive, columns, rows)
+        await bare.write(load, device_archive, columns, rows)
         spent_s += time.perf_counter() - started_s
         progress.add(len(rows))
     await bare.close()
@@ -203,6 +212,7 @@ async def _raw_load(url: str, source: Database, progress: Progress) -> float:
 
 
 def _raw_rows(conn: Connection, after: str) -> list[tuple[Any, ...]]:
+    in_key_order(conn)
     statement = select(device_archive).where(device_archive.c.device_id > after)
     return [tuple(row) for row in conn.execute(statement.order_by(device_archive.c.device_id).limit(BATCH))]
 
@@ -278,6 +288,7 @@ def _report(count: int, engine: str, rounds: list[Round]) -> dict[str, object]:
         "python": platform.python_version(),
         "ratio": {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)},
         "goal": GOAL_FULL_RATIO,
+        "ratio_to_bare_insert": statistics.median(one.ratio_to_insert for one in rounds),
         "archives_per_s": count / full_s,
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "peak_rss_city_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
