@@ -94,6 +94,22 @@ def test_a_service_of_others_is_registered(page: Page, until: Callable[..., None
     page.wait_for_selector("[data-test=service]", state="hidden")
 
 
+def test_an_error_names_the_way_out_and_the_request(page: Page, pictures: Path) -> None:
+    trouble = {"code": 50000, "msg": "平台内部错误", "data": {}, "requestId": "7f3c2a90d1b84a6f"}
+    page.route("**/api/v1/services?*", lambda route: route.fulfill(status=500, json=trouble))
+    page.reload()
+    page.wait_for_selector("[data-test=problem]")
+    shown = page.inner_text("[data-test=problem]")
+    assert "平台内部错误" in shown
+    assert "7f3c2a90d1b84a6f" in shown
+    assert "告诉管理员" in shown
+    assert page.query_selector("[data-test=services]") is None, "what is not known is not an empty list"
+    page.screenshot(path=pictures / "services-error.png")
+    page.unroute("**/api/v1/services?*")
+    page.click("[data-test=problem] button")
+    page.wait_for_selector("[data-test=services] .el-table__row")
+
+
 def test_a_page_that_one_may_not_use_is_neither_offered_nor_opened(
     page: Page, until: Callable[..., None], pictures: Path
 ) -> None:
@@ -106,7 +122,7 @@ def test_a_page_that_one_may_not_use_is_neither_offered_nor_opened(
     page.route("**/api/v1/session", with_less)
     page.reload()
     until(page, "document.querySelector('nav')?.innerText.includes('资源档案')")
-    assert page.inner_text("nav").split() == ["目录树", "资源档案", "服务目录", "级联与共享"]
+    assert page.inner_text("nav").split() == ["目录树", "资源档案", "地图框选", "服务目录", "级联与共享"]
     page.wait_for_selector("[data-test=services]")
     page.evaluate("location.hash = '#/files'")
     page.wait_for_selector("[data-test=no-access]")

@@ -35,7 +35,7 @@ def test_a_division_holds_what_lies_below_it(page: Page, until: Callable[..., No
     until(page, ROWS.format(10))
     page.go_back()
     until(page, ROWS.format(5))
-    assert "黄浦区" in page.inner_text("[data-test=branch]")
+    until(page, "document.querySelector('[data-test=branch]').innerText === '黄浦区'")
 
 
 def test_an_address_leads_back_to_the_branch(page: Page, until: Callable[..., None]) -> None:
@@ -43,7 +43,7 @@ def test_an_address_leads_back_to_the_branch(page: Page, until: Callable[..., No
     page.reload()
     until(page, ROWS.format(5))
     page.wait_for_selector(".el-tree-node.is-current [data-branch='310101']")
-    assert "设备 5 台" in page.inner_text("[data-test=branch-counts]")
+    until(page, "document.querySelector('[data-test=branch-counts]')?.innerText.includes('设备 5 台')")
 
 
 def test_who_belongs_nowhere_is_shown_and_told(

@@ -38,7 +38,7 @@ describe('pageable', () => {
 describe('behind', () => {
   it('says nothing when the index is current or not spoken of', () => {
     expect(behind(null)).toBeNull()
-    expect(behind({ list: [] })).toBeNull()
+    expect(behind({ indexing: null })).toBeNull()
     expect(behind({ indexing: { isCurrent: true, remaining: 0, remainingSec: 0 } })).toBeNull()
   })
 

@@ -1,3 +1,5 @@
+import type { DevicePage } from '../api/types'
+
 /** What the archive page is narrowed by, as its address says it. */
 export type Filters = {
   keyword: string
@@ -62,16 +64,9 @@ export function pageable(total: number | null, pageSize: number): number {
   return Math.min(total ?? 0, Math.floor(DEEPEST_ROW / pageSize) * pageSize)
 }
 
-/** How far the search index is behind, as an answer may tell it. */
-export interface Indexing {
-  isCurrent: boolean
-  remaining: number
-  remainingSec: number | null
-}
-
 /** The words' arguments while the index is behind; null when what was found is all there is. */
-export function behind(answer: unknown): { n: number; s: number | null } | null {
-  const told = (answer as { indexing?: Indexing | null } | null)?.indexing
+export function behind(answer: Pick<DevicePage, 'indexing'> | null): { n: number; s: number | null } | null {
+  const told = answer?.indexing
   if (!told || told.isCurrent) return null
   return { n: told.remaining, s: told.remainingSec === null ? null : Math.ceil(told.remainingSec) }
 }

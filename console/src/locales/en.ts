@@ -218,7 +218,7 @@ const en: Words<typeof zh> = {
     toSignIn: 'I have an account',
   },
   devices: {
-    search: 'Search by name, address or code',
+    search: 'Name, address, code or initials',
     all: 'All',
     online: 'Online',
     offline: 'Offline',

@@ -214,7 +214,7 @@ export default {
     toSignIn: '已有账号，去登录',
   },
   devices: {
-    search: '按名称、地址或国标编码查找',
+    search: '名称、地址、国标编码或拼音首字母',
     all: '全部',
     online: '在线',
     offline: '离线',
