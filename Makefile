@@ -60,6 +60,7 @@ bench: setup ## measure, each figure beside its raw baseline
 	@.venv/bin/tongshi bench sip
 	@.venv/bin/tongshi bench exchange
 	@.venv/bin/tongshi bench files
+	@.venv/bin/tongshi bench query
 
 .PHONY: docs
 docs: setup ## write the OpenAPI document and the glossary's tables into docs/

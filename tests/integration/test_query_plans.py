@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tongshi.resources.devices.query_store import BoxPlan, Spot
 from tongshi.resources.devices.search_terms import Match, document, needle
 from tongshi.resources.devices.selection import Selection, Sort
 from tongshi.sharing.model import EVERYTHING, Scope, Target
+from tongshi.storage import changes
 from tongshi.storage.budget import within
 from tongshi.storage.engine import Database
 
@@ -195,6 +197,7 @@ async def test_a_page_is_the_same_by_every_plan(
     expected = sorted(held, key=order.__getitem__, reverse=sort is Sort.ID_DOWN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(query, "MANY", many)
+        patch.setattr(query, "MANY_PROPOSED", many)
         patch.setattr(query, "GLIMPSE", 20)
         for with_total in (True, False):
             ids, found = await town.queries.page(
@@ -324,14 +327,44 @@ async def test_a_question_past_its_budget_ends_and_says_the_way_out(database: Da
             await database.read(endless)
         assert caught.value.http_status == 503
 
+    await database.read(_quick)
+
     def later(conn: Connection) -> int:
-        with within(conn, 0.05, ""):
-            conn.exec_driver_sql("SELECT 1")
+        """The next unit on the same connection has no such budget."""
         if database.dialect == "postgresql":
             conn.exec_driver_sql("SELECT pg_sleep(0.1)")
         return int(conn.exec_driver_sql("SELECT 7").scalar_one())
 
     assert await database.read(later) == 7
+
+
+def _quick(conn: Connection) -> None:
+    with within(conn, 0.05, ""):
+        conn.exec_driver_sql("SELECT 1")
+
+
+async def test_who_asks_for_little_does_not_wait_for_those_who_ask_for_everything(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "QUICK_S", 0.05)
+    monkeypatch.setattr(query, "BUDGET_S", 3.0)
+    monkeypatch.setattr(query, "MAX_HEAVY_WAITING", 5)
+
+    def endless(conn: Connection) -> None:
+        conn.exec_driver_sql(ENDLESS[town.db.dialect])
+
+    heavy = [asyncio.create_task(town.queries._read(endless, "请缩小范围")) for _ in range(8)]
+    # All use up the quick budget; then two are at work, three wait, the others are refused.
+    refused, _ = await asyncio.wait(heavy, return_when=asyncio.FIRST_COMPLETED)
+    ids, _ = await town.queries.page(DIVISION, Sort.ID, 10)
+    assert len(ids) == 10
+    done = [task for task in heavy if task.done()]
+    assert len(done) <= 3
+    for task in heavy:
+        task.cancel()
+    ended = await asyncio.gather(*heavy, return_exceptions=True)
+    assert all("请缩小范围" in str(task.exception()) for task in refused)
+    assert sum(isinstance(error, asyncio.CancelledError) for error in ended) >= 5
 
 
 class Slow:
@@ -397,3 +430,15 @@ async def test_the_index_is_made_and_followed_in_bounded_steps(
 
 def _renamed(row: DeviceArchive) -> DeviceArchive:
     return structs.replace(row, item=structs.replace(row.item, name=f"新名{row.device_id[-3:]}"))
+
+
+async def test_an_index_below_the_feeds_floor_is_not_current(town: Town) -> None:
+    assert await town.db.read(index_store.is_current)
+    await town.db.write(changes.compact, AT + timedelta(days=1))
+    assert await town.db.read(index_store.is_current)
+    await town.db.write(store.upsert_many, [_renamed(town.rows[0])], OWNERS[0], AT)
+    assert not await town.db.read(index_store.is_current)
+    await town.db.write(changes.compact, AT + timedelta(days=1))
+    assert not await town.db.read(index_store.is_current)
+    assert await town.db.read(index_store.remaining) == len(town.rows)
+    assert await town.index.refresh()

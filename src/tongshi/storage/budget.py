@@ -15,6 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 from tongshi.errors import Unavailable
 
+
+class Overlong(Unavailable):
+    """A question took longer than its budget and was ended."""
+
+
 # Steps of SQLite's machine between two looks at the clock: some milliseconds.
 _STEPS = 100_000
 _CANCELLED = "57014"
@@ -24,13 +29,15 @@ _CANCELLED = "57014"
 def within(conn: Connection, budget_s: float, way_out: str) -> Iterator[None]:
     """Statements of the block may take so long: together on SQLite, each of them on PostgreSQL.
 
+    On PostgreSQL that holds until the transaction ends, which saves a round trip.
+
     Args:
         conn: connection in a transaction.
         budget_s: seconds.
         way_out: what the caller is told to do instead, in Chinese.
 
     Raises:
-        Unavailable: it took longer.
+        Overlong: it took longer.
     """
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql(f"SET LOCAL statement_timeout = {int(budget_s * 1000)}")
@@ -40,7 +47,6 @@ def within(conn: Connection, budget_s: float, way_out: str) -> Iterator[None]:
             if getattr(error.orig, "sqlstate", None) == _CANCELLED:
                 raise _overlong(budget_s, way_out) from error
             raise
-        conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
         return
     driver = conn.connection.driver_connection
     assert driver is not None
@@ -56,5 +62,5 @@ def within(conn: Connection, budget_s: float, way_out: str) -> Iterator[None]:
         driver.set_progress_handler(None, 0)
 
 
-def _overlong(budget_s: float, way_out: str) -> Unavailable:
-    return Unavailable(f"查询超过 {budget_s:g} 秒，已中止。{way_out}", retry_after_s=budget_s)
+def _overlong(budget_s: float, way_out: str) -> Overlong:
+    return Overlong(f"查询超过 {budget_s:g} 秒，已中止。{way_out}", retry_after_s=budget_s)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, ScalarSelect, delete, func, insert, select, text, update
 
 from tongshi.errors import Gone, LocalViolation
 from tongshi.storage.bulk import bulk_insert
@@ -107,6 +107,11 @@ def head(conn: Connection) -> int:
 def floor(conn: Connection) -> int:
     """Positions below this one were compacted away."""
     return _number(conn, _FLOOR)
+
+
+def floor_value() -> ScalarSelect[str]:
+    """The floor as a part of another statement: a number as text, or NULL for 0."""
+    return select(setting.c.value).where(setting.c.name == _FLOOR).scalar_subquery()
 
 
 def compact(conn: Connection, before: datetime, limit: int = COMPACTED_AT_ONCE) -> int:

@@ -116,11 +116,20 @@ def _refusal(error: BaseException) -> str:
 def _engine(url: str, limits: Limits) -> AsyncEngine:
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
-        pool_size=max(2, limits.readers),
-        max_overflow=limits.readers,
+        # None beyond the pool: those would be opened and closed again for every unit when many ask.
+        pool_size=max(2, 2 * limits.readers),
+        max_overflow=0,
+        # The connection used last has its statements prepared; the others may rest.
+        pool_use_lifo=True,
         pool_timeout=limits.patience_s,
         connect_args={
             "timeout": limits.patience_s,
-            "server_settings": {"application_name": "tongshi", "timezone": "UTC"},
+            "server_settings": {
+                "application_name": "tongshi",
+                "timezone": "UTC",
+                # After five times the server would plan a prepared statement for any box and any scope, and a
+                # small box among a million archives would take three times as long as with its planning.
+                "plan_cache_mode": "force_custom_plan",
+            },
         },
     )

@@ -17,7 +17,8 @@ class Limits:
     """Bounds of the storage engine; a full queue or a database that stays away is answered, never waited out.
 
     Attributes:
-        readers: reader threads (SQLite) or pooled connections for reading and writing (PostgreSQL).
+        readers: reader threads (SQLite), or half of the pooled connections for reading and writing
+            (PostgreSQL).
         queued_writes: units of work waiting for the writer before ``Unavailable``.
         queued_reads: reads waiting for a reader before ``Unavailable``.
         group_units: most units in one commit of the SQLite writer.

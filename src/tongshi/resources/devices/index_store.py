@@ -82,11 +82,12 @@ class Step:
 
 def is_current(conn: Connection) -> bool:
     """Whether every archive that this snapshot shows is indexed as it is."""
-    position = _position(conn, _state(conn))
-    if position is None:
+    position, floor = conn.execute(_STANDING).one()
+    if position is None or int(position) < int(floor or 0):
         return False
-    # Without the feed's fence: what is visible and cannot be followed yet counts as not indexed.
-    newer = select(change.c.seq).where(change.c.seq > position, change.c.kind == KIND).limit(1)
+    # Without the feed's fence: what is visible and cannot be followed yet counts as not indexed. A statement
+    # of its own, because PostgreSQL looks at every change when it does not know the number.
+    newer = select(change.c.seq).where(change.c.seq > int(position), change.c.kind == KIND).limit(1)
     return conn.execute(newer).first() is None
 
 
@@ -186,6 +187,11 @@ def _fetched(
 
 _NAMES = (POSITION, STARTED, REACHED)
 _STATE = select(setting.c.name, setting.c.value).where(setting.c.name.in_(_NAMES))
+
+
+_STANDING = select(
+    select(setting.c.value).where(setting.c.name == POSITION).scalar_subquery(), changes.floor_value()
+)
 
 
 def _state(conn: Connection) -> State:

@@ -10,6 +10,7 @@ Each answer is read from one snapshot of the database. Scope and filters narrow 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -35,18 +36,22 @@ from tongshi.sharing import store as sharing
 from tongshi.sharing.model import Context, Decision, Grant, Subject, SubjectKind, Target, judge
 from tongshi.sharing.permissions import Permission
 from tongshi.storage import changes
-from tongshi.storage.budget import within
+from tongshi.storage.budget import Overlong, within
 from tongshi.storage.engine import Database, offload
 
 # Candidates of a shape that is decided position by position; more are refused instead of waited for.
 MAX_EXAMINED = 50_000
 # Past so many proposals of an index a question begins with something else.
 MANY = 10_000
+# The same for words, whose proposals are fetched.
+MANY_PROPOSED = 3_000
 # So many devices are looked at one by one before the index is asked for a very short keyword.
 GLIMPSE = 1_000
 MAX_CLUSTERS = 1_024
-# Seconds that one question may take in the database, or for its shape.
-BUDGET_S = 5.0
+# Seconds that one question may take in the database, or for its shape. Past the first a question is begun
+# anew as one of few at a time, so that who asks for little need not wait for those who ask for everything.
+QUICK_S, BUDGET_S = 0.5, 5.0
+MAX_HEAVY, MAX_HEAVY_WAITING = 2, 16
 _LESS_AREA = "请缩小范围、增加条件，或使用 totalMode=none"
 _LESS_GROUPS = "请逐个区划查询"
 _LESS = "请增加条件、改用按编号排序，或使用 totalMode=none"
@@ -136,6 +141,8 @@ class DeviceQueries:
         self._db = db
         self._index = index
         self.cursors = cursors or Cursors()
+        self._heavy = asyncio.Semaphore(MAX_HEAVY)
+        self._heavy_waiting = 0
 
     async def in_area(
         self, selection: Selection, area: Area, limit: int, after: Place | None = None
@@ -146,7 +153,11 @@ class DeviceQueries:
             InvalidRequest: 40002, more positions to decide than ``MAX_EXAMINED``.
             Unavailable: it took longer than ``BUDGET_S``.
         """
-        found, lag = await self._indexed(lambda conn: _in_area(conn, selection, area, limit, after))
+
+        def ask(conn: Connection) -> FoundInArea:
+            return _in_area(conn, selection, area, limit, after)
+
+        found, lag = await self._indexed(ask, _LESS_AREA)
         return replace(found, lag=lag)
 
     async def page(
@@ -170,8 +181,8 @@ class DeviceQueries:
             return _page(conn, selection, sort, limit, after, skip, with_total, with_rows)
 
         if selection.needle is None:
-            return await self._db.read(ask)
-        (ids, found), lag = await self._indexed(ask)
+            return await self._read(ask, _LESS)
+        (ids, found), lag = await self._indexed(ask, _LESS)
         return ids, replace(found, lag=lag)
 
     async def groups(self, selection: Selection, codes: Sequence[str], by: str) -> list[Group]:
@@ -185,17 +196,42 @@ class DeviceQueries:
             return _groups(conn, selection, codes, by)
 
         if selection.needle is None:
-            return await self._db.read(ask)
-        return (await self._indexed(ask))[0]
+            return await self._read(ask, _LESS_GROUPS)
+        return (await self._indexed(ask, _LESS_GROUPS))[0]
 
-    async def _indexed(self, ask: Callable[[Connection], T]) -> tuple[T, Lag | None]:
+    async def _indexed(self, ask: Callable[[Connection], T], way_out: str) -> tuple[T, Lag | None]:
         """Ask the indexes; what the answer's own snapshot shows and they do not know yet comes beside it."""
-        first = await self._db.read(lambda conn: (ask(conn),) if index_store.is_current(conn) else None)
+
+        def if_current(conn: Connection) -> tuple[T] | None:
+            return (ask(conn),) if index_store.is_current(conn) else None
+
+        first = await self._read(if_current, way_out)
         if first is not None:
             return first[0], None
         await self._index.refresh()
-        found, is_current = await self._db.read(lambda conn: (ask(conn), index_store.is_current(conn)))
+        found, is_current = await self._read(lambda conn: (ask(conn), index_store.is_current(conn)), way_out)
         return found, None if is_current else await self._index.lag()
+
+    async def _read(self, ask: Callable[[Connection], T], way_out: str) -> T:
+        """Ask quickly, or else as one of few. Raises Unavailable past the budget, or when too many wait."""
+
+        def within_budget(conn: Connection, budget_s: float) -> T:
+            with within(conn, budget_s, way_out):
+                return ask(conn)
+
+        try:
+            return await self._db.read(within_budget, QUICK_S)
+        except Overlong:
+            if self._heavy_waiting >= MAX_HEAVY_WAITING:
+                raise Unavailable(
+                    f"同时进行的大查询过多，请稍后重试。{way_out}", retry_after_s=BUDGET_S
+                ) from None
+        self._heavy_waiting += 1
+        try:
+            async with self._heavy:
+                return await self._db.read(within_budget, BUDGET_S)
+        finally:
+            self._heavy_waiting -= 1
 
     async def allowed(
         self, subject: Subject, context: Context, actions: Sequence[Permission], rows: Sequence[Lite]
@@ -221,12 +257,13 @@ def _page(
     with_total: bool,
     with_rows: bool,
 ) -> tuple[list[str], Found]:
-    with within(conn, BUDGET_S, _LESS):
-        total = store.count(conn, selection) if with_total else None
-        found = _keys(conn, selection, sort, limit + 1, after, skip, total)
-        kept = found[:limit]
-        ids = [key for key, _ in kept]
-        rows = store.lite(conn, ids) if with_rows else []
+    if with_total:
+        selection = _proposed(conn, selection)
+    total = store.count(conn, selection) if with_total else None
+    found = _keys(conn, selection, sort, limit + 1, after, skip, total)
+    kept = found[:limit]
+    ids = [key for key, _ in kept]
+    rows = store.lite(conn, ids) if with_rows else []
     further = kept[-1][1] if len(found) > limit else None
     return ids, Found(rows, total, further, changes.head(conn))
 
@@ -242,7 +279,7 @@ def _keys(
 ) -> list[tuple[str, Place]]:
     """Keys of a page by the plan that fits how much there is; in order of id much is not found first."""
     if sort not in (Sort.ID, Sort.ID_DOWN):
-        return store.keys(conn, selection, sort, limit, after, skip)
+        return store.keys(conn, _proposed(conn, selection), sort, limit, after, skip)
     needle = selection.needle
     if total is not None:
         is_much = total >= MANY
@@ -253,10 +290,18 @@ def _keys(
             seen = store.keys(conn, selection, sort, limit, after, skip, is_walk=True, among_next=few)
             if len(seen) == limit:
                 return seen
-        is_much = store.count(conn, replace(selection, needle=None), MANY) >= MANY
-        if is_much and needle is not None:
-            is_much = store.count_proposed(conn, needle, MANY) >= MANY
+        selection = _proposed(conn, selection)
+        is_much = selection.proposed is None
+        is_much = is_much and store.count(conn, replace(selection, needle=None), MANY) >= MANY
     return store.keys(conn, selection, sort, limit, after, skip, is_walk=is_much)
+
+
+def _proposed(conn: Connection, selection: Selection) -> Selection:
+    """The selection with what the index of words proposes for it, when that is not much."""
+    if selection.needle is None or selection.proposed is not None:
+        return selection
+    numbers = store.proposed(conn, selection.needle, MANY_PROPOSED)
+    return replace(selection, proposed=numbers) if len(numbers) < MANY_PROPOSED else selection
 
 
 def _in_area(
@@ -264,15 +309,14 @@ def _in_area(
 ) -> FoundInArea:
     beyond = int(after[0]) if after else 0
     is_exact = isinstance(area.shape, Box) and area.system in (GeoCoordSys.WGS84, GeoCoordSys.CGCS2000)
-    with within(conn, BUDGET_S, _LESS_AREA):
-        find = _in_box if is_exact else _in_shape
-        found = find(conn, selection, area, limit, beyond)
-        if area.show is Show.FULL:
-            known = archives.get_many(conn, found.ids, selection.scope)
-            found = replace(found, archives=[known[key] for key in found.ids])
-        if area.with_total:
-            found = replace(found, placeless=store.count_placeless(conn, selection))
-        return found
+    find = _in_box if is_exact else _in_shape
+    found = find(conn, selection, area, limit, beyond)
+    if area.show is Show.FULL:
+        known = archives.get_many(conn, found.ids, selection.scope)
+        found = replace(found, archives=[known[key] for key in found.ids])
+    if area.with_total:
+        found = replace(found, placeless=store.count_placeless(conn, selection))
+    return found
 
 
 def _in_box(conn: Connection, selection: Selection, area: Area, limit: int, beyond: int) -> FoundInArea:
@@ -410,18 +454,17 @@ def _groups(conn: Connection, selection: Selection, codes: Sequence[str], by: st
     found: dict[str, Group] = {}
     plain = sorted({code for code in codes if code != UNASSIGNED})
     outer = [c for c in plain if not any(c != o and c.startswith(o) for o in plain)]
-    with within(conn, BUDGET_S, _LESS_GROUPS):
-        for code in outer:
-            digits = {"child": len(code) + 2, "street": 8, "department": None}[by]
-            for group in store.group(conn, replace(selection, civil_codes=(code,)), digits):
-                held = found.get(group.key, Group(group.key, 0, 0, 0))
-                sums = (
-                    held.total + group.total,
-                    held.online + group.online,
-                    held.networked + group.networked,
-                )
-                found[group.key] = Group(group.key, *sums)
-        nowhere = store.tally(conn, replace(selection, civil_codes=(UNASSIGNED,)))
+    for code in outer:
+        digits = {"child": len(code) + 2, "street": 8, "department": None}[by]
+        for group in store.group(conn, replace(selection, civil_codes=(code,)), digits):
+            held = found.get(group.key, Group(group.key, 0, 0, 0))
+            sums = (
+                held.total + group.total,
+                held.online + group.online,
+                held.networked + group.networked,
+            )
+            found[group.key] = Group(group.key, *sums)
+    nowhere = store.tally(conn, replace(selection, civil_codes=(UNASSIGNED,)))
     return [*(found[key] for key in sorted(found)), nowhere._replace(key=UNASSIGNED)]
 
 

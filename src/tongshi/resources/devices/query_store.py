@@ -13,7 +13,9 @@ from enum import Enum
 from math import ceil
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Connection,
@@ -22,7 +24,9 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    any_,
     between,
+    bindparam,
     case,
     cast,
     column,
@@ -148,10 +152,9 @@ def count(conn: Connection, selection: Selection, most: int | None = None) -> in
     return int(conn.execute(statement).scalar_one())
 
 
-def count_proposed(conn: Connection, needle: Needle, most: int) -> int:
-    """How many devices the words' index proposes, whoever asks, counted no further than ``most``."""
-    statement = select(func.count()).select_from(_proposed(conn, needle).limit(most).subquery())
-    return int(conn.execute(statement).scalar_one())
+def proposed(conn: Connection, needle: Needle, most: int) -> tuple[int, ...]:
+    """Numbers that the words' index proposes, whoever asks, at most ``most``."""
+    return tuple(conn.execute(_proposed(conn, needle).limit(most)).scalars())
 
 
 def keys(
@@ -181,7 +184,9 @@ def keys(
         later = _a.device_id < device_id if is_down else _a.device_id > device_id
         statement = statement.where(later if name == "id" else or_(beyond, and_(by == value, later)))
     if among_next is not None:
-        statement = statement.where(_a.device_id.in_(_next(after, is_down, among_next)))
+        # As values: PostgreSQL would rather walk them all and hope for a page.
+        near = list(conn.execute(_next(after, is_down, among_next)).scalars())
+        statement = statement.where(among(conn, _a.device_id, near))
     order = [_a.device_id] if name == "id" else [by, _a.device_id]
     statement = statement.order_by(*(c.desc() if is_down else c.asc() for c in order))
     rows = conn.execute(statement.limit(limit).offset(skip))
@@ -401,7 +406,7 @@ def _clauses(conn: Connection, selection: Selection, *, is_walk: bool = False) -
     if selection.owner:
         clauses.append(_a.owner_platform == selection.owner)
     if selection.needle is not None:
-        clauses += _found(conn, selection.needle, is_walk=is_walk)
+        clauses += _found(conn, selection, selection.needle, is_walk=is_walk)
     return clauses + [narrowing.clause(conn, _a.device_id) for narrowing in selection.narrowings]
 
 
@@ -430,13 +435,27 @@ def _proposed(conn: Connection, needle: Needle) -> Select[Any]:
 _TERMS = table("device_terms", column("number", Integer), column("rowid", Integer))
 
 
-def _found(conn: Connection, needle: Needle, *, is_walk: bool) -> list[ColumnElement[bool]]:
+def _found(
+    conn: Connection, selection: Selection, needle: Needle, *, is_walk: bool
+) -> list[ColumnElement[bool]]:
     within = func.instr if conn.dialect.name == "sqlite" else func.strpos
     is_whole = or_(within(_s.text, needle.whole) > 0, within(_s.initials, needle.whole) > 0)
     if needle.pairs:
         present = [cast(within(_s.text, pair) > 0, Integer) for pair in needle.pairs]
         is_whole = or_(is_whole, sum(present[1:], present[0]) >= needle.least)
-    return [is_whole] if is_walk else [_s.number.in_(_proposed(conn, needle)), is_whole]
+    if is_walk:
+        return [is_whole]
+    if selection.proposed is None:
+        return [_s.number.in_(_proposed(conn, needle)), is_whole]
+    # PostgreSQL cannot know how many the index will propose for the beginning of a piece; this tells it.
+    return [_numbered(conn, selection.proposed), is_whole]
+
+
+def _numbered(conn: Connection, numbers: Sequence[int]) -> ColumnElement[bool]:
+    if conn.dialect.name == "postgresql":
+        return _s.number == any_(bindparam(None, list(numbers), type_=ARRAY(Integer)))
+    each = func.json_each(msgspec.json.encode(numbers).decode()).table_valued("value")
+    return _s.number.in_(select(each.c.value))
 
 
 def _as_fts5(asked: Asked) -> str:

@@ -56,6 +56,7 @@ class Selection:
     """What a query is narrowed by; an empty part narrows nothing, an empty ``scope`` everything.
 
     ``civil_codes`` are prefixes unless ``is_exact_civil_code``; ``UNASSIGNED`` stands for no usable code.
+    ``proposed`` are the numbers that the index of words proposed for ``needle``, when they are few and known.
     """
 
     scope: Scope
@@ -69,6 +70,7 @@ class Selection:
     owner: str = ""
     include_missing: bool = False
     needle: Needle | None = None
+    proposed: tuple[int, ...] | None = None
     narrowings: tuple[Narrowing, ...] = ()
 
 
