@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, field
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import InvalidRequest
+from tongshi.errors import InvalidRequest, NotFound
 from tongshi.resources.devices import wire
 from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys, Position, from_wgs84
@@ -442,6 +442,7 @@ def _table(area_query: Any, search_ids: Any, page: Any, region_devices: Any) -> 
             DevicePage,
             method="GET",
             query=ListQuery,
+            refusals=(NotFound,),
         ),
         operation(
             "regionDevices",

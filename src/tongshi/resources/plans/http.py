@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import InvalidRequest, NotFound
+from tongshi.errors import Conflict, InvalidRequest, NotFound, TongshiError, Unprocessable
 from tongshi.resources.devices.asking import Tagging
 from tongshi.resources.devices.search_terms import fold
 from tongshi.resources.plans import wire
@@ -80,6 +80,7 @@ def operations(plans: Plans, tags: Tagging) -> list[AnyOperation]:
             search_catalogs,
             wire.PlanCatalogs,
             row="E.4-18",
+            refusals=(NotFound,),
             query=wire.CatalogQuery,
         ),
         _operation(
@@ -90,6 +91,7 @@ def operations(plans: Plans, tags: Tagging) -> list[AnyOperation]:
             save_catalog,
             wire.PlanCatalog,
             row="E.4-16",
+            refusals=(Conflict, Unprocessable),
             body=wire.CatalogBody,
         ),
         _operation(
@@ -100,6 +102,7 @@ def operations(plans: Plans, tags: Tagging) -> list[AnyOperation]:
             find,
             Page[wire.PlanAnswer],
             row="E.4-23",
+            refusals=(NotFound,),
             query=wire.PlanQuery,
         ),
         _operation("getPlan", "GET", "/{planCode}", "获取预案信息", get, wire.PlanAnswer, row="E.4-24"),
@@ -111,6 +114,7 @@ def operations(plans: Plans, tags: Tagging) -> list[AnyOperation]:
             save,
             wire.PlanSaved,
             row="E.4-28",
+            refusals=(Conflict, Unprocessable),
             body=wire.PlanBody,
         ),
         _operation(
@@ -140,6 +144,7 @@ def _operation(
     row: str | None = None,
     body: Any = Nothing,
     query: Any = Nothing,
+    refusals: tuple[type[TongshiError], ...] = (),
 ) -> AnyOperation:
     is_reading = method == "GET"
     return Operation(
@@ -156,6 +161,7 @@ def _operation(
         handler=handler,
         row=row,
         is_audited_within=not is_reading,
+        refusals=refusals,
     )
 
 

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, field
 
 from tongshi.audit.tags import AuditTag
-from tongshi.errors import InvalidRequest
+from tongshi.errors import Conflict, InvalidRequest, NotFound, Unprocessable
 from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.http import MAX_PAGED_ROWS
@@ -279,6 +279,7 @@ def _read(
         response=response,
         handler=handler,
         row=row,
+        refusals=(NotFound,) if query is wire.DefineQuery else (),
     )
 
 
@@ -307,4 +308,5 @@ def _post(
         handler=handler,
         row=row,
         is_audited_within=changes is not None,
+        refusals=() if changes is None or body is wire.UndoBody else (Conflict, Unprocessable),
     )
