@@ -17,6 +17,8 @@ from tongshi.resources.devices.history_store import Difference, Entry
 from tongshi.resources.devices.model import DeviceArchive, ExtendedAttributes, Source
 from tongshi.resources.devices.provenance import by_person, origins_of, whole_of
 from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.files import intake
+from tongshi.resources.files.model import ReadRow
 from tongshi.sharing.model import EVERYTHING, Context, Scope, Subject, SubjectKind
 from tongshi.storage import changes
 from tongshi.storage.engine import Database
@@ -329,3 +331,26 @@ async def test_of_two_words_with_one_number_the_same_stays_whoever_comes_first(d
     await desk.devices.put([late], LOWER)
     assert (await desk.devices.put([early], LOWER)).stale == (CAMERA,)
     assert (await desk.devices.get(CAMERA)).item.name == "晚"
+
+
+async def test_an_import_that_is_undone_gives_its_fields_back(desk: Desk) -> None:
+    await desk.hear(told("甲", manufacturer="厂"))
+    house = intake.House(SELF, EVERYTHING, SELF, act_of(ADMIN, Source.FILE))
+    new = told("新", CAMERA[:-1] + "2")
+    rows = [
+        ReadRow("", number, DeviceArchive(item=item, owner=SELF))
+        for number, item in enumerate((told("乙", manufacturer="厂"), new))
+    ]
+    await desk.db.write(intake.apply, house, "job", rows, desk.clock.at())
+    assert await desk.methods("name", "manufacturer") == ["file", "signalling"]
+    undone = act_of(ADMIN, Source.FILE, "undo")
+    done = await desk.db.write(intake.undo, SELF, "job", 10, desk.clock.at(), undone)
+    assert done == (2, 2, 0)
+    assert await desk.methods("name", "manufacturer") == ["signalling", "signalling"]
+    assert [(e.kind, e.method, e.actor) for e in await desk.history()] == [
+        ("undo", "file", "user:1 admin"),
+        ("update", "file", "user:1 admin"),
+    ]
+    assert [entry.kind for entry in await desk.history(new.device_id)] == ["undo"]
+    await desk.hear(told("丙", manufacturer="厂"))
+    assert (await desk.devices.get(CAMERA)).item.name == "丙"
