@@ -1,9 +1,9 @@
 """Archives out to a file and in again beside the raw way of both: ``tongshi bench files``.
 
 A platform is filled, exports a signed package, and a second, empty one takes the package's bare data file in:
-a dry run first, then for good. Export and import are jobs of ``Files`` with everything they do: scope,
-digests, signature, audit, change feed, undo record, report. The raw figures are taken in the same run over
-the same rows already in memory, a batch at a time: writing them with the plainest writer of the form
+a dry run first, then for good, then undone. Export and import are jobs of ``Files`` with everything they do:
+scope, digests, signature, audit, change feed, undo record, report. The raw figures are taken in the same run
+over the same rows already in memory, a batch at a time: writing them with the plainest writer of the form
 (``csv.writer`` for CSV and XLSX, JSON lines, a Parquet table), and one bare bulk upsert into the table.
 Resident memory is looked at all the while, that of the process that decodes Parquet beside it.
 """
@@ -29,13 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
 
 from tongshi.clock import SystemClock
 from tongshi.observe import logs
 from tongshi.resources.devices import store, wire
+from tongshi.resources.devices.model import DeviceArchive, flatten
 from tongshi.resources.files.jobs import Seen
 from tongshi.resources.files.model import Format, Job, JobState
+from tongshi.resources.files.package import Key, Origin, PackageWriter
 from tongshi.resources.files.table import COLUMNS, cells
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
@@ -73,16 +74,15 @@ class Measured:
     form: str
     engine: str
     devices: int
-    package_mib: float
     data_mib: float
-    export: Step
-    raw_export_s: float
-    export_ratio: float
-    dry_run: Step
-    import_: Step
-    raw_import_s: float
-    import_ratio: float
-    undo_s: float
+    export: Step | None
+    raw_export_s: float | None
+    export_ratio: float | None
+    dry_run: Step | None
+    import_: Step | None
+    raw_import_s: float | None
+    import_ratio: float | None
+    undo_s: float | None
     child_rss_mib: float
     is_equal: bool
 
@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, default=100_000, help="archives (default 100000)")
     parser.add_argument("--format", choices=[form.value for form in Format], default="csv")
     parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--only", choices=("export", "import"), help="the one half, in half the time")
     parser.add_argument("--json", action="store_true", help="print JSON only")
 
 
@@ -104,52 +105,87 @@ def run_cli(args: argparse.Namespace) -> int:
             print(text, file=sys.stderr, flush=True)
 
     with _databases(args.engine) as (urls, folder):
-        found = asyncio.run(measure(urls, Format(args.format), args.devices, folder, say))
+        found = asyncio.run(measure(urls, Format(args.format), args.devices, folder, args.only, say))
     report = {"what": "files", "python": platform.python_version(), **asdict(found)}
     print(json.dumps(report, indent=2))
     return 0 if found.is_equal else 1
 
 
 async def measure(
-    urls: Sequence[str], form: Format, count: int, folder: Path, say: Say = lambda text: None
+    urls: Sequence[str],
+    form: Format,
+    count: int,
+    folder: Path,
+    only: str | None = None,
+    say: Say = lambda text: None,
 ) -> Measured:
-    """Fill, export, dry run, import, undo; then the raw ways. ``urls`` are three empty databases."""
-    async with _office(urls[0]) as source, _office(urls[1]) as target:
-        say(f"filling {count} archives")
-        for first in range(1, count + 1, BATCH):
-            rows = sample_archives(HOME, min(BATCH, count + 1 - first), first)
-            await source.db.write(store.upsert_many, rows, HOME, source.clock.at())
-        by, context = WHO, Context(source.clock.at())
-        job, export = await _timed(source, say, source.files.export(by, form, context))
-        package, _ = await source.files.content(by, job.id, context)
-        data = folder / "data"
-        await asyncio.to_thread(_take_out, package, form, data)
-        package_mib, data_mib = package.stat().st_size / 2**20, data.stat().st_size / 2**20
-        _, dry_run = await _taken(target, say, data, is_dry_run=True)
-        job, taken = await _taken(target, say, data, is_dry_run=False)
-        roots = [await one.db.read(store.root_digest, HOME) for one in (source, target)]
-        started_s = time.perf_counter()
-        undone = await target.files.undo(by, job.id, job.undo_token, Context(target.clock.at()))
-        undo_s = time.perf_counter() - started_s
-        say("raw ways")
-        raw_export_s, raw_import_s = await _raw(source.db, urls[2], form, folder)
+    """Fill, export; dry run, import, undo; each beside its raw way. ``urls`` are three empty databases."""
+    data = folder / "data"
+    export = raw_export_s = dry_run = taken = raw_import_s = undo_s = None
+    is_equal = True
+    if only != "import":
+        export, raw_export_s = await _out(urls[0], form, count, data, say)
+    else:
+        await asyncio.to_thread(_made, form, count, data)
+    if only != "export":
+        dry_run, taken, undo_s, is_equal = await _in(urls[1], count, data, say)
+        raw_import_s = await _raw_import(urls[2], count)
     return Measured(
         form.value,
-        source.db.dialect,
+        urls[0].partition(":")[0],
         count,
-        round(package_mib, 1),
-        round(data_mib, 1),
+        round(data.stat().st_size / 2**20, 1),
         export,
         raw_export_s,
-        export.seconds / raw_export_s,
+        export.seconds / raw_export_s if export and raw_export_s else None,
         dry_run,
         taken,
         raw_import_s,
-        taken.seconds / raw_import_s,
+        taken.seconds / raw_import_s if taken and raw_import_s else None,
         undo_s,
         resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-        roots[0] == roots[1] and roots[0][0] == undone[0] == count,
+        is_equal,
     )
+
+
+async def _out(url: str, form: Format, count: int, data: Path, say: Say) -> tuple[Step, float]:
+    """Export from a platform that was filled, and write the same rows plainly."""
+    async with _office(url) as office:
+        say(f"filling {count} archives")
+        for rows in _batches(count):
+            await office.db.write(store.upsert_many, rows, HOME, office.clock.at())
+        context = Context(office.clock.at())
+        job, step = await _timed(office, say, office.files.export(WHO, form, context))
+        package, _ = await office.files.content(WHO, job.id, context)
+        await asyncio.to_thread(_take_out, package, form, data)
+    say("writing plainly")
+    return step, await asyncio.to_thread(_raw_export, form, count, data.with_suffix(".raw"))
+
+
+async def _in(url: str, count: int, data: Path, say: Say) -> tuple[Step, Step, float, bool]:
+    """Dry run, import, undo; whether all rows came in and went again."""
+    async with _office(url) as office:
+        _, dry_run = await _taken(office, say, data, is_dry_run=True)
+        job, taken = await _taken(office, say, data, is_dry_run=False)
+        held, _ = await office.db.read(store.root_digest, HOME)
+        started_s = time.perf_counter()
+        undone = await office.files.undo(WHO, job.id, job.undo_token, Context(office.clock.at()))
+        return dry_run, taken, time.perf_counter() - started_s, held == undone[0] == count
+
+
+def _batches(count: int) -> Iterator[list[DeviceArchive]]:
+    for first in range(1, count + 1, BATCH):
+        yield sample_archives(HOME, min(BATCH, count + 1 - first), first)
+
+
+def _made(form: Format, count: int, data: Path) -> None:
+    """The data file that an export of ``count`` archives has, without a database."""
+    package = data.with_suffix(".zip")
+    writer = PackageWriter(package, form)
+    for rows in _batches(count):
+        writer.add(rows)
+    writer.close(Origin(HOME, "bench", 1, SystemClock().at()), frozenset(), Key(CLERK, SECRET))
+    _take_out(package, form, data)
 
 
 @contextmanager
@@ -246,27 +282,36 @@ def _take_out(package: Path, form: Format, data: Path) -> None:
         shutil.copyfileobj(member, file, 1 << 20)
 
 
-async def _raw(source: Database, url: str, form: Format, folder: Path) -> tuple[float, float]:
-    """Seconds to write the rows plainly, and to load them plainly; only that is timed."""
+def _raw_export(form: Format, count: int, path: Path) -> float:
+    """Seconds to write the rows plainly; making them is not timed."""
+    with _plain_writer(form, path) as write:
+        return sum(write(rows) for rows in _batches(count))
+
+
+async def _raw_import(url: str, count: int) -> float:
+    """Seconds to load the rows plainly into the table; making them is not timed."""
     columns = tuple(column.name for column in device_archive.columns)
+    tail = (
+        "owner_platform",
+        "revision",
+        "source",
+        "updated_at",
+        "missing_since",
+        "origins",
+        "shard",
+        "digest",
+    )
+    columns = (*(name for name in columns if name not in tail), *tail)
     bare = await Database.open(url)
-    write_s = load_s = 0.0
-    after = ""
-    with _plain_writer(form, folder / "raw") as write:
-        while rows := await source.read(_rows, after):
-            after = rows[-1][0]
-            archives = await source.read(store.iter_owned, HOME, rows[0][0][:-1], len(rows))
-            write_s += await asyncio.to_thread(write, archives)
-            started_s = time.perf_counter()
-            await bare.write(bulk_upsert, device_archive, columns, rows)
-            load_s += time.perf_counter() - started_s
+    spent_s = 0.0
+    for archives in _batches(count):
+        flats = [flatten(archive) for archive in archives]
+        rows = [(*f.values, f.owner, 1, "file", 0, None, None, f.shard, f.digest) for f in flats]
+        started_s = time.perf_counter()
+        await bare.write(bulk_upsert, device_archive, columns, rows)
+        spent_s += time.perf_counter() - started_s
     await bare.close()
-    return write_s, load_s
-
-
-def _rows(conn: Connection, after: str) -> list[tuple[Any, ...]]:
-    statement = select(device_archive).where(device_archive.c.device_id > after)
-    return [tuple(row) for row in conn.execute(statement.order_by(device_archive.c.device_id).limit(BATCH))]
+    return spent_s
 
 
 @contextmanager

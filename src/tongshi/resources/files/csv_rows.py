@@ -21,6 +21,7 @@ from tongshi.resources.files.table import COLUMNS, NUMERIC, Cell
 
 _RISKY = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
+_SIGNS = frozenset("'=+-@\t\r")
 _FORMULA = ("=", "@")
 _CHUNK = 1 << 16
 
@@ -89,7 +90,8 @@ def guard(value: Cell) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return f"'{value}" if _RISKY.match(value) else value
+        # Nearly no cell begins with one of these, and the pattern costs more than the look.
+        return f"'{value}" if value[:1] in _SIGNS and _RISKY.match(value) else value
     return repr(value)
 
 

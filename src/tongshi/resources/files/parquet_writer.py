@@ -41,10 +41,7 @@ class ParquetWriter:
         if not rows:
             return
         columns = zip(*rows, strict=True)
-        arrays = [
-            self._arrow.array(_fit(field.name, values), type=field.type)
-            for field, values in zip(self._schema, columns, strict=True)
-        ]
+        arrays = [self._array(field, values) for field, values in zip(self._schema, columns, strict=True)]
         self._waiting.append(self._arrow.record_batch(arrays, schema=self._schema))
         self._count += len(rows)
         if self._count >= self._row_group:
@@ -54,6 +51,16 @@ class ParquetWriter:
         """End the file; the stream stays open."""
         self._flush()
         self._writer.close()
+
+    def _array(self, field: Any, values: Sequence[Cell]) -> Any:
+        if field.name in FLOATS:
+            # A column of decimals takes no whole numbers.
+            values = [None if value is None else float(value) for value in values]
+        try:
+            return self._arrow.array(values, type=field.type)
+        except UnicodeEncodeError:
+            # Half a surrogate is no text.
+            return self._arrow.array([_text(value) for value in values], type=field.type)
 
     def _flush(self) -> None:
         if self._waiting:
@@ -68,12 +75,5 @@ def _kind(arrow: Any, name: str) -> Any:
     return arrow.int64() if name in NUMERIC else arrow.string()
 
 
-def _fit(name: str, values: Sequence[Cell]) -> Sequence[Cell]:
-    """Half a surrogate is no text, and a column of decimals takes no whole numbers."""
-    if name in FLOATS:
-        return [None if value is None else float(value) for value in values]
-    if name in NUMERIC:
-        return values
-    return [
-        value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values
-    ]
+def _text(value: Cell) -> Cell:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

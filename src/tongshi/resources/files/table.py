@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-import msgspec
+from msgspec.structs import astuple
 
 from tongshi.errors import InvalidRequest
 from tongshi.protocols.gb28181.types import ITEM_FIELDS
@@ -27,18 +27,36 @@ COLUMNS: tuple[str, ...] = (*(f.wire for f in ITEM_FIELDS), *_EXT, *_LOCAL)
 NUMERIC = frozenset({*(f.wire for f in ITEM_FIELDS if f.kind in ("int", "float")), "version"})
 FLOATS = frozenset(f.wire for f in ITEM_FIELDS if f.kind == "float")
 _INFO = frozenset(f.wire for f in ITEM_FIELDS if f.in_info)
-_ATTRIBUTES = tuple((f.attribute, f.in_info) for f in ITEM_FIELDS)
+_LISTS = tuple(i for i, f in enumerate(ITEM_FIELDS) if f.kind == "list")
+_STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
 assert len(set(COLUMNS)) == len(COLUMNS), "a column means one thing"
 
 
 def cells(archive: DeviceArchive) -> list[Cell]:
-    """The row of an archive, in the order of ``COLUMNS``."""
-    full = wire.to_full(archive)
-    info, ext = full.info, full.ext
-    row = [getattr(info if in_info else full, name) for name, in_info in _ATTRIBUTES]
-    row += [getattr(ext, name) for name in _EXT]
-    row += [getattr(full, name) for name in _LOCAL.values()]
-    return [_cell(value) for value in row]
+    """The row of an archive, in the order of ``COLUMNS``: what ``wire.to_full`` tells, on one level."""
+    row: list[Any] = list(astuple(archive.item))
+    for index in _LISTS:
+        row[index] = "/".join(row[index])
+    if archive.online is not None:
+        row[_STATUS] = "ON" if archive.online else "OFF"
+    elif row[_STATUS] is not None:
+        row[_STATUS] = row[_STATUS].value
+    ext = archive.ext
+    row += (
+        _flag(ext.is_controllable, "1", "0"),
+        ext.keyboard_number,
+        ext.storage_device_ip,
+        ext.storage_channel,
+        ext.scene_photo_url,
+        _flag(ext.has_positioning_module, "1", "0"),
+        _flag(ext.is_networked, "0", "1"),
+        ext.police_jurisdiction,
+        "/".join(ext.industries),
+        archive.owner,
+        archive.revision,
+        None if archive.updated_at is None else archive.updated_at.isoformat(),
+    )
+    return [None if value == "" else value for value in row]
 
 
 def archive_of(row: Mapping[str, Cell]) -> DeviceArchive:
@@ -69,12 +87,5 @@ def finite(archive: DeviceArchive) -> DeviceArchive:
     return archive
 
 
-def _cell(value: Any) -> Cell:
-    if value is None or value is msgspec.UNSET or value == "":
-        return None
-    if isinstance(value, str):
-        # Of an enumeration the value, of text itself.
-        return str(getattr(value, "value", value))
-    if isinstance(value, int | float):
-        return value
-    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value.value)
+def _flag(value: bool | None, true: str, false: str) -> str | None:
+    return None if value is None else true if value else false

@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from tongshi.errors import Unprocessable
-from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem
+from tongshi.resources.devices import wire
 from tongshi.resources.devices.model import DeviceArchive, ExtendedAttributes, digest
 from tongshi.resources.files.model import Format, ReadRow
 from tongshi.resources.files.package import Key, Origin, PackageWriter, open_package
@@ -332,3 +333,20 @@ def test_a_ragged_row_is_named_and_a_short_one_is_read(tmp_path: Path) -> None:
     assert short.archive is not None
     assert long.error is not None
     assert (long.error.row, long.error.rule, long.error.message) == (3, "columns", "单元格多于表头")
+
+
+@pytest.mark.parametrize("online", [None, True, False])
+def test_a_row_tells_what_the_nested_form_tells(online: bool | None) -> None:
+    for archive in archives():
+        full = msgspec.to_builtins(wire.to_full(replace(archive, online=online)))
+        told = {**full, **full.get("Info", {}), **full.get("ext", {})}
+        row = dict(zip(COLUMNS, cells(replace(archive, online=online)), strict=True))
+        assert row.pop("updateTime") == AT.isoformat()
+        for name, value in row.items():
+            if value is not None and name in told:
+                assert value == told[name], name
+        defaults = ("ParentID", "RegisterWay", "Secrecy", "SafetyWay", "Certifiable", "ErrCode", "Parental")
+        assert {name for name, value in row.items() if value is not None} - set(told) <= {*defaults, *_ZEROES}
+
+
+_ZEROES = {f.wire for f in ITEM_FIELDS if getattr(CatalogItem(device_id=""), f.attribute) == 0}
