@@ -147,6 +147,22 @@ def test_the_photo_is_found_under_both_spellings() -> None:
     assert (ext["scene_photo_url"], set(findings.counts)) == (url, {"L-16"})
 
 
+@pytest.mark.parametrize(
+    ("name", "cell", "attribute", "value"),
+    [
+        ("IPV4DZ", "10.0.0.1", "ip_address", "10.0.0.1"),
+        ("JSFX", "东", "direction_type", 1),
+        ("LXHTPBCTS", "30", "record_save_days", 30),
+        ("SPTPFBL", "6", "resolutions", ("6",)),
+    ],
+)
+def test_a_later_tables_column_names_are_read(name: str, cell: str, attribute: str, value: object) -> None:
+    item, _, findings = one(**{name: cell})
+    assert item[attribute] == value
+    assert findings.counts["L-17"] == 1
+    assert "L-03" not in findings.counts
+
+
 def test_departments_by_name_become_their_numbers_and_others_stay() -> None:
     _, ext, findings = one(SSBMHY="公安机关、市政市容委/网格办")
     assert (ext["industries"], set(findings.counts)) == (("1", "17", "网格办"), {"L-10"})

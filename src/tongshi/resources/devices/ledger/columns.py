@@ -1,6 +1,8 @@
 """Every column of the ledger: its name, its title, where it lives in our record, how a cell is read.
 
 Implements: DB31DSJ/Z 001-2024 Table A.1
+Names and titles were compared with tables of Baoshan and Putuo and with a form of the later kind, all public:
+all of them confirmed by two at least but ``BWLX`` (the name by one, its title by none).
 The nine attributes of Table A.1 are a slice of this ledger; their names are the same.
 """
 
@@ -29,7 +31,15 @@ class Column(NamedTuple):
 
 
 ID = "SBBM"
-PHOTO, PHOTO_OTHER_SPELLING = "SXJCJYSZP", "SXJCJYSZPURL"
+# Other names of a column in tables that Shanghai's districts keep: the longer name of the photo stands in two
+# of them, the others in one that was made later (its titles: 监视方向, 录像或图片保存天数, 视频/图片分辨率).
+OTHER_SPELLINGS: Final = {
+    "SXJCJYSZPURL": "SXJCJYSZP",
+    "IPV4DZ": "IPV4",
+    "JSFX": "JSFW",
+    "LXHTPBCTS": "LXBCTS",
+    "SPTPFBL": "SPFBL",
+}
 
 COLUMNS: Final = (
     Column(ID, "设备编码", "device_id"),
@@ -61,7 +71,7 @@ COLUMNS: Final = (
     Column("SPXHLX", "视频信号类型"),
     Column("JSYYLB", "建设/应用类别"),
     Column("SFDWGX", "是否对外共享"),
-    Column("SFJRSJPT", "是否接入市级平台"),
+    Column("SFJRSJPT", "是否接入三级平台"),
     Column("CSBH", "场所编号"),
     Column("CSMC", "场所名称"),
     Column("BWLX", "部位类型"),
@@ -70,7 +80,7 @@ COLUMNS: Final = (
     Column("JPBH", "键盘编号", "ext.keyboard_number", cells.keyboard),
     Column("DYCCSBIP", "对应存储设备 IP", "ext.storage_device_ip", cells.bounded(30)),
     Column("DYCCSBTD", "对应存储设备通道", "ext.storage_channel", cells.bounded(20)),
-    Column(PHOTO, "摄像机场景预设照片 URL", "ext.scene_photo_url", cells.bounded(512)),
+    Column("SXJCJYSZP", "摄像机场景预设照片 URL", "ext.scene_photo_url", cells.bounded(512)),
     Column("DWMK", "定位模块", "ext.has_positioning_module", cells.flag),
     Column("LWSX", "联网属性", "ext.is_networked", cells.flag),
     Column("SSXQGAJG", "所属辖区公安机关", "ext.police_jurisdiction", cells.police),

@@ -1,7 +1,8 @@
 """The ledger's dictionaries, and a checker for those that others bring.
 
-The ledger has no public standard. These lists are the usual ones; where a district's own differ, it gives its
-label lists with the import. A dictionary that maps two labels to one value loses one of them for good, which
+The ledger has no public standard. These lists were compared with public tables of several makers and
+districts; beside each stands how well it is confirmed. Where a district's own differ, it gives its label
+lists with the import. A dictionary that maps two labels to one value loses one of them for good, which
 is why it is reported before anything is read by it.
 """
 
@@ -29,6 +30,7 @@ class Code(NamedTuple):
 
 
 CODES: Final[dict[str, tuple[Code, ...]]] = {
+    # Confirmed by three public tables, values and labels.
     "JKDWLX": (
         Code("1", "一类视频监控点", "1"),
         Code("2", "二类视频监控点", "2"),
@@ -36,6 +38,8 @@ CODES: Final[dict[str, tuple[Code, ...]]] = {
         Code("9", "其他点位", "9"),
         Code("4", "公安内部视频监控点", "9"),
     ),
+    # Confirmed by two public tables with values, two more with the labels in this order. A mock-up from
+    # Shanghai has 6 遥控枪机, 7 人脸摄像头; a later form has five labels more (门禁, ...) without values.
     "SXJLX": (
         Code("1", "球机", "1"),
         Code("2", "半球", "2"),
@@ -44,6 +48,7 @@ CODES: Final[dict[str, tuple[Code, ...]]] = {
         Code("5", "卡口枪机", "3"),
         Code("99", "未知", ""),
     ),
+    # Confirmed by more than four public tables: it is the FunctionType of GA/T 1400 as well.
     "SXJGNLX": (
         Code("1", "车辆卡口", "03"),
         Code("2", "人员卡口", "02"),
@@ -53,18 +58,22 @@ CODES: Final[dict[str, tuple[Code, ...]]] = {
         Code("5", "普通监控", ""),
         Code("6", "高空瞭望摄像机", ""),
     ),
+    # Labels confirmed by two public tables; the values 1, 2 and 9 by one, which has no 3 and adds
+    # 10 外置白光, 11 内置白光, 12 LED 频闪: unconfirmed, refused by L-09.
     "BGSX": (
         Code("1", "无补光", "1"),
         Code("2", "红外补光", "2"),
         Code("3", "白光补光", "3"),
         Code("9", "其他补光", "9"),
     ),
+    # Confirmed by two public tables: values by one, labels in this order by the other.
     "SXJBMGS": (
         Code("1", "MPEG-4", "1"),
         Code("2", "H.264", "2"),
         Code("3", "SVAC", "3"),
         Code("4", "H.265", "5"),
     ),
+    # Confirmed by two public tables, values by one. A table of Baoshan has degrees (90): refused by L-09.
     "JSFW": (
         Code("1", "东", "1"),
         Code("2", "西", "2"),
@@ -77,6 +86,9 @@ CODES: Final[dict[str, tuple[Code, ...]]] = {
         Code("9", "全向", ""),
     ),
 }
+# Without a home in our record, and so without codes here: SBZT 在用, 维修, 拆除 (labels by two public tables,
+# the values unconfirmed); SXJWZLX, the PositionType of GA/T 1400 (1 to 15, 96 to 99; four tables) and
+# longer in Shanghai (33 labels, one table); JSYYLB 1 to 9 (values by a table of Baoshan, labels by a form).
 # The 18 departments of DB31DSJ/Z 001-2024 Table A.1, which came from this ledger; extensible by both.
 DEPARTMENTS: Final[tuple[str, ...]] = (
     *("公安机关", "环保部门", "文博部门", "医疗部门", "旅游管理", "新闻广电", "食品医药监督管理部门"),

@@ -16,13 +16,13 @@ from tongshi.resources.devices.ledger.columns import (
     COLUMNS,
     FLAGS,
     ID,
-    PHOTO,
-    PHOTO_OTHER_SPELLING,
+    OTHER_SPELLINGS,
     Column,
 )
 from tongshi.resources.devices.ledger.model import Cell, Findings, Flags, Kind, LedgerRow
 
 Row = Mapping[str, Cell]
+_OTHER = {name: spelling for spelling, name in OTHER_SPELLINGS.items()}
 _PLACE = ("longitude", "latitude")
 _LIMITS = (180.0, 90.0)
 
@@ -61,7 +61,7 @@ def _device(number: int, device_id: str, row: Row, sheet: Sheet, findings: Findi
     read_ = LedgerRow(number, device_id, {}, {})
     for column in COLUMNS:
         if column.home and column.name != ID:
-            text = _photo(number, row, findings) if column.name == PHOTO else text_of(row.get(column.name))
+            text = _spelled(number, column.name, row, findings)
             if text:
                 _cell(number, column, text, sheet, findings, read_)
     _check_place(number, read_.item, findings)
@@ -97,13 +97,14 @@ def _convention(name: str, rows: Sequence[Row], flags: Flags, findings: Findings
     return "12" if "2" in seen else "01"
 
 
-def _photo(number: int, row: Row, findings: Findings) -> str:
-    """The scene photo, which is spelled in two ways."""
-    text, other = text_of(row.get(PHOTO)), text_of(row.get(PHOTO_OTHER_SPELLING))
+def _spelled(number: int, name: str, row: Row, findings: Findings) -> str:
+    """A cell of a column whose name may be written in two ways; the other way counts when both are there."""
+    text, spelling = text_of(row.get(name)), _OTHER.get(name)
+    other = text_of(row.get(spelling)) if spelling else ""
     if text and other and text != other:
-        findings.add(number, PHOTO, "L-16", Kind.REFUSED, text, other)
-    elif other and not text:
-        findings.add(number, PHOTO_OTHER_SPELLING, "L-17", Kind.CHANGED, other, other)
+        findings.add(number, name, "L-16", Kind.REFUSED, text, other)
+    elif spelling and other and not text:
+        findings.add(number, spelling, "L-17", Kind.CHANGED, other, other)
     return other or text
 
 
@@ -128,7 +129,7 @@ def _note_homeless(rows: Sequence[Row], findings: Findings) -> None:
         counts.update(name for name, cell in row.items() if text_of(cell))
     for name, count in sorted(counts.items()):
         column = BY_NAME.get(name)
-        if name != PHOTO_OTHER_SPELLING and (column is None or not column.home):
+        if name not in OTHER_SPELLINGS and (column is None or not column.home):
             findings.add(0, name, "L-03", Kind.LOST, f"{count} 个值")
 
 
