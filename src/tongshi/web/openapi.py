@@ -140,7 +140,8 @@ def _responses(operation: AnyOperation, schema_of: dict[type, dict[str, Any]]) -
     }
     if operation.permission is not Open.PUBLIC:
         codes |= {"401", "403"}
-    if operation.parameters or operation.body is not Nothing:
+    # Whatever names something may name what is not there, or not to be seen.
+    if operation.parameters or operation.body is not Nothing or operation.query is not Nothing:
         codes.add("404")
     if not operation.is_implemented:
         codes.add("501")
