@@ -19,7 +19,7 @@ async def test_what_goes_out_comes_in_and_is_undone(tmp_path: Path, form: Format
     assert found.import_ is not None
     assert found.export_ratio
     assert found.import_ratio
-    assert found.import_.peak_rss_mib > 10
+    assert found.import_.peak_mib > 10
 
 
 @pytest.mark.parametrize("only", ["export", "import"])
