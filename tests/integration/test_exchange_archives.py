@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tongshi.exchange.puller import Puller
 from tongshi.exchange.ranges import RangesAnswer
 from tongshi.exchange.sender import Sender
 from tongshi.resources.devices import store as devices
-from tongshi.resources.devices.model import DeviceArchive, Filters, Source
+from tongshi.resources.devices.model import DeviceArchive, Filters, Source, flatten
 from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.sharing.model import EVERYTHING
 from tongshi.storage import changes
@@ -218,6 +219,15 @@ async def test_a_difference_is_found_and_only_what_differs_is_told_again(pair: P
     extra = sample_archives(DISTRICT, 1, first=9_000)
     wrong = [msgspec.structs.replace(archives[7], item=spoiled), *extra]
     await city.write(devices.upsert_many, wrong, CITY, at)
+    # As a disk spoils rows: under the number they had, with a digest before or behind the true one, or ahead.
+    held = await city.read(devices.get_many, [archive.device_id for archive in archives[10:30]])
+    stale = [
+        msgspec.structs.replace(
+            a, item=msgspec.structs.replace(a.item, name=f"坏{n}"), revision=1 + n % 2 * 8
+        )
+        for n, a in enumerate(held.values())
+    ]
+    await city.write(partial(devices.upsert_flat, is_full=True), [flatten(a) for a in stale], CITY, at)
     await city.write(devices.mark_missing, DISTRICT, [archives[2_000].device_id], at)
     assert len(set(await pair.roots())) == 2
     link = CountingLink(pair.district.links[0])
@@ -228,7 +238,7 @@ async def test_a_difference_is_found_and_only_what_differs_is_told_again(pair: P
     assert (peer.state, peer.equality, peer.differences) == (PeerState.LIVE, Equality.EQUAL, 0)
     mine, theirs = await pair.roots()
     assert mine == theirs
-    assert link.items == 2
+    assert link.items == 2 + len(stale)
     assert link.questions < 20
     assert link.paths == {"/exchange/v1/devices:push"}
     assert extra[0].device_id not in await pair.city_ids()

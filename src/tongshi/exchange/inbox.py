@@ -119,7 +119,9 @@ def apply_push(
         return _nothing(peer.position, is_duplicate=True)
     if push.from_position != peer.position:
         raise Conflict("批次与已确认的位置不衔接", details={"position": peer.position})
-    taken = _take(conn, house, sender, items, at)
+    # A push that leads nowhere states what stands at this position, to mend a difference.
+    is_statement = push.from_position == push.to_position
+    taken = _take(conn, house, sender, items, at, is_full=is_statement)
     missing, held = _take_gone(conn, house, sender, push, peer, at)
     snapshot = store.snapshot_of(conn, sender, at)
     if snapshot is not None and snapshot.is_paged:

@@ -125,7 +125,7 @@ def upsert_flat(
         origin: the platform whose write this is.
         at: now.
         spoken_for: owners that ``origin`` speaks for; between these it may move a device.
-        is_full: ``archives`` are all that the owners have, so that their count of revisions may begin anew.
+        is_full: what the owners have now, in a full or to mend: the revision that is held does not count.
         act: on whose behalf, for the history.
     """
     lock(conn)
