@@ -211,10 +211,14 @@ class DeviceArchives:
         known = self._store.get_many(conn, [item.device_id for item in items])
         archives: list[DeviceArchive] = []
         confirmed: list[DeviceArchive] = []
+        same: list[str] = []
         online: dict[str, bool] = {}
         for item in items:
             held = known.get(item.device_id)
-            taken = merge(held, item, owner, source, at)
+            is_again = held is not None and _is_told_again(held, item, owner, source)
+            taken = None if is_again else merge(held, item, owner, source, at)
+            if is_again:
+                same.append(item.device_id)
             if taken is not None:
                 is_said = held is not None and held.missing_since is None and digest(held) == digest(taken)
                 (confirmed if is_said else archives).append(taken)
@@ -225,7 +229,7 @@ class DeviceArchives:
                 online[item.device_id] = item.status is DeviceStatus.ON
         stored = self._store.upsert_many(conn, archives, peer_id, at, Act(method=source))
         self._store.restamp(conn, confirmed)
-        same = tuple(archive.device_id for archive in confirmed)
+        same += [archive.device_id for archive in confirmed]
         stored = dataclasses.replace(stored, unchanged=(*stored.unchanged, *same))
         turned = self._store.set_statuses(conn, online, peer_id, at, "catalogue", peer_id)
         return stored, turned
@@ -277,6 +281,20 @@ def merge(
         taken = replace(merged(base, Contribution(told, values)), owner=owner)
         taken = numbered(taken, held.revision + 1, at)
     return taken
+
+
+def _is_told_again(held: DeviceArchive, item: CatalogItem, owner: str, source: Source) -> bool:
+    """Whether the same teller tells just what it told before: then its word keeps the time of the first.
+
+    A catalogue is told now and is never older than the one before it, so nothing can come between the two.
+    """
+    return (
+        held.owner == owner
+        and held.source is source
+        and held.missing_since is None
+        and not held.origins
+        and replace(held.item, status=item.status) == item
+    )
 
 
 def _returned(held: DeviceArchive, owner: str, source: Source) -> DeviceArchive:
