@@ -487,6 +487,9 @@ def _is_older(old: Row, new: FlatArchive) -> bool:
 
 
 def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:
+    if not device_ids or _is_empty_between(conn, min(device_ids), max(device_ids)):
+        # A first full and a first load meet nothing: one look instead of one a device.
+        return {}
     statement = select(
         _a.device_id,
         _a.digest,
@@ -499,6 +502,11 @@ def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:
     )
     rows = conn.execute(statement.where(among(conn, _a.device_id, device_ids)))
     return {row[0]: row for row in rows}
+
+
+def _is_empty_between(conn: Connection, first: str, last: str) -> bool:
+    statement = select(_a.device_id).where(_a.device_id >= first, _a.device_id <= last).limit(1)
+    return conn.execute(statement).first() is None
 
 
 def _check_bound(conn: Connection, new: int) -> None:
