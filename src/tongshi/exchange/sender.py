@@ -48,7 +48,7 @@ FULL_AGAIN_AFTER = timedelta(minutes=10)
 # The neighbour forgot, or stands elsewhere: so often in one round we take its word and go on.
 MAX_CORRECTIONS = 3
 # Pages of a full that are sent before the first of them is answered. The neighbour stores them in order.
-PAGES_ON_THE_WAY = 2
+PAGES_ON_THE_WAY = 3
 _PAGE_PATH = "/exchange/v1/devices/full:page"
 
 
