@@ -94,10 +94,17 @@ class Topology:
         return self.site("city")
 
 
-def free_port(wanted: int, taken: set[int]) -> int:
-    """The wanted port, or the next that is free for both UDP and TCP."""
+# Ports from 1024 up to which no browser connects (the Fetch standard's "bad ports").
+UNBROWSED_PORTS = frozenset(
+    {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080}
+)
+
+
+def free_port(wanted: int, taken: set[int], *, is_browsed: bool = False) -> int:
+    """The wanted port, or the next that is free for both UDP and TCP and, if need be, open to browsers."""
+    unfit = taken | UNBROWSED_PORTS if is_browsed else taken
     for port in range(wanted, wanted + 400):
-        if port not in taken and _is_free(port):
+        if port not in unfit and _is_free(port):
             taken.add(port)
             return port
     raise OSError(f"no free port from {wanted}")
@@ -161,8 +168,8 @@ def build(port_offset: int = 0) -> Topology:
             name=name,
             level=level,
             civil_code=civil,
-            http_port=free_port(8080 + port_offset + 10 * number, taken),
-            media_port=free_port(8081 + port_offset + 10 * number, taken),
+            http_port=free_port(8080 + port_offset + 10 * number, taken, is_browsed=True),
+            media_port=free_port(8081 + port_offset + 10 * number, taken, is_browsed=True),
             sip_port=free_port(5060 + port_offset + 10 * number, taken),
             device_prefix=code[:10],
             device_secret=secrets.token_hex(8),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tongshi.config.sections import load
-from tongshi.demo.topology import build, config, write_toml
+from tongshi.demo.topology import UNBROWSED_PORTS, build, config, free_port, write_toml
 
 
 def test_a_written_configuration_is_read_back_equal(tmp_path: Path) -> None:
@@ -39,3 +39,11 @@ def test_twelve_cameras_with_both_codecs_stand_below_their_platforms() -> None:
     for camera in topology.cameras:
         assert len(camera.id) == 20
         assert camera.id.startswith(topology.site(camera.site).device_prefix)
+
+
+def test_a_page_is_never_served_where_no_browser_goes() -> None:
+    # An offset that made one test run in some hundreds fail.
+    for site in build(port_offset=2_000).sites:
+        assert not {site.http_port, site.media_port} & UNBROWSED_PORTS
+    assert free_port(10_080, set(), is_browsed=True) > 10_080
+    assert free_port(6_665, set(), is_browsed=True) > 6_669
