@@ -81,12 +81,12 @@ class Exchange:
         return await self._db.write(inbox.begin_full, sender, begin, secrets.token_hex(12), self._clock.at())
 
     async def page(self, sender: str, page: FullPage) -> FullPageResult:
-        """Apply one page of a full; the next one, if it is here already, is read meanwhile and waits."""
-        async with self._turns.of(sender) as turn:
+        """Apply one page of a full; the next ones, if they are here already, are read meanwhile."""
+        async with self._turns.of(sender) as row:
             house = await self.house(sender)
             items = await asyncio.to_thread(inbox.read_items, page.items, page.form)
-            await turn.come()
-            return await self._db.write(inbox.apply_page, house, sender, page, items, self._clock.at())
+            at = self._clock.at()
+            return await row.store(lambda: self._db.write(inbox.apply_page, house, sender, page, items, at))
 
     async def complete_full(self, sender: str, complete: FullComplete) -> FullResult:
         """Prove a full."""
