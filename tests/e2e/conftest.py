@@ -73,11 +73,14 @@ READY_TIMEOUT_S = 90
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process holds; ``links`` are its open files by target."""
+    """What a process holds; ``links`` are its open files by target.
+
+    Memory is the process's own: pages of a mapped database are the system's to take back.
+    """
 
     files: int
     threads: int
-    resident_kb: int
+    private_kb: int
     links: tuple[str, ...] = field(repr=False)
 
 
@@ -164,7 +167,7 @@ class World:
         process = Path("/proc") / str(self.running[key].process.pid)
         fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
         links = sorted(os.readlink(entry) for entry in (process / "fd").iterdir())
-        return Footprint(len(links), int(fields["Threads"]), int(fields["VmRSS"].split()[0]), tuple(links))
+        return Footprint(len(links), int(fields["Threads"]), int(fields["RssAnon"].split()[0]), tuple(links))
 
     def udp_ports(self, key: str) -> set[int]:
         """The media ports a platform has open: every UDP port of its process but the SIP one."""

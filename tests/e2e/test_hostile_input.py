@@ -61,7 +61,7 @@ async def answering(world: World, key: str) -> AsyncIterator[None]:
         await asking
     assert slowest < ANSWER_S, f"{key} took {slowest:.2f} s to answer"
     now = world.footprint(key)
-    assert now.resident_kb - before.resident_kb < GROWTH_KB, f"{before}, now {now}"
+    assert now.private_kb - before.private_kb < GROWTH_KB, f"{before}, now {now}"
 
 
 async def throw(port: int, datagrams: Iterator[bytes]) -> None:

@@ -276,7 +276,10 @@ class _Watched:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._ended.wait(LOOK_S):
+        is_over = False
+        while not is_over:
+            # The last look is after the end, so that what is over at once was looked at too.
+            is_over = self._ended.wait(LOOK_S)
             told = Path("/proc/self/status").read_text(encoding="utf-8")
             private = next(line for line in told.splitlines() if line.startswith("RssAnon"))
             self.peak_bytes = max(self.peak_bytes, int(private.split()[1]) * 1024)
