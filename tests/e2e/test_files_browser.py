@@ -44,8 +44,9 @@ def test_an_export_is_followed_and_fetched_with_its_digest(page: Page, pictures:
     page.click("[data-test=export-begin]")
     page.wait_for_selector("[data-test=export] [data-test=signature]")
     page.screenshot(path=pictures / "files-export.png")
-    with page.expect_download() as download:
+    with page.expect_response("**/content*") as answer, page.expect_download() as download:
         page.click("[data-test=export] [data-test=download]")
+    assert answer.value.ok, answer.value.text()
     package = download.value.path().read_bytes()
     assert hashlib.new("sm3", package).hexdigest() == page.inner_text("[data-test=digest]")
     with zipfile.ZipFile(io.BytesIO(package)) as opened:
