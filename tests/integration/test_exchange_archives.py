@@ -244,6 +244,19 @@ async def test_a_difference_is_found_and_only_what_differs_is_told_again(pair: P
     assert extra[0].device_id not in await pair.city_ids()
 
 
+async def test_a_device_that_moved_between_owners_is_told_once_and_is_not_gone(pair: Pair) -> None:
+    """The upper platform still holds it of its old owner, so that both owners differ."""
+    await pair.write(sample_archives(DISTRICT, 5))
+    moved = msgspec.structs.replace(sample_archives(DISTRICT, 1)[0], owner=OTHER)
+    at, db = pair.clock.at(), pair.district.db
+    await db.write(devices.mark_missing, DISTRICT, [moved.device_id], at)
+    await db.write(devices.upsert_many, [moved], DISTRICT, at)
+    places = [(DISTRICT, moved.device_id), (OTHER, moved.device_id), (OTHER, "31010400001329999999")]
+    batch = await db.read(outbox.state_of, Audience(CITY), places)
+    assert len(batch.items) == 1
+    assert batch.gone == [GoneItem(OTHER, "31010400001329999999")]
+
+
 async def test_a_neighbour_that_cannot_be_asked_is_mended_by_a_full(pair: Pair) -> None:
     await pair.write(sample_archives(DISTRICT, 30))
     await pair.sender.step()

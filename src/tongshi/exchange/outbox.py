@@ -105,18 +105,23 @@ def next_batch(
 
 
 def state_of(conn: Connection, audience: Audience, places: Sequence[tuple[str, str]]) -> Batch:
-    """The latest state of devices that an audience holds wrongly; what is not there (any more) is gone."""
+    """The latest state of devices that an audience holds wrongly; what is not there (any more) is gone.
+
+    Of a device that moved, both owners are wrong over there: it is told once, under the one it has now.
+    """
     found = devices.wire_rows_of(conn, [device_id for _, device_id in places])
     hidden = _hidden(conn, audience)
-    items: list[msgspec.Raw] = []
-    gone: list[GoneItem] = []
-    for owner, device_id in places:
-        row = found.pop(device_id, None)
-        if row is None or row[_MISSING_SINCE] is not None:
-            gone.append(GoneItem(owner, device_id))
-        elif _is_told(row[_OWNER], audience, hidden):
-            items.append(rows.encode(row))
-    return Batch(0, 0, items, gone, 0, None)
+    told = [
+        rows.encode(row)
+        for row in found.values()
+        if row[_MISSING_SINCE] is None and _is_told(row[_OWNER], audience, hidden)
+    ]
+    gone = [
+        GoneItem(owner, device_id)
+        for owner, device_id in places
+        if device_id not in found or found[device_id][_MISSING_SINCE] is not None
+    ]
+    return Batch(0, 0, told, gone, 0, None)
 
 
 def page(

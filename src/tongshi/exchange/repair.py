@@ -6,8 +6,7 @@ side mends: it knows what is true. What cannot be found this way is left to a fu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from urllib.parse import urlencode
 
 import msgspec
@@ -102,13 +101,6 @@ class Repair:
         self._calls += 1
         if self._calls > MAX_CALLS:
             raise TooDifferent(f"核对超过 {MAX_CALLS} 次调用")
-
-
-def batches(places: list[Place], size: int) -> Iterator[list[Place]]:
-    """Places in lists that fit a push."""
-    rest = iter(places)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def _unlike(ours: Iterable[OwnerRoot], theirs: Iterable[OwnerRoot]) -> list[str]:

@@ -35,8 +35,9 @@ from tongshi.exchange.model import (
     PushResult,
 )
 from tongshi.exchange.outbox import Audience, Batch, Page
-from tongshi.exchange.repair import Repair, TooDifferent, batches
+from tongshi.exchange.repair import Repair, TooDifferent
 from tongshi.storage import changes
+from tongshi.storage.bulk import chunks
 from tongshi.storage.engine import Database
 
 log = structlog.get_logger(__name__)
@@ -106,7 +107,7 @@ class Sender:
         """Tell again what the neighbour holds wrongly; everything, when that does not help."""
         try:
             places = await Repair(self._db, self._link, self._audience).find()
-            for some in batches(places, self._batch_items):
+            for some in chunks(places, self._batch_items):
                 batch = await self._db.read(outbox.state_of, self._audience, some)
                 standing = replace(batch, from_position=peer.position, to_position=peer.position)
                 peer = await self._remember(_after(peer, standing, await self._push(peer, standing)))

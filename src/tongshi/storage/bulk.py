@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 _FEW = 64
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 
 def bulk_insert(conn: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
@@ -98,7 +99,7 @@ def stage(conn: Connection, name: str, columns: Mapping[str, str], rows: Sequenc
     return table
 
 
-def chunks(keys: Sequence[str], size: int = 5_000) -> Iterator[list[str]]:
+def chunks(keys: Sequence[T], size: int = 5_000) -> Iterator[list[T]]:
     """Keys in lists that fit the parameters of one statement on both engines."""
     iterator = iter(keys)
     while chunk := list(islice(iterator, size)):
