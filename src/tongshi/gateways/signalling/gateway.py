@@ -21,6 +21,7 @@ from tongshi.clock import Clock
 from tongshi.errors import RemoteViolation, TongshiError
 from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.catalogues import Catalogues, Patience
+from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.downward import Downward
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
 from tongshi.gateways.signalling.incoming_live import IncomingLive
@@ -38,9 +39,9 @@ from tongshi.gateways.signalling.strangers import Strangers
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
 from tongshi.ids import DeviceId, PlatformId, sip_domain
-from tongshi.protocols.gb28181.codec import Message, decode
+from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
-from tongshi.protocols.gb28181.message import UnknownMessage
+from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.notify import Keepalive
 from tongshi.protocols.gb28181.profile import for_edition
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
@@ -50,6 +51,7 @@ from tongshi.protocols.gb28181.response import (
     DeviceInfoResponse,
     DeviceStatusResponse,
 )
+from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
 from tongshi.protocols.gb28181.version import parse_version
 from tongshi.resources.viewing.model import Transport
@@ -59,7 +61,6 @@ from tongshi.resources.viewing.service import Viewing
 
 log = structlog.get_logger(__name__)
 
-_QUERIES = (CatalogQuery, DeviceInfoQuery, DeviceStatusQuery)
 _ANSWERS = (DeviceInfoResponse, DeviceStatusResponse, DeviceControlResponse)
 
 
@@ -120,6 +121,7 @@ class SignallingGateway:
             on_request=self._on_request,
             on_invite=self._on_invite,
         )
+        self.dispatch = Dispatch()
         self.strangers = Strangers(clock)
         self.peers = Peers()
         self._answers = Answers()
@@ -156,6 +158,7 @@ class SignallingGateway:
             account.id: Upper(account, own_id, self.endpoint, self._post, config.beat, self._upper_state)
             for account in config.uppers
         }
+        self._take_messages()
 
     @property
     def port(self) -> int:
@@ -177,6 +180,7 @@ class SignallingGateway:
         self._ptz = ptz
         own_id = self._config.platform_id
         self._incoming = IncomingLive(own_id, viewing, self._ssrcs, self._clock, self._running)
+        self.dispatch.upper_calls(SessionName.PLAY, self._incoming.handle)
 
     async def start(self) -> None:
         """Bind, take up what was stored, register above. Raises OSError when the port is taken."""
@@ -239,31 +243,43 @@ class SignallingGateway:
             incoming.respond(400)
             return
         if isinstance(sender, Upper):
-            await self._from_upper(incoming, sender, message)
+            await self.dispatch.message_of_upper(incoming, sender, message)
         else:
-            await self._from_peer(incoming, sender, message)
+            await self.dispatch.message_of_peer(incoming, sender, message)
 
-    async def _from_peer(self, incoming: IncomingRequest, peer: Peer, message: Message) -> None:
-        if isinstance(message, Keepalive):
-            self._keepalives.take(incoming, peer, message)
-            return
+    def _take_messages(self) -> None:
+        """Which flow takes what."""
+        take = self.dispatch
+        take.from_peer(Keepalive, self._keepalive)
+        take.from_peer(CatalogResponse, self._catalogue_part)
+        for answer in _ANSWERS:
+            take.from_peer(answer, self._answer)
+        take.from_upper(CatalogQuery, self._question)
+        take.from_upper(DeviceInfoQuery, self._question)
+        take.from_upper(DeviceStatusQuery, self._question)
+        take.from_upper(DeviceControl, self._control)
+
+    async def _keepalive(self, incoming: IncomingRequest, peer: Peer, message: Keepalive) -> None:
+        self._keepalives.take(incoming, peer, message)
+
+    async def _catalogue_part(self, incoming: IncomingRequest, peer: Peer, message: CatalogResponse) -> None:
         incoming.respond(200)
-        if isinstance(message, CatalogResponse):
-            self.catalogues.take(peer, message)
-        elif isinstance(message, _ANSWERS):
-            self._answers.give(peer.id, message)
-        elif isinstance(message, UnknownMessage):
-            log.info("message_unknown", peer_id=peer.id, cmd_type=message.cmd_type, root=message.root)
+        self.catalogues.take(peer, message)
 
-    async def _from_upper(self, incoming: IncomingRequest, upper: Upper, message: Message) -> None:
-        if isinstance(message, _QUERIES):
-            incoming.respond(await self._upward.take(upper, message))
-        elif isinstance(message, DeviceControl):
-            incoming.respond(await self._control_for(incoming, upper, message))
-        else:
-            incoming.respond(
-                501 if isinstance(message, UnknownMessage) and message.root != "Response" else 200
-            )
+    async def _answer(self, incoming: IncomingRequest, peer: Peer, message: BaseMessage) -> None:
+        incoming.respond(200)
+        self._answers.give(peer.id, message)
+
+    async def _question(
+        self,
+        incoming: IncomingRequest,
+        upper: Upper,
+        message: CatalogQuery | DeviceInfoQuery | DeviceStatusQuery,
+    ) -> None:
+        incoming.respond(await self._upward.take(upper, message))
+
+    async def _control(self, incoming: IncomingRequest, upper: Upper, message: DeviceControl) -> None:
+        incoming.respond(await self._control_for(incoming, upper, message))
 
     async def _control_for(self, incoming: IncomingRequest, upper: Upper, control: DeviceControl) -> int:
         """Relay a control command; the SIP answer is the device's, so that its delay can be measured."""
@@ -279,11 +295,13 @@ class SignallingGateway:
 
     async def _on_invite(self, invite: IncomingInvite) -> None:
         sender = self._sender(invite.request.from_.uri.user, invite.remote)
-        if not isinstance(sender, Upper) or self._incoming is None:
+        if isinstance(sender, Upper):
+            await self.dispatch.call_of_upper(invite, sender)
+        elif sender is not None:
+            await self.dispatch.call_of_peer(invite, sender)
+        else:
             self.strangers.note("INVITE", invite.remote)
             invite.reject(403)
-            return
-        await self._incoming.handle(invite, sender)
 
     def _sender(self, sender_id: str, remote: Remote) -> Peer | Upper | None:
         """A platform above with whom we are registered, or a peer registered with us; each at its address."""
