@@ -10,6 +10,8 @@ from typing import Final, TypeAlias
 
 from tongshi.errors import RemoteViolation
 from tongshi.protocols.gb28181 import xml
+from tongshi.protocols.gb28181.alarm import AlarmNotify, AlarmQuery, AlarmResponse
+from tongshi.protocols.gb28181.broadcast import BroadcastNotify, BroadcastResponse
 from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.protocols.gb28181.message import UnknownMessage, read_sn
 from tongshi.protocols.gb28181.notify import CatalogNotify, Keepalive, MediaStatus
@@ -21,6 +23,7 @@ from tongshi.protocols.gb28181.response import (
     DeviceStatusResponse,
 )
 from tongshi.protocols.gb28181.types import MAX_ID_CHARS
+from tongshi.protocols.gb28181.upload_notify import VideoUploadNotify
 
 KnownMessage: TypeAlias = (
     CatalogQuery
@@ -34,6 +37,12 @@ KnownMessage: TypeAlias = (
     | DeviceInfoResponse
     | DeviceStatusResponse
     | DeviceControlResponse
+    | AlarmNotify
+    | AlarmResponse
+    | AlarmQuery
+    | BroadcastNotify
+    | BroadcastResponse
+    | VideoUploadNotify
 )
 Message: TypeAlias = KnownMessage | UnknownMessage
 
@@ -49,6 +58,12 @@ KNOWN: Final = (
     DeviceInfoResponse,
     DeviceStatusResponse,
     DeviceControlResponse,
+    AlarmNotify,
+    AlarmResponse,
+    AlarmQuery,
+    BroadcastNotify,
+    BroadcastResponse,
+    VideoUploadNotify,
 )
 _ROOTS: Final = {"control": "Control", "query": "Query", "notify": "Notify", "response": "Response"}
 

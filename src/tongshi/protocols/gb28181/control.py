@@ -4,6 +4,7 @@ Implements: GB/T 28181-2022 A.2.3.1.2
 Implements: GB/T 28181-2022 A.2.3.1.3
 Implements: GB/T 28181-2022 A.2.3.1.4
 Implements: GB/T 28181-2022 A.2.3.1.5
+Implements: GB/T 28181-2022 A.2.3.1.6
 Implements: GB/T 28181-2022 A.2.3.1.7
 Not here: the eight bytes inside PTZCmd (front_end.py).
 """
@@ -14,6 +15,7 @@ from enum import Enum
 from typing import ClassVar, Final, TypeVar
 
 from tongshi.protocols.gb28181 import xml
+from tongshi.protocols.gb28181.alarm import join_methods, split_methods
 from tongshi.protocols.gb28181.message import BaseMessage, Root, read_device_id, read_flag, read_sn
 from tongshi.protocols.gb28181.version import Edition
 
@@ -38,7 +40,8 @@ class DeviceControl(BaseMessage, frozen=True):
     """One command to a device. A message with none of the attributes set holds a command that we do not know.
 
     ``ptz_cmd`` is the hex text of a front-end instruction, unchecked. ``iframe`` asks for a key frame at
-    once. ``needs_response`` says whether the device answers with a DeviceControlResponse.
+    once. ``reset_alarm`` ends the alarms of ``alarm_methods`` (none: all) and ``alarm_type``.
+    ``needs_response`` says whether the device answers with a DeviceControlResponse.
     """
 
     root: ClassVar[Root] = "Control"
@@ -51,11 +54,14 @@ class DeviceControl(BaseMessage, frozen=True):
     stream_number: int | None = None
     guard_cmd: GuardCommand | None = None
     iframe: bool = False
+    reset_alarm: bool = False
+    alarm_methods: tuple[int, ...] = ()
+    alarm_type: int | None = None
 
     @property
     def needs_response(self) -> bool:
-        """Recording and arming are answered; movement, start and key frame are not (chapter 8)."""
-        return self.record_cmd is not None or self.guard_cmd is not None
+        """Recording, arming and reset of alarms are answered; movement, start and key frame are not."""
+        return self.record_cmd is not None or self.guard_cmd is not None or self.reset_alarm
 
     def content(self, edition: Edition) -> str:
         params = xml.optional("PresetName", self.preset_name)
@@ -66,8 +72,17 @@ class DeviceControl(BaseMessage, frozen=True):
             + xml.optional("RecordCmd", self.record_cmd.value if self.record_cmd else None)
             + xml.optional("StreamNumber", self.stream_number)
             + xml.optional("GuardCmd", self.guard_cmd.value if self.guard_cmd else None)
+            + self._reset(edition)
             + self._key_frame(edition)
         )
+
+    def _reset(self, edition: Edition) -> str:
+        if not self.reset_alarm:
+            return ""
+        methods = xml.element("AlarmMethod", join_methods(self.alarm_methods, edition))
+        info = f"<Info>{methods}{xml.optional('AlarmType', self.alarm_type)}</Info>"
+        is_all = not self.alarm_methods and self.alarm_type is None
+        return xml.element("AlarmCmd", "ResetAlarm") + ("" if is_all else info)
 
     def _key_frame(self, edition: Edition) -> str:
         """Up to 2.0 the element was spelt IFameCmd (quirk 72)."""
@@ -79,6 +94,7 @@ class DeviceControl(BaseMessage, frozen=True):
     def read(cls, document: xml.Document) -> DeviceControl:
         reader = document.root
         params = reader.child("ptzcmdparams")
+        info = reader.child("info")
         return cls(
             sn=read_sn(reader),
             device_id=read_device_id(reader),
@@ -89,6 +105,9 @@ class DeviceControl(BaseMessage, frozen=True):
             stream_number=reader.integer("streamnumber"),
             guard_cmd=_member(GuardCommand, reader.text("guardcmd")),
             iframe=read_flag(reader.text("iframecmd", "ifamecmd"), "send"),
+            reset_alarm=read_flag(reader.text("alarmcmd"), "resetalarm"),
+            alarm_methods=split_methods(info.text("alarmmethod")) if info else (),
+            alarm_type=info.integer("alarmtype") if info else None,
         )
 
 

@@ -35,12 +35,12 @@ class BaseMessage(msgspec.Struct, frozen=True):
 
     def render(self, charset: str = "gb18030", edition: Edition = Edition.GB2022) -> bytes:
         """The body, ready to send, spelt for a peer of this edition."""
-        head = (
-            xml.element("CmdType", self.cmd_type)
-            + xml.element("SN", self.sn)
-            + xml.element("DeviceID", self.device_id)
-        )
+        head = xml.element("CmdType", self.cmd_type) + xml.element("SN", self.sn) + self.identity()
         return xml.document(self.root, head + self.content(edition), charset)
+
+    def identity(self) -> str:
+        """Whom it is about, after SN; escaped XML."""
+        return xml.element("DeviceID", self.device_id)
 
     def content(self, edition: Edition) -> str:
         """What follows DeviceID; escaped XML."""
