@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -42,11 +42,11 @@ async def _accept(incoming: IncomingRequest, sender: object, message: object) ->
 
 
 def _peer() -> Peer:
-    return cast(Any, type("P", (), {"id": CODE})())
+    return cast(Peer, type("P", (), {"id": CODE})())
 
 
 def _upper() -> Upper:
-    return cast(Any, type("U", (), {"id": CODE})())
+    return cast(Upper, type("U", (), {"id": CODE})())
 
 
 async def test_a_message_reaches_the_flow_of_its_side_only() -> None:
