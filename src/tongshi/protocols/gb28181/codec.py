@@ -16,6 +16,7 @@ from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.protocols.gb28181.message import UnknownMessage, read_sn
 from tongshi.protocols.gb28181.notify import CatalogNotify, Keepalive, MediaStatus
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
+from tongshi.protocols.gb28181.records import RecordInfoQuery, RecordInfoResponse
 from tongshi.protocols.gb28181.response import (
     CatalogResponse,
     DeviceControlResponse,
@@ -37,6 +38,8 @@ KnownMessage: TypeAlias = (
     | DeviceInfoResponse
     | DeviceStatusResponse
     | DeviceControlResponse
+    | RecordInfoQuery
+    | RecordInfoResponse
     | AlarmNotify
     | AlarmResponse
     | AlarmQuery
@@ -58,6 +61,8 @@ KNOWN: Final = (
     DeviceInfoResponse,
     DeviceStatusResponse,
     DeviceControlResponse,
+    RecordInfoQuery,
+    RecordInfoResponse,
     AlarmNotify,
     AlarmResponse,
     AlarmQuery,

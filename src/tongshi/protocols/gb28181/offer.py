@@ -1,6 +1,8 @@
 """Offer and answer of a media call: what we say in SDP to whom.
 
 Implements: GB/T 28181-2022 9.2.3
+Implements: GB/T 28181-2022 9.8
+Implements: GB/T 28181-2022 9.9
 Implements: GB/T 28181-2022 Annex D
 Not here: lines and their reading (sdp.py); who may see the picture (sharing/).
 """
@@ -9,10 +11,13 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+import msgspec
+
 from tongshi.errors import Unprocessable
 from tongshi.protocols.gb28181.media_format import MediaFormat
 from tongshi.protocols.gb28181.profile import Profile, Quirk
-from tongshi.protocols.gb28181.sdp import Sdp, Setup
+from tongshi.protocols.gb28181.records import RecordType
+from tongshi.protocols.gb28181.sdp import Sdp, SessionName, Setup
 from tongshi.protocols.gb28181.version import Feature, supports
 from tongshi.protocols.media.codecs import LIVE_PAYLOAD_TYPES, PS, RTP_MAPS, RtpMap
 
@@ -73,6 +78,34 @@ def offer_live(
     )
 
 
+def offer_history(
+    live: Sdp,
+    *,
+    channel_id: str,
+    start_s: int,
+    end_s: int,
+    kind: RecordType = RecordType.ALL,
+    download_speed: int | None = None,
+    profile: Profile = Profile(),  # noqa: B008  # frozen
+) -> Sdp:
+    """The offer of a live picture made into one of a recording: s=, u= and t= say what is wanted.
+
+    Args:
+        live: as ``offer_live`` makes it, with an SSRC of history.
+        channel_id: whose recording. start_s, end_s: UNIX seconds.
+        download_speed: asks for a download at this factor; None asks for playback.
+    """
+    says_speed = download_speed is not None and supports(profile.edition, Feature.DOWNLOAD_SPEED)
+    return msgspec.structs.replace(
+        live,
+        session_name=SessionName.PLAYBACK if download_speed is None else SessionName.DOWNLOAD,
+        uri=f"{channel_id}:{kind.uri_code}",
+        start_s=start_s,
+        end_s=end_s,
+        download_speed=download_speed if says_speed else None,
+    )
+
+
 def answer_live(
     offer: Sdp,
     *,
@@ -81,6 +114,7 @@ def answer_live(
     port: int,
     ssrc: int | None = None,
     payload_type: int = PS.payload_type,
+    file_size: int | None = None,
     f: MediaFormat | None = None,
 ) -> Sdp:
     """What a sender answers: one payload type, the other half of the TCP roles, the offer's SSRC or its own.
@@ -109,6 +143,7 @@ def answer_live(
         setup=("passive" if offer.setup == "active" else "active") if offer.is_tcp else None,
         connection="new" if offer.is_tcp else None,
         download_speed=offer.download_speed,
+        file_size=file_size,
         ssrc=offer.ssrc if ssrc is None else ssrc,
         f=f,
     )

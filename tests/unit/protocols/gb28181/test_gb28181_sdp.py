@@ -10,8 +10,9 @@ import pytest
 from tongshi.errors import InvalidRequest, LimitExceeded, RemoteViolation, Unprocessable
 from tongshi.ids import PlatformId
 from tongshi.protocols.gb28181.media_format import MediaFormat, parse_format
-from tongshi.protocols.gb28181.offer import answer_live, offer_live
+from tongshi.protocols.gb28181.offer import answer_live, offer_history, offer_live
 from tongshi.protocols.gb28181.profile import Profile, Quirk
+from tongshi.protocols.gb28181.records import RecordType
 from tongshi.protocols.gb28181.sdp import Sdp, SessionName, parse_sdp
 from tongshi.protocols.gb28181.ssrc import SERIALS, SsrcPool, format_ssrc, text10
 from tongshi.protocols.gb28181.subject import Subject, parse_subject
@@ -51,6 +52,32 @@ def test_the_answer_takes_the_other_tcp_role_and_the_offered_ssrc() -> None:
     )
     assert answer.render() == (DATA / "live_answer_tcp_active.sdp").read_bytes()
     assert read("live_answer_tcp_active.sdp") == answer
+
+
+def test_the_offer_of_a_recording_names_channel_times_and_session() -> None:
+    live = offer_live(owner_id=PLATFORM, address="192.0.2.20", port=30002, ssrc=1200000001, stream_number=0)
+    times = {"channel_id": "34020000001320000002", "start_s": 1716076800, "end_s": 1716080399}
+    playback = offer_history(live, **times)  # type: ignore[arg-type]
+    assert playback.render() == (DATA / "playback_offer.sdp").read_bytes()
+    assert read("playback_offer.sdp") == playback
+    download = offer_history(live, **times, kind=RecordType.ALARM, download_speed=4)  # type: ignore[arg-type]
+    lines = download.render().split(b"\r\n")
+    assert b"s=Download" in lines
+    assert b"u=34020000001320000002:2" in lines
+    assert b"a=downloadspeed:4" in lines
+    old = offer_history(live, **times, download_speed=4, profile=Profile(edition=Edition.GB2011))  # type: ignore[arg-type]
+    assert old.download_speed is None
+    assert old.session_name is SessionName.DOWNLOAD
+
+
+def test_the_answer_of_a_download_tells_the_size() -> None:
+    answer = read("download_answer_tcp_active.sdp")
+    assert (answer.session_name, answer.file_size, answer.setup) == (
+        SessionName.DOWNLOAD,
+        901775360,
+        "active",
+    )
+    assert answer.render() == (DATA / "download_answer_tcp_active.sdp").read_bytes()
 
 
 def test_a_called_domain_answers_with_its_own_ssrc() -> None:
