@@ -221,7 +221,7 @@ async def test_bye_to_a_peer_that_vanished_is_bounded() -> None:
     async with endpoint(PLATFORM) as platform:
         async with endpoint(CAMERA, on_invite=accept) as camera:
             call = await platform.invite(to_id=CAMERA, remote=at(camera), sdp=OFFER, subject="")
-            camera._agent = None  # from here on the camera hears nothing
+            camera._loop.agent = None  # from here on the camera hears nothing
             await asyncio.wait_for(call.bye(timeout_s=0.2), 2)
         assert call.ended.is_set()
 
@@ -352,7 +352,7 @@ async def test_connections_are_bounded() -> None:
     async with endpoint(CAMERA, max_connections=2) as camera:
         opened = [await asyncio.open_connection("127.0.0.1", camera.port) for _ in range(3)]
         assert await asyncio.wait_for(opened[2][0].read(1), 2) == b""
-        assert camera._sockets.connection_count == 2
+        assert camera._loop._sockets.connection_count == 2
         for _, writer in opened:
             writer.close()
 
@@ -373,7 +373,7 @@ async def test_stop_leaves_no_task_and_no_descriptor() -> None:
         call = asyncio.create_task(
             platform.invite(to_id=CAMERA, remote=at(camera, "tcp"), sdp=OFFER, subject="")
         )
-        await until(lambda: bool(camera._invites))
+        await until(lambda: bool(camera._calls._invites))
         await platform.stop()
         with pytest.raises(Unavailable):
             await call

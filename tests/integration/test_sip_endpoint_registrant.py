@@ -209,7 +209,7 @@ async def test_a_broken_tcp_connection_means_registering_again() -> None:
         registrant = fixture.registrant("tcp")
         await registrant.start()
         await asyncio.wait_for(registrant.registered.wait(), 2)
-        for connection in list(fixture.registrar.endpoint._sockets._connections.values()):
+        for connection in list(fixture.registrar.endpoint._loop._sockets._connections.values()):
             connection.abort()
         await until(lambda: len(fixture.registrar.granted) == 2)
         await registrant.stop()
@@ -246,7 +246,7 @@ async def test_redirections_in_a_circle_end() -> None:
 
 async def test_a_silent_server_is_reported_and_stop_is_bounded() -> None:
     async with Fixture(Registrar()) as fixture:
-        fixture.registrar.endpoint._agent = None  # hears nothing any more
+        fixture.registrar.endpoint._loop.agent = None  # hears nothing any more
         registrant = fixture.registrant(retry_s=30)
         await registrant.start()
         await until(lambda: bool(fixture.states))

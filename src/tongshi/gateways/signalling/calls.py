@@ -42,6 +42,10 @@ class Driver(Protocol):
         """Send a provisional response."""
         ...
 
+
+class Responder(Protocol):
+    """What a request asks of the endpoint it came through."""
+
     def respond(
         self,
         arrived: RequestArrived,
@@ -137,7 +141,7 @@ class IncomingRequest:
         call: the call it belongs to (INFO), None outside calls.
     """
 
-    def __init__(self, driver: Driver, arrived: RequestArrived, call: Call | None) -> None:
+    def __init__(self, driver: Responder, arrived: RequestArrived, call: Call | None) -> None:
         self.request = arrived.request
         self.remote = arrived.source
         self.call = call
@@ -202,6 +206,11 @@ class IncomingInvite:
         """Answer with a failure. Does nothing when already cancelled."""
         self._answer()
         self._driver.reject_call(self._number, status, reason, headers)
+
+    def fail(self, status: int) -> None:
+        """For the endpoint: the handler broke, whether it had answered or not."""
+        self.is_answered = True
+        self._driver.reject_call(self._number, status, "", ())
 
     def cancel_by_peer(self) -> None:
         """For the endpoint: nobody waits for the answer any more."""

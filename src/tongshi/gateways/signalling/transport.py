@@ -32,9 +32,9 @@ _PORT_TRIES = 32
 class SipSockets:
     """UDP socket, TCP listener and TCP connections.
 
-    Args:
+    Attributes:
         on_message: called with each datagram or whole frame and its source.
-        on_lost: called when a TCP connection is gone or could not be made.
+        on_lost: called when a TCP connection is gone or could not be made. Both are set before ``open``.
     """
 
     def __init__(
@@ -42,8 +42,6 @@ class SipSockets:
         host: str,
         port: int,
         *,
-        on_message: Callable[[bytes, Remote], None],
-        on_lost: Callable[[Remote], None],
         allow_udp: bool,
         allow_tcp: bool,
         max_connections: int,
@@ -51,8 +49,8 @@ class SipSockets:
     ) -> None:
         self._host = host
         self._port = port
-        self.on_message = on_message
-        self.on_lost = on_lost
+        self.on_message: Callable[[bytes, Remote], None] = _nothing
+        self.on_lost: Callable[[Remote], None] = _nothing
         self._allow_udp = allow_udp
         self._allow_tcp = allow_tcp
         self._max_connections = max_connections
@@ -286,3 +284,7 @@ class _Connection(asyncio.Protocol):
             self.active_at, self.has_spoken = self._loop.time(), True
         for frame in frames:
             self._sockets.on_message(frame, self.remote)
+
+
+def _nothing(*_: object) -> None:
+    """Nobody listens yet."""
