@@ -12,7 +12,27 @@ from tongshi.errors import RemoteViolation
 from tongshi.protocols.gb28181 import xml
 from tongshi.protocols.gb28181.alarm import AlarmNotify, AlarmQuery, AlarmResponse
 from tongshi.protocols.gb28181.broadcast import BroadcastNotify, BroadcastResponse
-from tongshi.protocols.gb28181.control import DeviceControl
+from tongshi.protocols.gb28181.control import DeviceConfig, DeviceControl
+from tongshi.protocols.gb28181.device_notify import DeviceUpgradeResult, UploadSnapShotFinished
+from tongshi.protocols.gb28181.device_query import (
+    ConfigDownloadQuery,
+    CruiseTrackListQuery,
+    CruiseTrackQuery,
+    HomePositionQuery,
+    PresetQuery,
+    PTZPositionQuery,
+    SDCardStatusQuery,
+)
+from tongshi.protocols.gb28181.device_response import (
+    ConfigDownloadResponse,
+    CruiseTrackListResponse,
+    CruiseTrackResponse,
+    DeviceConfigResponse,
+    HomePositionResponse,
+    PresetResponse,
+    PTZPositionResponse,
+    SDCardStatusResponse,
+)
 from tongshi.protocols.gb28181.message import UnknownMessage, read_sn
 from tongshi.protocols.gb28181.notify import CatalogNotify, Keepalive, MediaStatus
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
@@ -46,6 +66,24 @@ KnownMessage: TypeAlias = (
     | BroadcastNotify
     | BroadcastResponse
     | VideoUploadNotify
+    | DeviceConfig
+    | ConfigDownloadQuery
+    | PresetQuery
+    | HomePositionQuery
+    | CruiseTrackListQuery
+    | CruiseTrackQuery
+    | PTZPositionQuery
+    | SDCardStatusQuery
+    | DeviceUpgradeResult
+    | UploadSnapShotFinished
+    | ConfigDownloadResponse
+    | DeviceConfigResponse
+    | PresetResponse
+    | HomePositionResponse
+    | CruiseTrackListResponse
+    | CruiseTrackResponse
+    | PTZPositionResponse
+    | SDCardStatusResponse
 )
 Message: TypeAlias = KnownMessage | UnknownMessage
 
@@ -69,6 +107,24 @@ KNOWN: Final = (
     BroadcastNotify,
     BroadcastResponse,
     VideoUploadNotify,
+    DeviceConfig,
+    ConfigDownloadQuery,
+    PresetQuery,
+    HomePositionQuery,
+    CruiseTrackListQuery,
+    CruiseTrackQuery,
+    PTZPositionQuery,
+    SDCardStatusQuery,
+    DeviceUpgradeResult,
+    UploadSnapShotFinished,
+    ConfigDownloadResponse,
+    DeviceConfigResponse,
+    PresetResponse,
+    HomePositionResponse,
+    CruiseTrackListResponse,
+    CruiseTrackResponse,
+    PTZPositionResponse,
+    SDCardStatusResponse,
 )
 _ROOTS: Final = {"control": "Control", "query": "Query", "notify": "Notify", "response": "Response"}
 
@@ -84,6 +140,9 @@ def _catalogue(document: xml.Document) -> CatalogResponse | CatalogNotify:
 _READERS: Final[dict[tuple[str, str], Callable[[xml.Document], KnownMessage]]] = {
     **{(kind.root, kind.cmd_type.lower()): kind.read for kind in KNOWN},
     ("Response", "catalog"): _catalogue,
+    # As the text of 2014 spelt it (quirk 72).
+    ("Query", "persetquery"): PresetQuery.read,
+    ("Response", "persetquery"): PresetResponse.read,
 }
 
 
