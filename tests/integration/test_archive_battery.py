@@ -1,9 +1,11 @@
-"""Each row of Table E.1 and each push of the exchange meets the wrong type, the too long, the too many, the
-other district's, no grant, and a grant on one row; on both databases.
+"""Each row of Table E.1 and each operation of the exchange meets the wrong type, the too long, the too many,
+the other district's, no grant, and a grant on one row; on both databases. Exactly what was granted comes and
+is counted, and nothing else.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +19,26 @@ from tongshi.resources.platforms.model import Relation
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
 from tongshi.storage.engine import Database
+from tongshi.testing.rest_office import SQUARE
 from tongshi.testing.rest_platform import RestPlatform, sample_archives
 
 HOME, ABROAD = "31010400002000000001", "31010600002000000001"
 MINE, THEIRS = "31010400001310000001", "31010600001310000001"
+UNKNOWN = "31010400001310009999"
+EVERY = [f"{owner[:8]}00131000000{n}" for owner in (HOME, ABROAD) for n in (1, 2, 3)]
+GRANTED = {"all": frozenset(EVERY), "row": frozenset({MINE}), "far": frozenset(EVERY[3:])}
 ADMIN = Subject(SubjectKind.USER, "0", "test")
 LIST, ONE = "/api/v1/archive/devices", f"/api/v1/archive/devices/{MINE}"
 AREA, BATCH, FULL, CHANGES, SEARCH = (
     f"{LIST}/{name}" for name in ("area-query", "batch-get", "full", "changes", "search-ids")
 )
 REGIONS, PLANS = "/api/v1/archive/regions/devices", "/api/v1/archive/plans/devices"
-PUSH, BEGIN, PAGE, COMPLETE, DIGEST = (
+PUSH, BEGIN, PAGE, COMPLETE, ROOTS, DIGEST, RANGES = (
     f"/exchange/v1/{name}"
-    for name in ("devices:push", "devices/full:begin", "devices/full:page", "devices/full:complete", "digest")
+    for name in (
+        *("devices:push", "devices/full:begin", "devices/full:page", "devices/full:complete"),
+        *("devices:root", "digest", "digest/ranges"),
+    )
 )
 WORLD = {"type": "rect", "rect": {"minLon": 120, "minLat": 30, "maxLon": 123, "maxLat": 33}}
 PUSHED = {"batchId": "b", "feed": "f", "fromPosition": 0, "toPosition": 1, "items": []}
@@ -38,10 +47,14 @@ PAGED: dict[str, Any] = {"snapshotId": "s", "afterKey": "", "lastKey": "1", "ite
 
 @dataclass(repr=False)
 class Desk:
-    """A platform with devices of two districts, and keys: all, one row, nothing, a neighbour."""
+    """A platform with devices of two districts, and a plan that lists them all and one that is not there.
+
+    Keys: all, one row, the other district, nothing, a neighbour.
+    """
 
     platform: RestPlatform
     clock: ManualClock
+    plan: str = ""
 
     async def ask(self, who: str, target: str, body: Any = None) -> tuple[int, int, Any]:
         """POST with a body, else GET. Returns HTTP status, code and data."""
@@ -62,16 +75,24 @@ async def desk(database: Database) -> Desk:
     clock = ManualClock()
     platform = await RestPlatform.open(HOME, database, clock)
     every = set(Permission)
-    for who in ("all", "row", "nil"):
+    for who in ("all", "row", "far", "nil"):
         await platform.grants.put_key(who, who, "s" * 32, every)
     await platform.admit(ABROAD, Relation.LOWER, "s" * 32)
-    scopes = {"all": (ScopeKind.ALL, frozenset[str]()), "row": (ScopeKind.DEVICE, frozenset({MINE}))}
+    scopes = {
+        "all": (ScopeKind.ALL, frozenset[str]()),
+        "row": (ScopeKind.DEVICE, frozenset({MINE})),
+        "far": (ScopeKind.CIVIL_CODE, frozenset({ABROAD[:6]})),
+    }
     for who, (kind, values) in scopes.items():
         grant = Grant("", SubjectKind.API_KEY, who, frozenset({Permission.ARCHIVE_READ}), kind, values)
         await platform.grants.give(ADMIN, grant, Context(clock.at()))
     for owner in (HOME, ABROAD):
         await database.write(devices.upsert_many, sample_archives(owner, 3), owner, clock.at())
-    return Desk(platform, clock)
+    made = Desk(platform, clock)
+    plan = {"PlanName": "保障", "CatalogID": SQUARE, "DeviceIdList": [*sorted(GRANTED["all"]), UNKNOWN]}
+    _, _, data = await made.ask("all", "/api/v1/plans/config", plan)
+    made.plan = data["PlanCode"]
+    return made
 
 
 WRONG_TYPE: list[tuple[str, Any, str]] = [
@@ -89,7 +110,9 @@ WRONG_TYPE: list[tuple[str, Any, str]] = [
     (BEGIN, {"feed": 1, "position": 0}, "feed"),
     (PAGE, {**PAGED, "items": {}}, "items"),
     (COMPLETE, {"snapshotId": "s", "position": 0, "roots": [1]}, "roots[0]"),
+    (ROOTS, {"items": 1}, "items"),
     (f"{DIGEST}?shardsOf=abc", None, "shardsOf"),
+    (f"{RANGES}?owner=abc", None, "owner"),
 ]
 TOO_LONG: list[tuple[str, Any, str]] = [
     (AREA, {"shape": WORLD, "cursor": "x" * 2049}, "cursor"),
@@ -106,6 +129,7 @@ TOO_LONG: list[tuple[str, Any, str]] = [
     (PAGE, {**PAGED, "lastKey": "k" * 65}, "lastKey"),
     (COMPLETE, {"snapshotId": "s" * 65, "position": 0, "roots": []}, "snapshotId"),
     (f"{DIGEST}?shardsOf={'3' * 21}", None, "shardsOf"),
+    (f"{RANGES}?owner={HOME}&after={'3' * 65}", None, "after"),
 ]
 ROOT = {"owner": ABROAD, "count": 0, "digest": "0" * 64}
 TOO_MANY: list[tuple[str, Any, str]] = [
@@ -122,6 +146,8 @@ TOO_MANY: list[tuple[str, Any, str]] = [
     (BEGIN, {"feed": "f", "position": 0, "more": 1}, "more"),
     (PAGE, {**PAGED, "items": [0] * 5_001}, "items"),
     (COMPLETE, {"snapshotId": "s", "position": 0, "roots": [ROOT] * 1_001}, "roots"),
+    (ROOTS, {"items": [0] * 5_001}, "items"),
+    (f"{RANGES}?owner={HOME}&owner={HOME}", None, "owner"),
 ]
 
 
@@ -134,52 +160,99 @@ async def test_what_no_question_may_hold_is_refused_by_its_name(
     assert (status, code // 100, data["field"]) == (400, 400, field)
 
 
-def _ids(data: Any) -> set[str]:
-    rows = data.get("list") or []
-    return {row["DeviceID"] for row in rows} | set(data.get("deviceIds") or [])
+def _ids(data: Any) -> list[str]:
+    rows = [*(data.get("list") or []), *(row for plan in data.get("plans") or [] for row in plan["list"])]
+    return [row["DeviceID"] for row in [*rows, *(data.get("changes") or [])]] + (data.get("deviceIds") or [])
 
 
 QUESTIONS: list[tuple[str, Any]] = [
     (AREA, {"shape": WORLD}),
-    (BATCH, {"deviceIds": [MINE, THEIRS, "31010400001310000002"]}),
+    (AREA, {"shape": WORLD, "fields": "full"}),
+    (AREA, {"shape": WORLD, "fields": "id"}),
+    (BATCH, {"deviceIds": [*EVERY, UNKNOWN]}),
+    (FULL, {}),
+    (CHANGES, {"sinceVersion": 0}),
     (SEARCH, {"keyword": "路口"}),
     (LIST, None),
-    (REGIONS, {"civilCodes": ["31"]}),
+    (f"{LIST}?totalMode=none", None),
+    (REGIONS, {"civilCodes": ["31"], "groupBy": "child"}),
+    (PLANS, {"planCodes": ["plan"]}),
+    (PLANS, {"planCodes": ["plan"], "merge": "perPlan", "withPerm": True}),
 ]
 
 
 @pytest.mark.parametrize(("target", "body"), QUESTIONS)
-async def test_a_grant_on_one_row_shows_one_row_and_none_shows_none(
+async def test_exactly_what_was_granted_comes_and_is_counted(desk: Desk, target: str, body: Any) -> None:
+    for who, granted in GRANTED.items():
+        status, code, data = await desk.ask(who, target, _of_plan(desk, body))
+        assert (status, code) == (200, 0), data
+        assert sorted(_ids(data)) == sorted(granted), who
+        assert data.get("total") in (None, len(granted)), who
+        if target != BATCH:
+            named = {one for one in (*EVERY, UNKNOWN) if one in msgspec.json.encode(data).decode()}
+            assert named - granted == ({UNKNOWN} if "plans" in data and who == "all" else set()), who
+        _check_counts(data, who, granted)
+
+
+def _check_counts(data: Any, who: str, granted: frozenset[str]) -> None:
+    """Whatever else an answer counts."""
+    by_owner = Counter(HOME if one.startswith(HOME[:6]) else ABROAD for one in granted)
+    if "roots" in data:
+        assert {root["owner"]: root["count"] for root in data["roots"]} == by_owner
+    if data.get("shardDigests") is not None:
+        assert sum(shard["count"] for shard in data["shardDigests"]) == len(granted)
+    if "groups" in data:
+        assert [g["total"] for g in data["groups"]] == [len(granted), 0], "of the city, and without division"
+    for plan in data.get("plans") or []:
+        missing = [UNKNOWN] if who == "all" else []
+        denied = len(EVERY) + 1 - len(granted) - len(missing)
+        assert (plan["DeviceCount"], plan["missing"], plan["deniedCount"]) == (
+            len(EVERY) + 1,
+            missing,
+            denied,
+        )
+
+
+@pytest.mark.parametrize(("target", "body"), QUESTIONS)
+async def test_who_was_granted_nothing_is_told_and_counted_nothing(
     desk: Desk, target: str, body: Any
 ) -> None:
-    seen = {}
-    for who in ("all", "row", "nil"):
-        status, _, data = await desk.ask(who, target, body)
-        assert status == 200
-        seen[who] = (_ids(data), data.get("total"))
-    assert {MINE, THEIRS} <= seen["all"][0]
-    assert seen["row"][0] == {MINE}
-    assert seen["nil"][0] == set()
-    if seen["all"][1] is not None:
-        assert (seen["row"][1], seen["nil"][1]) == (1, 0)
+    status, code, data = await desk.ask("nil", target, _of_plan(desk, body))
+    if target in (FULL, CHANGES):
+        assert (status, code, data) == (403, 40304, {}), "not even a count and a digest"
+        return
+    assert (status, _ids(data)) == (200, [])
+    assert not data.get("total")
+    assert not data.get("noCoordinateCount")
+    assert all(group["total"] == 0 for group in data.get("groups") or [])
+    assert all(plan["missing"] == [] for plan in data.get("plans") or [])
+
+
+def _of_plan(desk: Desk, body: Any) -> Any:
+    """The question with the code that the plan was given."""
+    return {**body, "planCodes": [desk.plan]} if body and "planCodes" in body else body
 
 
 async def test_one_device_is_there_for_its_grant_only(desk: Desk) -> None:
     theirs = f"{LIST}/{THEIRS}"
-    codes = {(who, path): (await desk.ask(who, path))[:2] for who in ("row", "nil") for path in (ONE, theirs)}
-    assert codes["row", ONE] == (200, 0)
-    assert {codes["row", theirs], codes["nil", ONE], codes["nil", theirs]} == {(404, 40401)}
+    every = [(who, path) for who in ("row", "far", "nil") for path in (ONE, theirs)]
+    codes = {(who, path): (await desk.ask(who, path))[:2] for who, path in every}
+    assert codes.pop(("row", ONE)) == codes.pop(("far", theirs)) == (200, 0)
+    assert set(codes.values()) == {(404, 40401)}
 
 
-@pytest.mark.parametrize(("target", "body"), [(FULL, {}), (CHANGES, {"sinceVersion": 0})])
-async def test_a_pull_tells_no_row_beyond_the_grant(desk: Desk, target: str, body: Any) -> None:
-    for who, may_see in (("row", {MINE}), ("nil", set[str]())):
-        status, code, data = await desk.ask(who, target, body)
-        if status == 200:
-            told = _ids(data) | {change["deviceId"] for change in data.get("changes") or []}
-            assert told <= may_see
-        else:
-            assert (status, code) == (403, 40304)
+async def test_ranges_and_roots_tell_a_neighbour_of_itself_only(desk: Desk) -> None:
+    who = f"key-{ABROAD}"
+    assert (await desk.ask(who, f"{RANGES}?owner={HOME}&civilCode=310104"))[0] == 404
+    mine = {"DeviceID": THEIRS, "Name": "一", "CivilCode": ABROAD[:6]}
+    await desk.ask(who, PUSH, {**PUSHED, "items": [mine], "form": "full"})
+    status, _, data = await desk.ask(who, f"{RANGES}?owner={ABROAD}&civilCode={ABROAD[:6]}")
+    assert status == 200
+    assert {row["deviceId"] for row in data["rows"]} == GRANTED["far"]
+    row = {"DeviceID": MINE, "Name": "一", "CivilCode": "310104"}
+    status, _, data = await desk.ask(who, ROOTS, {"items": [row, {**row, "sourcePlatform": "1"}]})
+    assert (status, data["rejectedCount"], data["rejected"][0]["index"]) == (200, 1, 1)
+    assert [(root["owner"], root["count"]) for root in data["roots"]] == [(ABROAD, 1)], "of the items alone"
 
 
 async def test_a_neighbour_speaks_for_itself_only(desk: Desk) -> None:
@@ -201,6 +274,8 @@ async def test_a_neighbour_speaks_for_itself_only(desk: Desk) -> None:
         (BEGIN, {"feed": "f", "position": 0}),
         (PAGE, PAGED),
         (COMPLETE, {"snapshotId": "s", "position": 0, "roots": []}),
+        (ROOTS, {"items": []}),
+        (f"{RANGES}?owner={HOME}", None),
     ],
 )
 async def test_who_is_no_platform_pushes_nothing_whatever_it_may(desk: Desk, target: str, body: Any) -> None:

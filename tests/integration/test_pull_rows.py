@@ -7,6 +7,7 @@ import csv
 import gzip
 import hashlib
 import io
+import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tongshi.clock import ManualClock
 from tongshi.exchange import news as news_module
 from tongshi.exchange import pull, pull_model
 from tongshi.exchange.signing import Signer
+from tongshi.resources.devices import history_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive, digest
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
@@ -45,10 +47,11 @@ class Town:
     platform: RestPlatform
     clock: ManualClock
 
-    async def caller(self, key: str, scope: ScopeKind, *values: str) -> None:
-        rights = frozenset({Permission.EXCHANGE_PULL, Permission.ARCHIVE_READ})
-        await self.platform.grants.put_key(key, key, SECRET, rights)
-        actions = frozenset({Permission.ARCHIVE_READ})
+    async def caller(self, key: str, scope: ScopeKind, *values: str, sees_history: bool = False) -> None:
+        actions = frozenset(
+            {Permission.ARCHIVE_READ, *([Permission.ARCHIVE_HISTORY] if sees_history else [])}
+        )
+        await self.platform.grants.put_key(key, key, SECRET, {Permission.EXCHANGE_PULL, *actions})
         grant = Grant("", SubjectKind.API_KEY, key, actions, scope, frozenset(values))
         await self.platform.grants.give(ADMIN, grant, Context(self.clock.at()))
 
@@ -278,9 +281,10 @@ async def test_changes_are_narrowed_and_one_that_left_the_division_is_deleted(to
     (change,) = (await town.data(CHANGES, body))["changes"]
     assert (change["op"], change["DeviceID"]) == ("delete", moved.device_id)
     (change,) = (await town.data(CHANGES, {"sinceVersion": start, "civilCodes": ["31010409"]}))["changes"]
-    assert (change["op"], change["after"]["CivilCode"]) == ("update", "31010409")
+    assert (change["op"], change["after"]["CivilCode"]) == ("add", "31010409"), "new to who asks for that one"
+    assert "changedFields" not in change
     narrowed = await town.data(CHANGES, {"sinceVersion": start, "civilCodes": ["31010402"]})
-    assert [change["op"] for change in narrowed["changes"]] == ["delete"], "whether it was ever inside or not"
+    assert narrowed["changes"] == [], "its history says that it was never inside"
     assert sum(root["count"] for root in narrowed["roots"]) == 2
 
 
@@ -407,7 +411,7 @@ async def test_a_grant_by_division_pulls_its_division_and_proves_it(town: Town) 
 
 @pytest.mark.parametrize("path", [FULL, CHANGES])
 async def test_who_may_not(town: Town, path: str) -> None:
-    """Nobody, a key without the permission, a grant on one device, no grant, a grant of another district."""
+    """Nobody, a key without the permission, no grant, a grant on one device, a grant of another district."""
     body = {} if path == FULL else {"sinceVersion": 0}
     async with town.platform.http() as client:
         answer = await client.post(path, json=body)
@@ -419,13 +423,164 @@ async def test_who_may_not(town: Town, path: str) -> None:
     await town.platform.grants.put_key("bare", "bare", SECRET, rights)
     answer = await town.post(path, body, "bare")
     assert (answer.status_code, answer.json()["code"]) == (403, 40304)
-    await town.caller("single", ScopeKind.DEVICE, sample_archives(HOME, 1)[0].device_id)
-    answer = await town.post(path, body, "single")
-    assert (answer.status_code, answer.json()["code"]) == (403, 40304)
+    one = sample_archives(HOME, 1)[0].device_id
+    await town.caller("single", ScopeKind.DEVICE, one)
+    data = await town.data(path, body, "single")
+    rows: list[dict[str, Any]] = data["list"] if path == FULL else data["changes"]
+    assert [row["DeviceID"] for row in rows] == [one]
+    assert [(root["owner"], root["count"]) for root in data["roots"]] == [(HOME, 1)]
     await town.caller("elsewhere", ScopeKind.OWNER, "99" + HOME[2:])
     data = await town.data(path, body, "elsewhere")
     assert data.get("list", data.get("changes")) == []
     assert data["roots"] == []
+
+
+async def test_a_grant_by_device_pulls_its_devices_and_proves_them(town: Town) -> None:
+    mine = [sample_archives(HOME, 1, first=n)[0] for n in (3, 4, 23)]
+    theirs = sample_archives(ABROAD, 1, first=2)[0]
+    await town.caller("few", ScopeKind.DEVICE, *(one.device_id for one in (*mine, theirs)), "9" * 20)
+    rows, last = await town.whole("few")
+    assert [row["DeviceID"] for row in rows] == sorted(one.device_id for one in (*mine, theirs))
+    assert (last["total"], {root["owner"]: root["count"] for root in last["roots"]}) == (
+        4,
+        {HOME: 3, ABROAD: 1},
+    )
+    first = await town.data(FULL, {}, "few")
+    assert roots_of(first["shardDigests"]) == {r["owner"]: (r["count"], r["digest"]) for r in last["roots"]}
+    leaf = next(shard for shard in first["shardDigests"] if shard["owner"] == HOME)
+    assert leaf["digest"] == devices.combine([digest(one) for one in mine]).hex()
+    within, page = await town.whole("few", scope={"civilCode": mine[0].item.civil_code})
+    assert {row["DeviceID"] for row in within} == {mine[0].device_id, mine[2].device_id}
+    assert page["total"] == 2
+    await town.put(*sample_archives(HOME, 5, name="新"))
+    answer = await town.data(CHANGES, {"sinceVersion": last["asOfVersion"]}, "few")
+    assert [change["DeviceID"] for change in answer["changes"]] == [one.device_id for one in mine[:2]]
+
+
+async def test_a_grant_by_device_adds_to_a_grant_by_division_and_nothing_counts_twice(town: Town) -> None:
+    inside, outside = sample_archives(HOME, 1, first=2)[0], sample_archives(HOME, 1, first=5)[0]
+    await town.caller("both", ScopeKind.CIVIL_CODE, "31010402")
+    grant = Grant(
+        "",
+        SubjectKind.API_KEY,
+        "both",
+        frozenset({Permission.ARCHIVE_READ}),
+        ScopeKind.DEVICE,
+        frozenset({inside.device_id, outside.device_id}),
+    )
+    await town.platform.grants.give(ADMIN, grant, Context(town.clock.at()))
+    rows, last = await town.whole("both")
+    assert {row["CivilCode"] for row in rows} == {"31010402", "31010405"}
+    assert last["total"] == len(rows) == 3
+
+
+def told(change: dict[str, Any], part: str = "after") -> dict[str, Any]:
+    """A record as its history can tell it."""
+    return {name: value for name, value in change[part].items() if name not in ("Status", "updateTime")}
+
+
+def flat(record: dict[str, Any]) -> dict[str, Any]:
+    """By the names that ``changedFields`` uses."""
+    parts = {name: value for name, value in record.items() if isinstance(value, dict)}
+    inner = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    return {name: value for name, value in record.items() if name not in parts} | inner
+
+
+async def test_a_change_says_what_the_record_was_and_what_differs(town: Town) -> None:
+    await town.caller("archivist", ScopeKind.ALL, sees_history=True)
+    start = (await town.data(CHANGES, {"sinceVersion": 0}))["toVersion"]
+    one = sample_archives(HOME, 1)[0]
+    row = (await town.data(FULL, {"pageSize": 1}))["list"][0]
+    await town.put(replace(one, item=replace(one.item, ptz_type=4)))
+    await town.put(replace(one, item=replace(one.item, ptz_type=4, name="新")))
+    (change,) = (await town.data(CHANGES, {"sinceVersion": start}, "archivist"))["changes"]
+    assert (change["op"], change["changedFields"]) == ("update", ["Name", "Info.PTZType"])
+    assert told(change, "before") == told({"row": row}, "row")
+    assert (change["after"]["Name"], change["before"]["version"], change["after"]["version"]) == ("新", 1, 3)
+    (change,) = (await town.data(CHANGES, {"sinceVersion": start}))["changes"]
+    assert "before" not in change, "who may not see the history hears what changed and not what it was"
+    assert change["changedFields"] == ["Name", "Info.PTZType"]
+    body = {"sinceVersion": start, "fields": ["Name"]}
+    (change,) = (await town.data(CHANGES, body, "archivist"))["changes"]
+    assert set(change["before"]) == {"DeviceID", "sourcePlatform", "version", "Name"}
+    await town.platform.db.write(devices.set_status, one.device_id, True, "register", town.clock.at())
+    start = (await town.data(CHANGES, {"sinceVersion": change["version"] + 1}))["toVersion"]
+    await town.platform.db.write(devices.set_status, one.device_id, False, "register", town.clock.at())
+    (change,) = (await town.data(CHANGES, {"sinceVersion": start}))["changes"]
+    assert (change["changedFields"], change["after"]["Status"]) == (["Status"], "OFF")
+
+
+async def test_a_former_record_that_was_not_the_callers_is_not_told(town: Town) -> None:
+    await town.caller("street", ScopeKind.CIVIL_CODE, "31010409", sees_history=True)
+    start = (await town.data(CHANGES, {"sinceVersion": 0}))["toVersion"]
+    one = sample_archives(HOME, 1)[0]
+    await town.put(replace(one, item=replace(one.item, civil_code="31010409", name="来")))
+    (change,) = (await town.data(CHANGES, {"sinceVersion": start}, "street"))["changes"]
+    assert (change["op"], set(change) & {"before", "changedFields"}) == ("add", set())
+    assert one.item.civil_code not in str(change)
+
+
+async def test_what_the_history_does_not_tell_is_left_out(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_store, "MAX_VERSIONS", 2)
+    await town.caller("archivist", ScopeKind.ALL, sees_history=True)
+    start = (await town.data(CHANGES, {"sinceVersion": 0}))["toVersion"]
+    (fresh,) = sample_archives(HOME, 1, first=90)
+    for number in range(4):
+        await town.put(sample_archives(HOME, 1, name=f"名{number}")[0])
+        await town.put(replace(fresh, item=replace(fresh.item, name=f"名{number}")))
+    for change in (await town.data(CHANGES, {"sinceVersion": start}, "archivist"))["changes"]:
+        assert set(change) & {"before", "changedFields"} == set()
+        assert change["after"]["Name"].startswith("名3")
+
+
+async def test_former_records_are_those_that_were_told(town: Town) -> None:
+    """Random histories: who keeps what it is told finds it again as ``before``, and nothing is guessed."""
+    await town.caller("archivist", ScopeKind.ALL, sees_history=True)
+    chance = random.Random(31)
+    start = (await town.data(CHANGES, {"sinceVersion": 0}))["toVersion"]
+    rows, _ = await town.whole()
+    held = {row["DeviceID"]: told({"row": row}, "row") for row in rows}
+    seen = dict.fromkeys(("add", "update", "delete"), 0)
+    for _ in range(25):
+        for _ in range(chance.randrange(1, 6)):
+            await _something_happens(town, chance)
+        answer = await town.data(CHANGES, {"sinceVersion": start}, "archivist")
+        start = answer["toVersion"]
+        for change in answer["changes"]:
+            seen[change["op"]] += 1
+            was = held.pop(change["DeviceID"], None)
+            if "before" in change:
+                assert told(change, "before") == was
+            if "after" in change:
+                held[change["DeviceID"]] = told(change)
+            if "changedFields" in change:
+                unlike = flat(was or {}).items() ^ flat(held[change["DeviceID"]]).items()
+                assert set(change["changedFields"]) - {"Status"} == {name for name, _ in unlike} - {"version"}
+    assert min(seen.values()) > 3
+    rows, _ = await town.whole()
+    assert held == {row["DeviceID"]: told({"row": row}, "row") for row in rows}
+
+
+async def _something_happens(town: Town, chance: random.Random) -> None:
+    town.clock.advance(chance.choice((0, 1, 60)))
+    one = sample_archives(HOME, 1, first=chance.randrange(1, 8))[0]
+    match chance.randrange(4):
+        case 0:
+            await town.platform.db.write(devices.mark_missing, HOME, [one.device_id], town.clock.at())
+        case 1:
+            online = chance.random() < 0.5
+            await town.platform.db.write(
+                devices.set_status, one.device_id, online, "register", town.clock.at()
+            )
+        case _:
+            name, ptz, code = (
+                f"名{chance.randrange(3)}",
+                chance.randrange(1, 5),
+                f"3101040{chance.randrange(4)}",
+            )
+            await town.put(replace(one, item=replace(one.item, name=name, ptz_type=ptz, civil_code=code)))
 
 
 async def test_an_older_reader_of_the_first_form_still_understands(town: Town) -> None:

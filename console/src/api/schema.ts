@@ -2278,12 +2278,17 @@ export interface components {
          * @description The latest state of one device, or that it is gone; ``version`` is the change's place in the feed.
          *
          *         ``add`` is said where it is known that the device is new to whoever holds everything up to
-         *         ``sinceVersion``; both ``add`` and ``update`` are applied as "insert or overwrite". The feed notes that a
-         *         device changed and not how, so ``before`` and ``changedFields`` are never told.
+         *         ``sinceVersion``; both ``add`` and ``update`` are applied as "insert or overwrite".
+         *
+         *         ``changedFields`` names what differs from the record before the change (``Name``, ``Info.PTZType``,
+         *         ``ext.SFKK``); ``before`` is that record, without its Status and time, for who holds ``archive:history``
+         *         on it. Both are absent where the history does not reach, and of a record that the caller was not to see.
          */
         DeviceChange: {
             DeviceID: string;
             after?: unknown;
+            before?: unknown;
+            changedFields?: string[];
             /** @enum {unknown} */
             op: "add" | "delete" | "update";
             sourcePlatform: string;
@@ -3775,9 +3780,9 @@ export interface components {
          * PullChanges
          * @description E.1-4: what changed since a version; ``waitSec`` waits that long for the first change.
          *
-         *         ``civilCodes`` narrows; a device that changed and lies outside is told as deleted, whether it ever was
-         *         inside or not. ``fields`` are names of DeviceFull's outer members; DeviceID, sourcePlatform and version
-         *         come with them always.
+         *         ``civilCodes`` narrows; a device that changed and lies outside is told as deleted, unless the history says
+         *         that it was outside before. ``fields`` are names of DeviceFull's outer members; DeviceID, sourcePlatform
+         *         and version come with them always.
          */
         PullChanges: {
             /** @default [] */

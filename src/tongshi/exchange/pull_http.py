@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 
 from tongshi.audit.tags import AuditTag
 from tongshi.errors import Gone, InvalidRequest
-from tongshi.exchange.pull import Asked, Cursor, Encode, Pulls
+from tongshi.exchange.pull import Asked, Cursor, Encode, Pulls, Since
 from tongshi.exchange.pull_model import (
     ChangesAnswer,
     FullAnswer,
@@ -56,11 +56,12 @@ def operations(pulls: Pulls, access: Access) -> list[AnyOperation]:
     async def changes(call: Call[PullChanges, Nothing]) -> ChangesAnswer:
         body = call.body
         reach = (await _reach(call)).narrowed(body.civil_codes)
+        subject = subject_of(call)
         encode = _projected(body.fields) if body.fields else _encode
-        caller = f"{subject_of(call).kind.value}:{subject_of(call).id}"
-        return await pulls.changes(
-            reach, caller, body.since_version, body.limit, encode, body.wait_sec, call.left
-        )
+        history = await access.scope(subject, Permission.ARCHIVE_HISTORY, context_of(call))
+        asked = Since(body.since_version, body.limit, encode, history)
+        caller = f"{subject.kind.value}:{subject.id}"
+        return await pulls.changes(reach, caller, asked, body.wait_sec, call.left)
 
     async def _reach(call: Call[Any, Any]) -> Reach:
         subject = subject_of(call)

@@ -14,13 +14,20 @@ class Reach:
         peer: the platform that asks, which is not told what it told us; empty for others.
         owners: owners that are told whole; None for all.
         divisions: administrative divisions that are told whoever the owner is.
+        devices: single devices that are told wherever they stand.
         asked: divisions to which the caller narrows by itself; empty for no narrowing.
     """
 
     peer: str = ""
     owners: frozenset[str] | None = None
     divisions: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
+
+    @property
+    def narrowed_to(self) -> frozenset[str]:
+        """``asked`` as prefixes."""
+        return self.asked or frozenset({""})
 
     def narrowed(self, civil_codes: Collection[str]) -> Reach:
         """The same, narrowed to divisions."""
@@ -44,6 +51,15 @@ class Reach:
             if one.startswith(other) or other.startswith(one)
         }
         return _outermost(longer)
+
+    def is_granted(self, device_id: str, owner: str, civil_code: str) -> bool:
+        """Whether the caller may know of a device."""
+        return device_id in self.devices or is_in(civil_code, self.granted(owner))
+
+    def is_told(self, device_id: str, owner: str, civil_code: str) -> bool:
+        """Whether a device lies in what was asked for."""
+        is_asked = is_in(civil_code, self.narrowed_to)
+        return is_asked and self.is_granted(device_id, owner, civil_code)
 
 
 def is_in(civil_code: str, prefixes: Collection[str]) -> bool:

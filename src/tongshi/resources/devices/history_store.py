@@ -6,6 +6,7 @@ An update that changes neither a field nor the owner (a newer revision of the sa
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -109,20 +110,17 @@ def note_missing(
 def of_device(conn: Connection, device_id: str) -> list[Entry]:
     """What is kept of one device, newest first; at most ``MAX_VERSIONS``."""
     statement = select(device_history).where(_h.device_id == device_id).order_by(_h.number.desc())
-    return [
-        Entry(
-            row.number,
-            from_ms(row.at),
-            row.kind,
-            row.revision_before,
-            row.revision,
-            row.platform,
-            row.actor,
-            row.method,
-            _changes.decode(row.changes),
-        )
-        for row in conn.execute(statement.limit(MAX_VERSIONS))
-    ]
+    return [_entry(row) for row in conn.execute(statement.limit(MAX_VERSIONS))]
+
+
+def of_devices(conn: Connection, device_ids: Sequence[str]) -> dict[str, list[Entry]]:
+    """What is kept of several, each newest first."""
+    found: defaultdict[str, list[Entry]] = defaultdict(list)
+    for chunk in chunks(device_ids):
+        statement = select(device_history).where(among(conn, _h.device_id, chunk))
+        for row in conn.execute(statement.order_by(_h.device_id, _h.number.desc())):
+            found[row.device_id].append(_entry(row))
+    return found
 
 
 def sweep(conn: Connection, before: datetime, limit: int) -> int:
@@ -138,6 +136,20 @@ def sweep(conn: Connection, before: datetime, limit: int) -> int:
 
 
 _changes = msgspec.json.Decoder(list[Difference])
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        row.number,
+        from_ms(row.at),
+        row.kind,
+        row.revision_before,
+        row.revision,
+        row.platform,
+        row.actor,
+        row.method,
+        _changes.decode(row.changes),
+    )
 
 
 def _put(
