@@ -46,6 +46,10 @@ demo: setup ## a city, two districts, a department and twelve cameras on loopbac
 test: setup ## every test, on SQLite and PostgreSQL, with a browser when there is one
 	@scripts/test.sh
 
+.PHONY: test-interop
+test-interop: setup ## other people's SIP software against ours (SIPp, baresip, from Debian)
+	@scripts/interop.sh
+
 .PHONY: check
 check: .venv/.native ## format, lint and types, Python, Rust and console
 	@.venv/bin/ruff format --check src tests
