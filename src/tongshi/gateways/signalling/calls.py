@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from tongshi.errors import LocalViolation
+from tongshi.gateways.signalling.subscription import Subscription
 from tongshi.protocols.sip.agent import RequestArrived
 from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import Remote, Request, Response
@@ -139,12 +140,20 @@ class IncomingRequest:
         request: the request.
         remote: true source of the request; answers go there.
         call: the call it belongs to (INFO), None outside calls.
+        subscription: our subscription it belongs to (NOTIFY), None for all else.
     """
 
-    def __init__(self, driver: Responder, arrived: RequestArrived, call: Call | None) -> None:
+    def __init__(
+        self,
+        driver: Responder,
+        arrived: RequestArrived,
+        call: Call | None,
+        subscription: Subscription | None = None,
+    ) -> None:
         self.request = arrived.request
         self.remote = arrived.source
         self.call = call
+        self.subscription = subscription
         self.is_answered = False
         self._driver = driver
         self._arrived = arrived

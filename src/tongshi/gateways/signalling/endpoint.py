@@ -24,6 +24,8 @@ from tongshi.gateways.signalling.calls import (
     IncomingRequest,
     OutgoingCall,
 )
+from tongshi.gateways.signalling.subscription import IncomingSubscription, Subscription
+from tongshi.gateways.signalling.subscription_desk import SubscriptionDesk
 from tongshi.gateways.signalling.transport import SipSockets
 from tongshi.protocols.sip.agent import (
     AgentEvent,
@@ -33,6 +35,15 @@ from tongshi.protocols.sip.agent import (
     RequestFailed,
     ResponseArrived,
 )
+from tongshi.protocols.sip.calls import (
+    CallAnswered,
+    CallConfirmed,
+    CallEnded,
+    CallFailed,
+    CallRefused,
+    InviteArrived,
+    InviteCancelled,
+)
 from tongshi.protocols.sip.message import Remote, Response
 from tongshi.protocols.sip.timers import TimerValues
 
@@ -41,9 +52,11 @@ __all__ = [
     "IncomingCall",
     "IncomingInvite",
     "IncomingRequest",
+    "IncomingSubscription",
     "OutgoingCall",
     "Remote",
     "SipEndpoint",
+    "Subscription",
 ]
 
 log = structlog.get_logger(__name__)
@@ -55,8 +68,9 @@ class SipEndpoint:
     Args:
         local_id: our 20-digit code, user part of From and Contact.
         host: address to bind. port: port of both transports; 0 chooses one free for both.
-        on_request: handler of requests outside calls, and of INFO; runs in its own task.
+        on_request: handler of requests outside calls, of INFO and of NOTIFY; runs in its own task.
         on_invite: handler of new calls; runs in its own task.
+        on_subscribe: handler of new subscriptions, likewise; None answers 489.
         clock: time source.
         advertised_host: host in Via and Contact; ``host`` when None.
         user_agent: User-Agent header, "" for none.
@@ -76,6 +90,7 @@ class SipEndpoint:
         port: int,
         on_request: Callable[[IncomingRequest], Awaitable[None]],
         on_invite: Callable[[IncomingInvite], Awaitable[None]],
+        on_subscribe: Callable[[IncomingSubscription], Awaitable[None]] | None = None,
         clock: Clock | None = None,
         advertised_host: str | None = None,
         user_agent: str = "Tongshi/0.1",
@@ -91,6 +106,7 @@ class SipEndpoint:
         self.port = port
         self._on_request = on_request
         self._on_invite = on_invite
+        self._on_subscribe = on_subscribe
         self._max_pending = max_pending
         clock = clock or SystemClock()
         sockets = SipSockets(
@@ -112,6 +128,7 @@ class SipEndpoint:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls = CallDesk(self._loop, self._invite_arrived)
+        self._subscriptions = SubscriptionDesk(self._loop, self._subscribe_arrived)
 
     async def start(self) -> None:
         """Bind and listen. Raises OSError when the port is taken."""
@@ -128,6 +145,7 @@ class SipEndpoint:
         self._calls.farewell()
         self._loop.halt(agent, silently=silently)
         self._calls.close()
+        self._subscriptions.close()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
@@ -204,6 +222,34 @@ class SipEndpoint:
         )
         return await self._calls.invite(draft, remote, answer_timeout_s)
 
+    async def subscribe(
+        self,
+        *,
+        to_id: str,
+        remote: Remote,
+        event: str,
+        body: bytes,
+        content_type: str,
+        expires_s: int,
+        headers: HeaderPairs = (),
+        from_id: str | None = None,
+    ) -> Subscription:
+        """Subscribe and wait for the answer. Refresh and end it through what is returned.
+
+        Raises:
+            PeerFailed: refused; details ``sipStatus`` and ``reason``. PeerTimeout: silence.
+            Unavailable: transport error, too many subscriptions, or the endpoint stopped.
+        """
+        draft = Draft(
+            "SUBSCRIBE",
+            to_id,
+            headers=(("Event", event), *headers),
+            body=body,
+            content_type=content_type,
+            from_id=from_id or "",
+        )
+        return await self._subscriptions.subscribe(draft, remote, expires_s)
+
     def watch(self, remote: Remote, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back each time the TCP connection to ``remote`` breaks. Returns what ends the watch."""
         return self._loop.watch(remote, callback)
@@ -246,11 +292,22 @@ class SipEndpoint:
                 self._request_arrived(event)
             case ResponseArrived() | RequestFailed():
                 raise LocalViolation("an answer belongs to who asked")
-            case _:
+            case (
+                InviteArrived()
+                | CallAnswered()
+                | CallRefused()
+                | CallFailed()
+                | CallConfirmed()
+                | InviteCancelled()
+                | CallEnded()
+            ):
                 self._calls.handle(event)
+            case _:
+                self._subscriptions.handle(event)
 
     def _request_arrived(self, arrived: RequestArrived) -> None:
-        incoming = IncomingRequest(self, arrived, self._calls.call(arrived.call))
+        subscription = self._subscriptions.ours(arrived.subscription)
+        incoming = IncomingRequest(self, arrived, self._calls.call(arrived.call), subscription)
         if arrived.source.transport == "tcp":
             self._loop.remember_tcp(arrived.request, arrived.source)
         if len(self._tasks) >= self._max_pending:
@@ -263,6 +320,14 @@ class SipEndpoint:
             invite.reject(503, headers=(("Retry-After", "5"),))
             return
         self._spawn(self._serve_invite(invite))
+
+    def _subscribe_arrived(self, incoming: IncomingSubscription) -> None:
+        if self._on_subscribe is None:
+            incoming.reject(489)
+        elif len(self._tasks) >= self._max_pending:
+            incoming.reject(503)
+        else:
+            self._spawn(self._serve_subscribe(incoming, self._on_subscribe))
 
     # Tasks and futures.
 
@@ -286,6 +351,21 @@ class SipEndpoint:
         finally:
             if not invite.is_answered:
                 invite.reject(500)
+
+    async def _serve_subscribe(
+        self,
+        incoming: IncomingSubscription,
+        handler: Callable[[IncomingSubscription], Awaitable[None]],
+    ) -> None:
+        try:
+            await handler(incoming)
+        except Unavailable as error:
+            log.info("sip_subscription_not_established", reason=error.message)
+        except Exception:
+            log.exception("sip_subscribe_handler_failed")
+        finally:
+            if not incoming.is_answered:
+                incoming.reject(500)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

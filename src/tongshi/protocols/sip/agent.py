@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tongshi.errors import InvalidRequest, LocalViolation, RemoteViolation
 from tongshi.ids import sip_domain
@@ -31,6 +31,8 @@ from tongshi.protocols.sip.message import (
     looks_like_sip,
     parse,
 )
+from tongshi.protocols.sip.subscription_events import NotifyArrived, SubscriptionEvent
+from tongshi.protocols.sip.subscriptions import Subscriptions
 from tongshi.protocols.sip.timers import TimerValues
 from tongshi.protocols.sip.transaction import (
     MAGIC,
@@ -79,12 +81,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class RequestArrived:
-    """A request to be answered with ``respond``; ``call`` is the call it belongs to."""
+    """A request to be answered with ``respond``; ``call`` or ``subscription`` is what it belongs to."""
 
     key: Key
     request: Request
     source: Remote
     call: int | None
+    subscription: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class RequestFailed:
     is_timeout: bool
 
 
-AgentEvent = RequestArrived | ResponseArrived | RequestFailed | CallEvent
+AgentEvent = RequestArrived | ResponseArrived | RequestFailed | CallEvent | SubscriptionEvent
 
 
 @dataclass(slots=True)
@@ -159,6 +162,9 @@ class UserAgent:
         self._random_bytes = random_bytes
         self._transactions = Transactions(values, max_pending=max_pending)
         self._calls = Calls(self._transactions, self._finish, self._token, identity.contact, max_pending)
+        self._subscriptions = Subscriptions(
+            self._transactions, self._finish, self._with_ours, self._token, identity.contact
+        )
         self._inside: dict[Key, int] = {}
         self._events: deque[AgentEvent] = deque()
 
@@ -192,20 +198,24 @@ class UserAgent:
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` wants to be called."""
-        times = [at for at in (self._transactions.next_timer(), self._calls.next_timer()) if at is not None]
-        return min(times, default=None)
+        parts = (self._transactions, self._calls, self._subscriptions)
+        return min((at for part in parts if (at := part.next_timer()) is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Run every timer that is due."""
         self._transactions.handle_timer(now)
         self._calls.handle_timer(now)
+        self._subscriptions.handle_timer(now)
         self._drain(now)
 
     def next_event(self) -> AgentEvent | None:
         """The next event, None when there is none."""
         if self._events:
             return self._events.popleft()
-        return self._calls.next_event()
+        event = self._subscriptions.next_event()
+        if isinstance(event, NotifyArrived):
+            return RequestArrived(event.key, event.request, event.source, None, event.subscription)
+        return event if event is not None else self._calls.next_event()
 
     # Requests outside calls.
 
@@ -220,6 +230,7 @@ class UserAgent:
     def forget(self, key: Key) -> None:
         """Nobody waits for this answer any more."""
         self._inside.pop(key, None)
+        self._subscriptions.forget(key)
         self._transactions.abandon(key)
 
     def respond(
@@ -233,8 +244,6 @@ class UserAgent:
         now: float,
     ) -> None:
         """Answer a request."""
-        if arrived.request.method == "SUBSCRIBE" and 200 <= status < 300:
-            headers = (*headers, ("Contact", self.identity.contact))
         response = reply(
             arrived.request,
             arrived.source,
@@ -292,9 +301,21 @@ class UserAgent:
         """The dialog of an answered call, to be read only."""
         return self._calls.dialog(call)
 
+    # Subscriptions.
+
+    def subscribe(self, draft: Draft, remote: Remote, expires_s: int, now: float) -> int:
+        """Subscribe with a draft of SUBSCRIBE; ends in SubscriptionAnswered or SubscriptionFailed."""
+        with_expires = replace(draft, headers=(*draft.headers, ("Expires", str(expires_s))))
+        return self._subscriptions.subscribe(self._compose(with_expires, remote), remote, expires_s, now)
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """What is done with subscriptions once they are there."""
+        return self._subscriptions
+
     @property
     def pending(self) -> int:
-        """Live transactions and calls."""
+        """Live transactions and calls; subscriptions live on without work."""
         return self._transactions.pending + len(self._calls)
 
     # What arrives.
@@ -308,10 +329,14 @@ class UserAgent:
                 case AckReceived(request):
                     self._calls.handle_ack(request)
                 case ResponseReceived(key, response, source):
-                    if not self._calls.handle_response(key, response, source, now):
+                    if not self._calls.handle_response(
+                        key, response, source, now
+                    ) and not self._subscriptions.handle_response(key, response, source, now):
                         self._answered(key, response)
                 case TransactionFailed(key, is_timeout):
-                    if not self._calls.handle_failure(key, is_timeout=is_timeout):
+                    if not self._calls.handle_failure(
+                        key, is_timeout=is_timeout
+                    ) and not self._subscriptions.handle_failure(key, is_timeout=is_timeout):
                         self._unanswered(key, is_timeout)
                 case Terminated(key):
                     self._calls.handle_terminated(key)
@@ -322,6 +347,10 @@ class UserAgent:
             self._reply(key, request, source, status, headers, now)
         elif request.method == "CANCEL":
             self._calls.handle_cancel(key, request, source, now)
+        elif request.method == "SUBSCRIBE":
+            self._subscriptions.handle_subscribe(key, request, source, now)
+        elif request.method == "NOTIFY":
+            self._subscriptions.handle_notify(key, request, source, now)
         elif request.method == "INVITE" and not request.to.tag:
             self._calls.offer(key, request, source, now)
         elif request.method == "INVITE" or request.method in _NEEDS_DIALOG:

@@ -82,6 +82,11 @@ class Dialog:
         theirs, known = request.from_.tag, self.remote.tag
         return not theirs or not known or theirs == known
 
+    def retarget(self, message: Request | Response, source: Remote) -> None:
+        """Take the peer's new address from a refresh (RFC 3261 12.2); without Contact its source."""
+        self.target = _target(message, source, self.remote.uri.user)
+        self.destination = source
+
     def take_order(self, request: Request) -> bool:
         """Note the request's CSeq. False when it is older than one already seen (RFC 3261 12.2.2)."""
         number = request.cseq.number
