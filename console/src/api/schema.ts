@@ -1167,6 +1167,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/signalling/trace-store": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 信令留存情况 */
+        get: operations["traceStore"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/traces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 信令会话列表 */
+        get: operations["listTraces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/traces/{traceId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 信令会话时间线 */
+        get: operations["getTrace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/traces/{traceId}/capture": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 下载信令抓包文件 */
+        get: operations["getTraceCapture"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tags/annotate": {
         parameters: {
             query?: never;
@@ -2097,7 +2165,7 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        AuditTag: "access_decision" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
         /**
          * BatchFound
          * @description Archives in the order asked, and the ids that are unknown to the caller.
@@ -3278,6 +3346,7 @@ export interface components {
             sessionId: string;
             streamId: string;
             trace: components["schemas"]["Trace"];
+            traceId: string;
             urls: components["schemas"]["StreamUrl"][];
             watermark: components["schemas"]["Watermark"];
         };
@@ -3512,6 +3581,16 @@ export interface components {
             total: number;
         };
         /**
+         * Page[TraceRow]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_TraceRow_: {
+            list: components["schemas"]["TraceRow"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Pause
          * @description A person stopped the exchange with a neighbour.
          */
@@ -3542,7 +3621,7 @@ export interface components {
          * @description What an operation asks for; the value is stored and shown.
          * @enum {unknown}
          */
-        Permission: "archive:edit" | "archive:export" | "archive:history" | "archive:read" | "archive:write" | "audit:read" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
+        Permission: "archive:edit" | "archive:export" | "archive:history" | "archive:read" | "archive:write" | "audit:read" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "signalling:admin" | "signalling:capture" | "signalling:read" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
         /**
          * PlanAnswer
          * @description A plan with every field of Table B.2.
@@ -4261,6 +4340,7 @@ export interface components {
             steps: components["schemas"]["TimelineStep"][];
             streamId: string;
             streamType: number;
+            traceId: string;
             viewer: string;
         };
         /**
@@ -4648,6 +4728,99 @@ export interface components {
             firstRtpMs?: number | null;
             /** @default null */
             inviteMs?: number | null;
+        };
+        /**
+         * TraceKind
+         * @description What a session was about.
+         * @enum {unknown}
+         */
+        TraceKind: "call" | "control" | "heartbeat" | "notification" | "other" | "query" | "registration" | "subscription" | "viewing";
+        /**
+         * TraceQuery
+         * @description Which sessions; ``from`` and ``to`` bound the time in which something was said.
+         */
+        TraceQuery: {
+            /** @default  */
+            DeviceID?: string;
+            /** @default null */
+            from?: string | null;
+            /** @default null */
+            kind?: components["schemas"]["TraceKind"] | null;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default  */
+            peerId?: string;
+            /** @default null */
+            state?: components["schemas"]["TraceState"] | null;
+            /** @default null */
+            to?: string | null;
+        };
+        /**
+         * TraceRow
+         * @description One session. ``title``, ``outcome`` and ``failedStep`` are words for people.
+         */
+        TraceRow: {
+            DeviceID: string;
+            begunAt: string;
+            failedStep: string;
+            kind: components["schemas"]["TraceKind"];
+            lastAt: string;
+            messages: number;
+            omitted: number;
+            outcome: string;
+            peerId: string;
+            state: components["schemas"]["TraceState"];
+            title: string;
+            traceId: string;
+        };
+        /**
+         * TraceState
+         * @description How it stands.
+         * @enum {unknown}
+         */
+        TraceState: "done" | "failed" | "running";
+        /**
+         * TraceStep
+         * @description One message, or one step of a picture (then ``direction`` is empty and ``firstLine`` names the step).
+         *
+         *         ``text`` is the message with secrets blotted out; ``cut`` says that less of it was kept than ``size``.
+         */
+        TraceStep: {
+            at: string;
+            cut: boolean;
+            direction: string;
+            firstLine: string;
+            gapMs: number;
+            meaning: string;
+            peerId: string;
+            remote: string;
+            repeated: boolean;
+            size: number;
+            text: string;
+            transport: string;
+            trouble: boolean;
+        };
+        /**
+         * TraceStore
+         * @description How much is kept. What is older than ``oldestAt`` cannot be found any more.
+         */
+        TraceStore: {
+            dropped: number;
+            maxBytes: number;
+            oldestAt: string | null;
+            on: boolean;
+            sessions: number;
+            usedBytes: number;
+        };
+        /**
+         * TraceTimeline
+         * @description A session with all that it brought about.
+         */
+        TraceTimeline: {
+            steps: components["schemas"]["TraceStep"][];
+            trace: components["schemas"]["TraceRow"];
         };
         /**
          * Transcode
@@ -7788,6 +7961,158 @@ export interface operations {
             403: components["responses"]["403"];
             404: components["responses"]["404"];
             409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    traceStore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["TraceStore"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listTraces: {
+        parameters: {
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+                DeviceID?: string;
+                peerId?: string;
+                kind?: components["schemas"]["TraceKind"] | null;
+                state?: components["schemas"]["TraceState"] | null;
+                from?: string | null;
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_TraceRow_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    getTrace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                traceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["TraceTimeline"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    getTraceCapture: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                traceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.tcpdump.pcap": unknown;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];

@@ -68,6 +68,8 @@ from tongshi.resources.tags import http as tags_http
 from tongshi.resources.tags.annotation import Annotations
 from tongshi.resources.tags.lending import LentTags
 from tongshi.resources.tags.service import TagDictionary
+from tongshi.resources.traces import http as traces_http
+from tongshi.resources.traces.service import Traces
 from tongshi.resources.trees import http as trees_http
 from tongshi.resources.trees.service import Trees
 from tongshi.resources.viewing import http as viewing_http
@@ -191,6 +193,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         clock=clock,
         base_url=lambda: f"http://{config.media.host}:{viewers.port}",
         timeouts=_timeouts(config),
+        timeline=signalling.timeline,
     )
     ptz = PtzControl(signalling.downward, guard)
     signalling.attach(viewing, ptz)
@@ -241,6 +244,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *control_http.operations(control, access),
         *files_http.operations(files),
         *viewing_http.operations(viewing, ptz),
+        *traces_http.operations(Traces(signalling.traces, devices, database), access),
         *services_http.operations(directory),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
         *plans_http.operations(plans, lent),
@@ -301,6 +305,7 @@ def gateway_config(config: Config) -> GatewayConfig:
         host=section.host,
         port=section.port,
         beat=Beat(section.keepalive_interval_s, section.keepalive_count),
+        trace_bytes=section.trace_memory_mb * 1024 * 1024,
         uppers=tuple(
             _upper(config, neighbour)
             for neighbour in config.neighbours

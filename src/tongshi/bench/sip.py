@@ -4,7 +4,8 @@ The platform's signalling runs in a process of its own on one core, with a tempo
 generator on another core keeps a window of requests open. Figures are requests a second of the platform's
 processor time (``per_cpu_s``), which does not depend on how much of its core it got, and of wall time
 (``per_s``). A
-registration is the whole exchange: REGISTER, 401, REGISTER with digest, record, 200.
+registration is the whole exchange: REGISTER, 401, REGISTER with digest, record, 200. The same is measured
+without timelines (``trace_memory_mb = 0``), so that their cost is a figure of the same run.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PLATFORM = "31010100002000000001"
 REALM = PLATFORM[:10]
 SECRET = "bench-secret"  # noqa: S105  # of a platform that lives for seconds
 WINDOW = 64
+_CASES = ("keepalives", "keepalives_untraced", "registrations", "registrations_untraced")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -49,25 +51,30 @@ class Round:
 def run(*, rounds: int = 5, seconds: float = 2.0, devices: int = 200) -> dict[str, object]:
     """Measure; cases alternate within each round, so that all meet the same weather."""
     cores = sorted(os.sched_getaffinity(0))
-    measured: dict[str, list[Round]] = {"udp_echo": [], "keepalives": [], "registrations": []}
+    measured: dict[str, list[Round]] = {name: [] for name in ("udp_echo", *_CASES)}
     with (
         tempfile.TemporaryDirectory() as folder,
         _child(_platform, cores[0], folder) as platform,
+        _child(_untraced_platform, cores[0], folder) as untraced,
         _child(_echo, cores[0], folder) as echo,
     ):
         os.sched_setaffinity(0, {cores[-1]})
         try:
             generator = _Generator(platform.port, devices)
             generator.register_all()
+            silent = _Generator(untraced.port, devices)
+            silent.register_all()
             for _ in range(rounds):
                 measured["udp_echo"].append(_Generator(echo.port, devices).keepalives(echo.pid, seconds))
                 measured["keepalives"].append(generator.keepalives(platform.pid, seconds))
+                measured["keepalives_untraced"].append(silent.keepalives(untraced.pid, seconds))
                 measured["registrations"].append(generator.registrations(platform.pid, seconds))
+                measured["registrations_untraced"].append(silent.registrations(untraced.pid, seconds))
         finally:
             os.sched_setaffinity(0, set(cores))
     figures: dict[str, object] = {name: _summary(found) for name, found in measured.items()}
     echo_rate = statistics.median(_per_cpu_s(one) for one in measured["udp_echo"])
-    for name in ("keepalives", "registrations"):
+    for name in _CASES:
         rate = statistics.median(_per_cpu_s(one) for one in measured[name])
         figures[f"{name}_cost_of_echo"] = round(echo_rate / rate, 1)
     return {"rounds": rounds, "seconds": seconds, "devices": devices, "cores": len(cores), **figures}
@@ -91,7 +98,7 @@ def run_cli(args: argparse.Namespace) -> int:
     for name, value in figures.items():
         if isinstance(value, dict):
             spread = f"{value['per_cpu_s_min']}-{value['per_cpu_s_max']}"
-            print(f"{name:16} {value['per_cpu_s']:>8}/cpu s  ({spread})  {value['per_s']:>8}/s")
+            print(f"{name:22} {value['per_cpu_s']:>8}/cpu s  ({spread})  {value['per_s']:>8}/s")
         else:
             print(f"{name:28} {value}")
     return 0
@@ -140,15 +147,19 @@ def _echo(pipe: Connection, core: int, _: str) -> None:
                 continue
 
 
-def _platform(pipe: Connection, core: int, folder: str) -> None:
+def _untraced_platform(pipe: Connection, core: int, folder: str) -> None:
+    _platform(pipe, core, folder, trace_bytes=0)
+
+
+def _platform(pipe: Connection, core: int, folder: str, trace_bytes: int = 32 << 20) -> None:
     os.sched_setaffinity(0, {core})
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     import uvloop
 
-    uvloop.run(_serve(pipe, folder))
+    uvloop.run(_serve(pipe, folder, trace_bytes))
 
 
-async def _serve(pipe: Connection, folder: str) -> None:
+async def _serve(pipe: Connection, folder: str, trace_bytes: int) -> None:
     from tongshi.clock import SystemClock
     from tongshi.gateways.signalling.catalogues import Patience
     from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
@@ -162,11 +173,17 @@ async def _serve(pipe: Connection, folder: str) -> None:
     from tongshi.storage.engine import Database
 
     clock = SystemClock()
-    db = await Database.open(f"sqlite:///{Path(folder) / 'bench.db'}")
+    db = await Database.open(f"sqlite:///{Path(folder) / f'bench-{trace_bytes}.db'}")
     await db.write(registration_store.put_account, SipAccount("domain", REALM, "", SECRET), clock.at())
     devices = DeviceArchives(db, device_store, clock, PLATFORM)
     config = GatewayConfig(
-        PlatformId(PLATFORM), "bench", "310101", HOST, 0, patience=Patience(retries=0, idle_s=1.0)
+        PlatformId(PLATFORM),
+        "bench",
+        "310101",
+        HOST,
+        0,
+        patience=Patience(retries=0, idle_s=1.0),
+        trace_bytes=trace_bytes,
     )
     archive = RecordedArchive(devices, Access(db), clock, PLATFORM)
     gateway = SignallingGateway(config, RecordedRegistrations(db, clock, PLATFORM), archive, clock)

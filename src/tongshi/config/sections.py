@@ -81,6 +81,7 @@ class SignallingSection(_Section, frozen=True):
     registration_retry_s: Annotated[float, Meta(ge=0.5, le=3600)] = 60.0
     registration_expires_s: Annotated[int, Meta(ge=3600, le=604800)] = 86400
     answer_timeout_s: Annotated[float, Meta(ge=1, le=60)] = 10.0
+    trace_memory_mb: Annotated[int, Meta(ge=0, le=4096)] = 32
 
 
 class MediaSection(_Section, frozen=True):

@@ -30,6 +30,9 @@ class Permission(StrEnum):
     PLAN_RUN = "plan:run"
     STATUS_READ = "status:read"
     STATUS_WRITE = "status:write"
+    SIGNALLING_READ = "signalling:read"
+    SIGNALLING_CAPTURE = "signalling:capture"
+    SIGNALLING_ADMIN = "signalling:admin"
     EXCHANGE_PUSH = "exchange:push"
     EXCHANGE_PULL = "exchange:pull"
     PLATFORM_READ = "platform:read"
@@ -53,6 +56,8 @@ DEVICE_ACTIONS: Final = frozenset(
         Permission.PTZ_CONTROL,
         Permission.TALK,
         Permission.STATUS_READ,
+        Permission.SIGNALLING_READ,
+        Permission.SIGNALLING_CAPTURE,
     }
 )
 
@@ -76,6 +81,8 @@ _OPERATOR = _VIEWER | {
     Permission.PLAN_WRITE,
     Permission.PLAN_RUN,
     Permission.STATUS_WRITE,
+    Permission.SIGNALLING_READ,
+    Permission.SIGNALLING_CAPTURE,
 }
 _EXCHANGE = frozenset({Permission.EXCHANGE_PUSH, Permission.EXCHANGE_PULL, Permission.ARCHIVE_READ})
 

@@ -118,6 +118,32 @@ registration = Table(  # one row a peer that has an account
     Index(None, "expires_at"),
 )
 
+peer_profile = Table(  # one row a peer that was ever registered; goes with its account
+    "peer_profile",
+    metadata,
+    _code("peer_id", primary_key=True),
+    _text("user_agent"),
+    _text("manufacturer"),
+    _text("model"),
+    _text("firmware"),
+    _text("said_edition"),  # X-GB-Ver as it was said
+    _text("edition"),
+    _text("charset"),
+    _text("transport"),
+    _text("seen", "{}"),  # JSON: quirk to its evidence
+    _text("set_edition"),  # an administrator's word; "" leaves it to what was detected
+    _text("set_charset"),
+    _text("set_transport"),
+    _text("set_quirks", "{}"),  # JSON: quirk to whether it holds
+    _text("set_by"),
+    _text("set_reason"),
+    _text(
+        "before"
+    ),  # JSON: the administrator's words before the last change; "" when there is nothing to undo
+    _time("set_at"),
+    _time("updated_at", nullable=False),
+)
+
 open_call = Table(  # one row a running call; those left by a crash live until the next start
     "open_call",
     metadata,

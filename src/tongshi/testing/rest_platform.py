@@ -28,8 +28,11 @@ from tongshi.exchange.pull import Pulls
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.signing import Signer
+from tongshi.gateways.signalling.trace.book import TraceBook
+from tongshi.gateways.signalling.trace.recorder import Recorder
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
+from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import edit_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
@@ -59,6 +62,8 @@ from tongshi.resources.tags import http as tags_http
 from tongshi.resources.tags.annotation import Annotations
 from tongshi.resources.tags.lending import LentTags
 from tongshi.resources.tags.service import TagDictionary
+from tongshi.resources.traces import http as traces_http
+from tongshi.resources.traces.service import Traces
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
@@ -95,6 +100,7 @@ class RestPlatform:
     plans: Plans
     tags: TagDictionary
     pulls: Pulls
+    timeline: Recorder
     operations: list[AnyOperation]
     asgi: Starlette
     links: list[Link] = field(default_factory=list)
@@ -128,6 +134,8 @@ class RestPlatform:
         lent = LentTags(tags, annotations)
         asking = Asking(access, lists, lent)
         pulls = Pulls(db, clock, exchange)
+        timeline = Recorder(own_id, clock)
+        book = TraceBook(timeline, clock, lambda: pcap.End("127.0.0.1", 5060), str)
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
@@ -146,6 +154,7 @@ class RestPlatform:
             *ledger_http.operations(Ledger(devices, own_id, clock)),
             *plans_http.operations(plans, lent),
             *tags_http.operations(tags, annotations, queries, asking),
+            *traces_http.operations(Traces(book, devices, db), access),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)
@@ -159,7 +168,7 @@ class RestPlatform:
         await plans.prepare()
         await tags.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
-        parts = (accounts, grants, access, platforms, devices, exchange, files, plans, tags, pulls)
+        parts = (accounts, grants, access, platforms, devices, exchange, files, plans, tags, pulls, timeline)
         return cls(own_id, db, clock, *parts, table, asgi)
 
     async def close(self) -> None:

@@ -106,6 +106,7 @@ class SmallPlatform:
             clock=self.clock,
             base_url=lambda: f"http://{HOST}:{self.server.port}",
             timeouts=plan.timeouts,
+            timeline=self.gateway.timeline,
         )
         self.ptz = PtzControl(self.gateway.downward, guard)
         self.server = ViewerServer(self.viewing, HOST, 0, self.clock)

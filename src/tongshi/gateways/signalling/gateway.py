@@ -36,9 +36,12 @@ from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Registr
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.strangers import Strangers
+from tongshi.gateways.signalling.trace.book import TraceBook
+from tongshi.gateways.signalling.trace.recorder import DEFAULT_BYTES, Recorder
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
 from tongshi.ids import DeviceId, PlatformId, sip_domain
+from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.protocols.gb28181.message import BaseMessage
@@ -70,6 +73,7 @@ class GatewayConfig:
 
     Attributes:
         host, port: address to bind, which peers reach us at.
+        trace_bytes: memory for timelines of sessions; 0 keeps none.
         media_transports: how media from a lower platform comes, by its id; UDP for who is not named.
     """
 
@@ -83,6 +87,7 @@ class GatewayConfig:
     media_transports: tuple[tuple[str, Transport], ...] = ()
     min_expires_s: int = MIN_EXPIRES_S
     patience: Patience = field(default_factory=Patience)
+    trace_bytes: int = DEFAULT_BYTES
 
 
 StateListener = Callable[[str, bool, str], Awaitable[None]]
@@ -113,6 +118,8 @@ class SignallingGateway:
         self._incoming: IncomingLive | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         own_id = config.platform_id
+        self.timeline = Recorder(own_id, clock, config.trace_bytes)
+        self.traces = TraceBook(self.timeline, clock, self._own_end, self._reached_by)
         self.endpoint = SipEndpoint(
             local_id=own_id,
             host=config.host,
@@ -120,6 +127,7 @@ class SignallingGateway:
             clock=clock,
             on_request=self._on_request,
             on_invite=self._on_invite,
+            trace=self.timeline if config.trace_bytes else None,
         )
         self.dispatch = Dispatch()
         self.strangers = Strangers(clock)
@@ -314,6 +322,16 @@ class SignallingGateway:
     def _peer_of_channel(self, channel_id: str) -> Peer | None:
         """Some recorders write the channel into From (quirk 78)."""
         return self._routes.learned_peer(channel_id)
+
+    def _own_end(self) -> pcap.End:
+        return pcap.End(self._config.host, self.port)
+
+    def _reached_by(self, code: str) -> str:
+        """The peer that leads to a device, as far as we remember; anybody else is its own."""
+        if code in self.peers or code in self.uppers:
+            return code
+        peer = self._routes.learned_peer(code)
+        return code if peer is None else peer.id
 
     # What changes.
 

@@ -131,6 +131,7 @@ class SessionView:
 
     session_id: str
     stream_id: str
+    trace_id: str
     device_id: DeviceId
     stream_type: StreamType
     subject: str

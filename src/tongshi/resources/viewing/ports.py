@@ -177,6 +177,42 @@ class Viewer:
         return f"{self.subject.kind}:{self.subject.id}"
 
 
+class Timeline(Protocol):
+    """Where the steps of a picture are kept beside the messages that they brought about."""
+
+    def begin(self, device_id: str, title: str, /) -> str:
+        """Begin the timeline of a viewing; what this task and its tasks cause belongs to it. Its number."""
+        ...
+
+    def current(self) -> str:
+        """The timeline that this task belongs to, "" for none."""
+        ...
+
+    def note(self, trace_id: str, step: str, text: str = "", /, *, is_trouble: bool = False) -> None:
+        """Note a step; nothing happens when the timeline is no longer kept."""
+        ...
+
+    def link(self, one: str, other: str, /) -> None:
+        """Two timelines that belong together."""
+        ...
+
+
+class NoTimeline:
+    """Keeps nothing: for who has no signalling to tell of."""
+
+    def begin(self, device_id: str, title: str, /) -> str:
+        return ""
+
+    def current(self) -> str:
+        return ""
+
+    def note(self, trace_id: str, step: str, text: str = "", /, *, is_trouble: bool = False) -> None:
+        return
+
+    def link(self, one: str, other: str, /) -> None:
+        return
+
+
 class Guard(Protocol):
     """The one access decision, written to the audit chain before it is returned."""
 

@@ -18,6 +18,7 @@ import structlog
 from tongshi.clock import Clock
 from tongshi.errors import Forbidden, Gone, LimitExceeded, NotFound, TongshiError, Unauthenticated
 from tongshi.resources.viewing.model import (
+    REASON_TEXT,
     Closing,
     EndReason,
     Failure,
@@ -29,9 +30,9 @@ from tongshi.resources.viewing.model import (
     Timeouts,
     Transport,
 )
-from tongshi.resources.viewing.ports import Guard, MediaEngine, Signalling, Viewer
+from tongshi.resources.viewing.ports import Guard, MediaEngine, NoTimeline, Signalling, Timeline, Viewer
 from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
-from tongshi.resources.viewing.streams import Lease, Lost, StreamPool
+from tongshi.resources.viewing.streams import Lease, Lost, StreamPool, trouble_words
 from tongshi.sharing.permissions import Permission
 
 log = structlog.get_logger(__name__)
@@ -66,13 +67,15 @@ class Viewing:
         base_url: Callable[[], str],
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
+        self._timeline = timeline or NoTimeline()
         self._guard = guard
         self._clock = clock
         self._base_url = base_url
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
-        self._pool = StreamPool(signalling, engine, clock, self._timeouts, self._limits)
+        self._pool = StreamPool(signalling, engine, clock, self._timeouts, self._limits, self._timeline)
         self._sessions = SessionLog(self._limits.max_sessions, self._limits.kept_sessions)
         self._tasks: set[asyncio.Task[object]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -112,11 +115,19 @@ class Viewing:
         if self._sessions.is_full:
             raise LimitExceeded("观看会话已满", code=42904, retry_after_s=10)
         session = Session(viewer, wish, self._clock.now(), self._clock.at())
-        session.grant = await self._guard.admit(viewer, Permission.VIDEO_LIVE, wish.device_id, wish.purpose)
-        session.marks[Step.AUTHORISED] = self._clock.now()
+        session.trace_id = self._timeline.begin(wish.device_id, f"{viewer.subject.name} 调阅实时画面")
+        self._note(session, Step.REQUESTED)
+        try:
+            await self._admit(session)
+        except TongshiError as error:
+            self._timeline.note(session.trace_id, Step.AUTHORISED, error.message, is_trouble=True)
+            raise
         self._sessions.add(session)
         try:
             lease = session.lease = self._pool.take(session.key, wish.transport)
+            if lease.reused:
+                self._timeline.note(session.trace_id, Step.INVITED, "画面已在播放或打开中，共用同一路")
+                self._timeline.link(session.trace_id, lease.stream.trace_id)
             await self._pool.ready(lease, lambda reason, error: self._lost(session, reason, error))
         except TongshiError as error:
             self._fail(session, error)
@@ -184,6 +195,7 @@ class Viewing:
         ingest = session.lease.stream.ingest
         assert ingest is not None  # and so is its stream
         session.marks[Step.OPENED] = self._clock.now()
+        self._note(session, Step.OPENED)
         try:
             number = await ingest.attach(container, fd, head, lambda reason: self._left(session, reason))
         except BaseException:
@@ -221,6 +233,18 @@ class Viewing:
         for session in doomed:
             self._end(session, reason)
         return len(doomed)
+
+    async def _admit(self, session: Session) -> None:
+        """Decide before anything is opened. Raises NotFound, Forbidden."""
+        wish = session.wish
+        session.grant = await self._guard.admit(
+            session.viewer, Permission.VIDEO_LIVE, wish.device_id, wish.purpose
+        )
+        session.marks[Step.AUTHORISED] = self._clock.now()
+        self._note(session, Step.AUTHORISED)
+
+    def _note(self, session: Session, step: Step, text: str = "") -> None:
+        self._timeline.note(session.trace_id, step, text)
 
     def _own(self, viewer: Viewer, session_id: str, may_any: bool) -> Session:
         session = self._sessions.get(session_id)
@@ -265,6 +289,8 @@ class Viewing:
     def _fail(self, session: Session, error: TongshiError) -> None:
         step = Step.AUTHORISED if session.lease is None else session.lease.stream.step
         session.failure = Failure.of(error, step)
+        if session.lease is None or session.lease.stream.trace_id != session.trace_id:
+            self._timeline.note(session.trace_id, step, trouble_words(error), is_trouble=True)
         self._end(session, EndReason.FAILED)
 
     def _end(self, session: Session, reason: EndReason) -> None:
@@ -273,6 +299,7 @@ class Viewing:
         session.learn()
         session.end_reason = reason
         session.marks[Step.ENDED] = self._clock.now()
+        self._note(session, Step.ENDED, REASON_TEXT[reason])
         session.cancel_timers()
         self._sessions.retire(session)
         if session.engine_viewer is not None:
@@ -304,7 +331,7 @@ class Viewing:
 def _told(error: TongshiError, session: Session) -> TongshiError:
     """The error for this caller: a stream's failure is shared by all who waited, the session is theirs."""
     step = session.failure.step.value if session.failure is not None else ""
-    details = {**error.details, "sessionId": session.session_id, "step": step}
+    details = {**error.details, "sessionId": session.session_id, "step": step, "traceId": session.trace_id}
     return type(error)(
         error.message,
         code=error.code,

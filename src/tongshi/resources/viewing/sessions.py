@@ -54,6 +54,7 @@ class Session:
         self.opens_until = at + timedelta(seconds=wish.expire_s)
         self.marks: dict[Step, float] = {Step.REQUESTED: now}
         self.grant = ""
+        self.trace_id = ""
         self.lease: Lease | None = None
         self.codec: Codec | None = None
         self.failure: Failure | None = None
@@ -102,6 +103,7 @@ class Session:
         return SessionView(
             session_id=self.session_id,
             stream_id=self.stream_id,
+            trace_id=self.trace_id,
             device_id=self.wish.device_id,
             stream_type=self.wish.stream_type,
             subject=self.viewer.subject.name,

@@ -31,9 +31,26 @@ from tongshi.resources.viewing.model import (
     Timeouts,
     Transport,
 )
-from tongshi.resources.viewing.ports import Ingest, LiveCall, LiveRequest, MediaEngine, Route, Signalling
+from tongshi.resources.viewing.ports import (
+    Ingest,
+    LiveCall,
+    LiveRequest,
+    MediaEngine,
+    NoTimeline,
+    Route,
+    Signalling,
+    Timeline,
+)
 
 log = structlog.get_logger(__name__)
+
+_FIGURES = {
+    "packets": "收到 {} 个媒体包",
+    "malformedPackets": "{} 个包格式错误",
+    "foreignSsrcPackets": "{} 个包的 SSRC 与应答不符",
+    "lostPackets": "丢失 {} 个包",
+    "sipStatus": "对端应答 SIP {}",
+}
 
 Lost = Callable[[EndReason, TongshiError | None], None]
 
@@ -44,6 +61,7 @@ class SharedStream:
     def __init__(self, key: StreamKey, now: float) -> None:
         self.key = key
         self.stream_id = secrets.token_hex(12)
+        self.trace_id = ""  # the timeline of whoever opened it
         self.reached: dict[Step, float] = {Step.REQUESTED: now}
         self.route: Route | None = None
         self.ingest: Ingest | None = None
@@ -79,8 +97,15 @@ class StreamPool:
     """All streams of this node, by device and stream number."""
 
     def __init__(
-        self, signalling: Signalling, engine: MediaEngine, clock: Clock, timeouts: Timeouts, limits: Limits
+        self,
+        signalling: Signalling,
+        engine: MediaEngine,
+        clock: Clock,
+        timeouts: Timeouts,
+        limits: Limits,
+        timeline: Timeline | None = None,
     ) -> None:
+        self._timeline = timeline or NoTimeline()
         self._signalling = signalling
         self._engine = engine
         self._clock = clock
@@ -113,6 +138,7 @@ class StreamPool:
             if len(self._streams) >= self._limits.max_streams:
                 raise LimitExceeded("视频路数已满", code=42904, retry_after_s=10)
             stream = self._streams[key] = SharedStream(key, self._clock.now())
+            stream.trace_id = self._timeline.current()
             stream.task = asyncio.get_running_loop().create_task(self._run(stream, transport))
         if len(stream.holders) >= self._limits.max_holders_of_stream:
             raise LimitExceeded("该视频的观看人数已满", code=42904, retry_after_s=10)
@@ -210,6 +236,7 @@ class StreamPool:
             await self._open(stream, transport)
         except TongshiError as error:
             log.info("live_failed", device_id=stream.key.device_id, step=stream.step, code=error.code)
+            self._timeline.note(stream.trace_id, stream.step, trouble_words(error), is_trouble=True)
             self.end(stream, EndReason.FAILED, error)
             return
         except Exception:
@@ -271,6 +298,7 @@ class StreamPool:
 
     def _reach(self, stream: SharedStream, step: Step) -> None:
         stream.reached[step] = self._clock.now()
+        self._timeline.note(stream.trace_id, step)
 
     async def _tear_down(self, stream: SharedStream) -> None:
         task = stream.task
@@ -285,6 +313,16 @@ class StreamPool:
         except (TongshiError, OSError) as error:
             log.warning("live_release_failed", device_id=stream.key.device_id, error=str(error))
         log.info("live_ended", device_id=stream.key.device_id, reason=stream.end_reason)
+
+
+def trouble_words(error: TongshiError) -> str:
+    """What went wrong, with the figures that tell an unplugged camera from one that sends elsewhere."""
+    facts = [f"{error.message}（{error.code}）"]
+    for name, said in _FIGURES.items():
+        count = error.details.get(name)
+        if isinstance(count, int) and count:
+            facts.append(said.format(count))
+    return "；".join(facts)
 
 
 async def _either(*events: asyncio.Event) -> None:

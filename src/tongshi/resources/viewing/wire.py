@@ -184,6 +184,7 @@ class LiveUrlAnswer(Answer, frozen=True):
     watermark: Watermark
     expires_at: datetime
     trace: Trace
+    trace_id: str
 
 
 class StopAnswer(Answer, frozen=True):
@@ -237,6 +238,7 @@ class SessionAnswer(Answer, frozen=True):
     failure: WireFailure | None
     end_reason: str | None
     end_text: str
+    trace_id: str
     bytes: int
     duration_sec: float
 
@@ -267,6 +269,7 @@ def live_url_answer(opening: Opening) -> LiveUrlAnswer:
             at.get(Step.FIRST_PACKET),
             at.get(Step.FIRST_KEY_FRAME),
         ),
+        trace_id=view.trace_id,
     )
 
 
@@ -300,6 +303,7 @@ def session_answer(view: SessionView) -> SessionAnswer:
         else WireFailure(failure.code, failure.message, failure.step.value, failure.details),
         end_reason=None if view.end_reason is None else view.end_reason.value,
         end_text="" if view.end_reason is None else REASON_TEXT[view.end_reason],
+        trace_id=view.trace_id,
         bytes=view.bytes_sent,
         duration_sec=view.duration_s,
     )

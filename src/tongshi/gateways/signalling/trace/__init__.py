@@ -1,0 +1,1 @@
+"""What was said in signalling, kept in memory within bounds and told in words."""
