@@ -1167,6 +1167,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/signalling/catalogues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 各对端目录接收情况 */
+        get: operations["listPeerCatalogues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/catalogues/{peerId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 一个对端的目录接收情况 */
+        get: operations["getPeerCatalogue"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/catalogues/{peerId}/refresh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 重新查询一个对端的目录 */
+        post: operations["refreshPeerCatalogue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/signalling/trace-store": {
         parameters: {
             query?: never;
@@ -2120,6 +2171,14 @@ export interface components {
             zoom?: number | null;
         };
         /**
+         * Asked
+         * @description The question is on its way; how it stands is read again.
+         */
+        Asked: {
+            /** @default true */
+            asked?: boolean;
+        };
+        /**
          * AuditLine
          * @description One record of the chain.
          */
@@ -2250,6 +2309,41 @@ export interface components {
             /** @default false */
             withCounts?: boolean;
         };
+        /**
+         * CatalogueQuery
+         * @description One page of peers, of one state or of all.
+         */
+        CatalogueQuery: {
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default null */
+            state?: components["schemas"]["CatalogueState"] | null;
+        };
+        /**
+         * CatalogueRow
+         * @description One peer. ``announced`` is null when the peer gave no number.
+         */
+        CatalogueRow: {
+            announced: number | null;
+            asked: number;
+            beganAt: string;
+            broken: number;
+            changedAt: string;
+            complete: boolean;
+            peerId: string;
+            reason: string;
+            reasonText: string;
+            received: number;
+            state: components["schemas"]["CatalogueState"];
+        };
+        /**
+         * CatalogueState
+         * @description What is known of a peer's catalogue.
+         * @enum {unknown}
+         */
+        CatalogueState: "asking" | "complete" | "failed" | "incomplete";
         /**
          * ChangesAnswer
          * @description Changes in (sinceVersion, toVersion]; ``roots`` when nothing is left behind them.
@@ -3536,6 +3630,16 @@ export interface components {
          */
         Page_AuditLine_: {
             list: components["schemas"]["AuditLine"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
+         * Page[CatalogueRow]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_CatalogueRow_: {
+            list: components["schemas"]["CatalogueRow"][];
             pageNo: number;
             pageSize: number;
             total: number;
@@ -7961,6 +8065,125 @@ export interface operations {
             403: components["responses"]["403"];
             404: components["responses"]["404"];
             409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listPeerCatalogues: {
+        parameters: {
+            query?: {
+                state?: components["schemas"]["CatalogueState"] | null;
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_CatalogueRow_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    getPeerCatalogue: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                peerId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["CatalogueRow"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    refreshPeerCatalogue: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                peerId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Asked"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];

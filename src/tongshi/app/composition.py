@@ -37,6 +37,7 @@ from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
 from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.upward import UpperAccount
+from tongshi.gateways.signalling.upward_names import Alias, Names
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
@@ -60,6 +61,7 @@ from tongshi.resources.plans.service import Plans
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.service import Platforms
+from tongshi.resources.registrations import catalogue_http
 from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
@@ -245,6 +247,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *files_http.operations(files),
         *viewing_http.operations(viewing, ptz),
         *traces_http.operations(Traces(signalling.traces, devices, database), access),
+        *catalogue_http.operations(
+            signalling.catalogues.standings, signalling, devices.get_many, _names_of(platforms), access
+        ),
         *services_http.operations(directory),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
         *plans_http.operations(plans, lent),
@@ -334,6 +339,7 @@ def _upper(config: Config, neighbour: NeighbourSection) -> UpperAccount:
         password=reveal(neighbour.sip_secret),
         expires_s=section.registration_expires_s,
         retry_s=section.registration_retry_s,
+        names=Names((Alias(one.id, one.shown_id, one.name) for one in neighbour.aliases), config.platform.id),
     )
 
 

@@ -116,10 +116,19 @@ class AccountSection(_Section, frozen=True):
     username: str = ""
 
 
+class AliasSection(_Section, frozen=True):
+    """One device as an upper platform is to know it: another code, another name, or both."""
+
+    id: Code20
+    shown_id: Annotated[str, Meta(pattern=r"^([0-9]{20})?$")] = ""
+    name: Annotated[str, Meta(max_length=128)] = ""
+
+
 class NeighbourSection(_Section, frozen=True):
     """A platform we exchange with. Relation is seen from here: an ``upper`` is above us.
 
     ``share`` names what it may see and watch of ours: ``*`` or administrative divisions; empty: nothing.
+    ``aliases`` are devices that an upper knows by another code or name; every code is shown once.
     """
 
     id: Code20
@@ -135,6 +144,7 @@ class NeighbourSection(_Section, frozen=True):
     rest_secret: str = ""
     media_transport: Literal["udp", "tcp-passive", "tcp-active"] = "udp"
     share: tuple[ShareScope, ...] = ()
+    aliases: Annotated[tuple[AliasSection, ...], Meta(max_length=10_000)] = ()
 
 
 class LogSection(_Section, frozen=True):

@@ -20,6 +20,7 @@ from tongshi.gateways.signalling.endpoint import (
     Remote,
     SipEndpoint,
 )
+from tongshi.gateways.signalling.transport import SipSockets
 from tongshi.ids import sip_domain
 from tongshi.protocols.gb28181.codec import Message, decode
 from tongshi.protocols.gb28181.dates import render_date
@@ -42,7 +43,16 @@ class PlatformDouble:
         keepalive_status: what Keepalive is answered; a test may change it.
     """
 
-    def __init__(self, platform_id: str, secret: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        platform_id: str,
+        secret: str,
+        clock: Clock | None = None,
+        *,
+        port: int = 0,
+        allow_tcp: bool = True,
+        sockets: Callable[..., SipSockets] = SipSockets,
+    ) -> None:
         self.id, self._secret = platform_id, secret
         self._clock = clock or SystemClock()
         self._nonces = NonceStore(os.urandom(16))
@@ -56,10 +66,12 @@ class PlatformDouble:
         self.endpoint = SipEndpoint(
             local_id=platform_id,
             host="127.0.0.1",
-            port=0,
+            port=port,
             on_request=self._on_request,
             on_invite=self._on_invite,
             clock=self._clock,
+            allow_tcp=allow_tcp,
+            sockets=sockets,
         )
 
     async def start(self) -> None:
@@ -133,7 +145,7 @@ class PlatformDouble:
         if incoming.request.method == "REGISTER":
             self._register(incoming)
         elif incoming.request.method == "MESSAGE":
-            self._take(incoming)
+            self.take(incoming)
         else:
             incoming.respond(405)
         async with self._changed:
@@ -163,7 +175,8 @@ class PlatformDouble:
             headers.append(("Expires", str(self.expires_s)))
         incoming.respond(200, headers=headers)
 
-    def _take(self, incoming: IncomingRequest) -> None:
+    def take(self, incoming: IncomingRequest) -> None:
+        """Answer a MESSAGE and keep it."""
         try:
             message = decode(incoming.request.body)
         except RemoteViolation:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from tongshi.exchange.pull import Pulls
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.signing import Signer
+from tongshi.gateways.signalling.catalogue_standings import Standings
 from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import Recorder
 from tongshi.ids import PlatformId
@@ -55,6 +56,7 @@ from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.resources.platforms.service import Platforms
+from tongshi.resources.registrations import catalogue_http
 from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
@@ -79,6 +81,20 @@ from tongshi.web.operations import AnyOperation
 PASSWORD = "Tongshi-2024"  # noqa: S105  # of accounts that live in a test
 
 
+class _NobodyRegistered:
+    """Signalling without a socket: there is nobody to ask for a catalogue."""
+
+    def refresh_catalogue(self, peer_id: str) -> bool:
+        return False
+
+
+def _named(platforms: Platforms) -> Callable[[], Awaitable[dict[str, str]]]:
+    async def names() -> dict[str, str]:
+        return {known.platform.id: known.platform.name for known in await platforms.list_all()}
+
+    return names
+
+
 # A hash that protects nothing and costs nothing.
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -101,6 +117,7 @@ class RestPlatform:
     tags: TagDictionary
     pulls: Pulls
     timeline: Recorder
+    standings: Standings
     operations: list[AnyOperation]
     asgi: Starlette
     links: list[Link] = field(default_factory=list)
@@ -136,6 +153,7 @@ class RestPlatform:
         pulls = Pulls(db, clock, exchange)
         timeline = Recorder(own_id, clock)
         book = TraceBook(timeline, clock, lambda: pcap.End("127.0.0.1", 5060), str)
+        standings = Standings(clock)
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
@@ -155,6 +173,9 @@ class RestPlatform:
             *plans_http.operations(plans, lent),
             *tags_http.operations(tags, annotations, queries, asking),
             *traces_http.operations(Traces(book, devices, db), access),
+            *catalogue_http.operations(
+                standings, _NobodyRegistered(), devices.get_many, _named(platforms), access
+            ),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)
@@ -169,7 +190,7 @@ class RestPlatform:
         await tags.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
         parts = (accounts, grants, access, platforms, devices, exchange, files, plans, tags, pulls, timeline)
-        return cls(own_id, db, clock, *parts, table, asgi)
+        return cls(own_id, db, clock, *parts, standings, table, asgi)
 
     async def close(self) -> None:
         """Close links and the database."""

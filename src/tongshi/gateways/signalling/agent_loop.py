@@ -35,6 +35,8 @@ MAX_UDP_REQUEST_BYTES = 1_300
 # What our own headers take beside the body; only decides between UDP and an open TCP connection.
 _HEAD_BYTES = 600
 _MAX_UDP_BODY_BYTES = 64_000
+MAX_UNREACHABLE = 1_000
+UNREACHABLE_S = 600.0  # before a receiver that refused TCP is tried again
 
 
 class AgentLoop:
@@ -75,6 +77,7 @@ class AgentLoop:
         self._wake_at = 0.0
         self._watchers: dict[Remote, list[Callable[[], None]]] = {}
         self._known_by_tcp: OrderedDict[str, Remote] = OrderedDict()
+        self._unreachable: dict[Remote, float] = {}
         sockets.on_message, sockets.on_lost = self._receive, self._lost
 
     async def open(self) -> int:
@@ -192,6 +195,19 @@ class AgentLoop:
         if body_bytes > _MAX_UDP_BODY_BYTES:
             raise Unavailable("消息超过 UDP 报文上限，且对端没有 TCP 连接")
         return remote
+
+    async def reach(self, remote: Remote) -> bool:
+        """Whether a TCP connection to ``remote`` is open or could be made now; a refusal is remembered."""
+        if self._sockets.has_connection(remote):
+            return True
+        if self.now < self._unreachable.get(remote, 0.0):
+            return False
+        if await self._sockets.dial(remote):
+            return True
+        self._unreachable[remote] = self.now + UNREACHABLE_S
+        while len(self._unreachable) > MAX_UNREACHABLE:
+            del self._unreachable[next(iter(self._unreachable))]
+        return False
 
     def remember_tcp(self, request: Request, source: Remote) -> None:
         """This sender holds a TCP connection to us."""

@@ -80,6 +80,7 @@ class SipEndpoint:
         idle_timeout_s: a TCP connection silent that long is closed.
         trace: called with "in" or "out", the remote and the bytes.
         timers: T1, T2, T4.
+        sockets: what makes the sockets; a simulator's lose datagrams.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class SipEndpoint:
         idle_timeout_s: float = 600.0,
         trace: Trace | None = None,
         timers: TimerValues | None = None,
+        sockets: Callable[..., SipSockets] = SipSockets,
     ) -> None:
         self.port = port
         self._on_request = on_request
@@ -109,7 +111,7 @@ class SipEndpoint:
         self._on_subscribe = on_subscribe
         self._max_pending = max_pending
         clock = clock or SystemClock()
-        sockets = SipSockets(
+        opened = sockets(
             host,
             port,
             allow_udp=allow_udp,
@@ -119,7 +121,7 @@ class SipEndpoint:
         )
         self._loop = AgentLoop(
             Identity(local_id, advertised_host or host, port, user_agent, headers),
-            sockets,
+            opened,
             clock,
             on_event=self._handle,
             values=timers or TimerValues(),
@@ -249,6 +251,11 @@ class SipEndpoint:
             from_id=from_id or "",
         )
         return await self._subscriptions.subscribe(draft, remote, expires_s)
+
+    async def reach_tcp(self, remote: Remote) -> Remote | None:
+        """The same address by TCP, when a connection to it is open or can be made; None when it cannot."""
+        by_tcp = Remote(remote.host, remote.port, "tcp")
+        return by_tcp if await self._loop.reach(by_tcp) else None
 
     def watch(self, remote: Remote, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back each time the TCP connection to ``remote`` breaks. Returns what ends the watch."""

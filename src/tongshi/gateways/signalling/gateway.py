@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -57,6 +57,7 @@ from tongshi.protocols.gb28181.response import (
 from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
 from tongshi.protocols.gb28181.version import parse_version
+from tongshi.protocols.sip.message import Request
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.ptz import PtzControl
@@ -140,7 +141,7 @@ class SignallingGateway:
         self._calls = LiveCaller(self.endpoint, self._routes, self._ssrcs, clock, self._running)
         self._controls = DeviceControls(self._post, self._routes, clock)
         self.downward = Downward(self._routes, self._calls, self._controls, self._media_transport)
-        self.catalogues = Catalogues(self._post, archive, self._routes, clock, config.patience)
+        self.catalogues = Catalogues(self._post, archive, self._routes, clock, config.patience, own_id)
         self.registrar = Registrar(
             Domain(own_id, sip_domain(own_id), config.min_expires_s),
             self.peers,
@@ -216,6 +217,13 @@ class SignallingGateway:
         await self.endpoint.stop()
         await self._running.stop()
 
+    def refresh_catalogue(self, peer_id: str) -> bool:
+        """Ask a registered peer for its catalogue again; False when it is not registered."""
+        peer = self.peers.get(peer_id)
+        if peer is not None:
+            self.catalogues.refresh(peer)
+        return peer is not None
+
     async def device_info(self, device_id: str) -> DeviceInfoResponse:
         """Ask a device who made it. Raises NotFound, Unavailable, PeerTimeout, PeerFailed."""
         return await self._post.device_info(await self._routes.peer_of(device_id), device_id)
@@ -251,7 +259,11 @@ class SignallingGateway:
             incoming.respond(400)
             return
         if isinstance(sender, Upper):
-            await self.dispatch.message_of_upper(incoming, sender, message)
+            named = sender.names.inward(message)
+            if named is None:
+                incoming.respond(404)
+                return
+            await self.dispatch.message_of_upper(incoming, sender, named)
         else:
             await self.dispatch.message_of_peer(incoming, sender, message)
 
@@ -271,8 +283,8 @@ class SignallingGateway:
         self._keepalives.take(incoming, peer, message)
 
     async def _catalogue_part(self, incoming: IncomingRequest, peer: Peer, message: CatalogResponse) -> None:
+        await self.catalogues.take(peer, message)
         incoming.respond(200)
-        self.catalogues.take(peer, message)
 
     async def _answer(self, incoming: IncomingRequest, peer: Peer, message: BaseMessage) -> None:
         incoming.respond(200)
@@ -304,6 +316,9 @@ class SignallingGateway:
     async def _on_invite(self, invite: IncomingInvite) -> None:
         sender = self._sender(invite.request.from_.uri.user, invite.remote)
         if isinstance(sender, Upper):
+            if not _name_target(invite, sender):
+                invite.reject(404)
+                return
             await self.dispatch.call_of_upper(invite, sender)
         elif sender is not None:
             await self.dispatch.call_of_peer(invite, sender)
@@ -384,3 +399,14 @@ class SignallingGateway:
             log.warning("signalling_task_failed", error=error.message)
         except Exception:
             log.exception("signalling_task_crashed")
+
+
+def _name_target(invite: IncomingInvite, upper: Upper) -> bool:
+    """Put our code for the device into the Request-URI; False when the upper cannot know that device."""
+    uri = invite.request.uri
+    called = uri.user or invite.request.to.uri.user
+    real = upper.names.real(called)
+    if real is not None and real != called:
+        asked = invite.request
+        invite.request = Request(asked.method, replace(uri, user=real), asked.headers, asked.body)
+    return real is not None

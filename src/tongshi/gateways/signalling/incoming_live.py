@@ -162,11 +162,15 @@ class IncomingLive:
         relayed.relay, port = await ingest.relay(
             wanted.transport, host, offer.port, ssrc, lambda _: self._end(relayed, bye=True)
         )
-        answer = answer_live(offer, owner_id=wanted.key.device_id, address=ingest.host, port=port, ssrc=ssrc)
+        answer = answer_live(
+            offer, owner_id=upper.names.shown(wanted.key.device_id), address=ingest.host, port=port, ssrc=ssrc
+        )
         relayed.call = await invite.accept(answer.render())
         relayed.call.on_bye = lambda: self._end(relayed, bye=False)
         if self._running is not None:
-            relayed.forget = self._running.begin(relayed.call, "up", upper.id, wanted.key.device_id)
+            relayed.forget = self._running.begin(
+                relayed.call, "up", upper.id, upper.names.shown(wanted.key.device_id)
+            )
         if relayed.is_over:
             await relayed.call.bye()
 

@@ -91,6 +91,22 @@ class DeviceSummary:
     via: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which devices a catalogue query of an upper asks for; without any word all.
+
+    Attributes:
+        division: those that lie in it.
+        below: those that are one of these or name one as their parent.
+        since, until: those changed since, those not known to be newer.
+    """
+
+    division: str = ""
+    below: frozenset[str] = frozenset()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class Archive(Protocol):
     """Archives in the record."""
 
@@ -112,8 +128,12 @@ class Archive(Protocol):
         """The device, when this upper platform may see it."""
         ...
 
-    async def shared_with(self, upper_id: str) -> Sequence[CatalogItem]:
-        """What an upper platform may see, with status."""
+    async def shared_codes(self, upper_id: str, wanted: Wanted) -> tuple[tuple[str, ...], bool]:
+        """Codes of devices that an upper platform may see, in order; whether any matched but for the time."""
+        ...
+
+    async def shared_items(self, upper_id: str, codes: Sequence[str]) -> Sequence[CatalogItem]:
+        """Those of the codes that it may still see, with status, in the order of the codes."""
         ...
 
     async def shared_nodes(self, upper_id: str) -> Sequence[CatalogItem]:

@@ -11,6 +11,7 @@ from tongshi.errors import PeerFailed
 from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
 from tongshi.gateways.signalling.peers import Peer
+from tongshi.gateways.signalling.upward_names import NO_NAMES
 from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.profile import Profile
 from tongshi.protocols.gb28181.query import DeviceInfoQuery, DeviceStatusQuery
@@ -42,22 +43,33 @@ class Post:
         self._answers = answers
 
     async def send(
-        self, to: Correspondent, message: BaseMessage, *, to_id: str = "", timeout_s: float = SIP_TIMEOUT_S
+        self,
+        to: Correspondent,
+        message: BaseMessage,
+        *,
+        to_id: str = "",
+        timeout_s: float = SIP_TIMEOUT_S,
+        remote: Remote | None = None,
     ) -> int:
-        """Send one message; the final SIP status, whatever it is.
+        """Send one message; the final SIP status, whatever it is. To an upper its codes go as it knows them.
 
         Raises:
             PeerTimeout: no SIP answer. Unavailable: it could not be sent.
         """
+        message = getattr(to, "names", NO_NAMES).outward(message)
         response = await self._endpoint.request(
             "MESSAGE",
             to_id=to_id or to.id,
-            remote=to.remote,
+            remote=remote or to.remote,
             body=message.render(to.profile.charset, to.profile.edition),
             content_type=CONTENT_TYPE,
             timeout_s=timeout_s,
         )
         return response.status
+
+    async def reach_tcp(self, remote: Remote) -> Remote | None:
+        """The same place by TCP, when a connection is open or can be made; None when it cannot (T-03)."""
+        return await self._endpoint.reach_tcp(remote)
 
     async def ask(self, peer: Peer, query: BaseMessage, kind: type[A], timeout_s: float) -> A:
         """Send a query and wait for its answer.

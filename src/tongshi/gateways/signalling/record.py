@@ -16,12 +16,12 @@ from sqlalchemy import Connection
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
-from tongshi.gateways.signalling.ports import Account, DeviceSummary, StoredRegistration
+from tongshi.gateways.signalling.ports import Account, DeviceSummary, StoredRegistration, Wanted
 from tongshi.protocols.gb28181.codes import normalise_civil_code
 from tongshi.protocols.gb28181.items import conforming
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices import store as device_store
-from tongshi.resources.devices.model import DeviceArchive, Filters
+from tongshi.resources.devices.model import DeviceArchive, Placed
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import PlatformState, Relation
@@ -37,7 +37,7 @@ from tongshi.storage.engine import Database
 
 ACCOUNT_CACHE_S = 5.0
 MAX_CACHED_ACCOUNTS = 100_000
-SHARED_PAGE = 1_000
+SHARED_PAGE = 20_000
 
 _BELOW = (Relation.LOWER, Relation.LATERAL)  # who may register with us
 _UPPER_MAY = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE, Permission.PTZ_CONTROL})
@@ -129,15 +129,27 @@ class RecordedArchive:
         found = (await self._devices.get_many([device_id], scope)).get(device_id)
         return None if found is None else self._summary(found)
 
-    async def shared_with(self, upper_id: str) -> list[CatalogItem]:
+    async def shared_codes(self, upper_id: str, wanted: Wanted) -> tuple[tuple[str, ...], bool]:
         scope = await self._scope(upper_id)
-        items: list[CatalogItem] = []
-        page_no, total = 1, 1
-        while (page_no - 1) * SHARED_PAGE < total:
-            archives, total = await self._devices.page(scope, Filters(), page_no, SHARED_PAGE)
-            items += [_shared_item(a, self._self_id) for a in archives if a.owner != upper_id]
-            page_no += 1
-        return items
+        named = next(iter(wanted.below)) if len(wanted.below) == 1 else ""
+        codes: list[str] = []
+        after, is_matched = "", False
+        while page := await self._devices.placed(scope, after, SHARED_PAGE, named):
+            after = page[-1].device_id
+            matching = [row for row in page if row.owner != upper_id and _is_placed(row, wanted)]
+            is_matched = is_matched or bool(matching)
+            codes += [row.device_id for row in matching if _is_timely(row, wanted)]
+            if len(page) < SHARED_PAGE:
+                break
+        return tuple(codes), is_matched
+
+    async def shared_items(self, upper_id: str, codes: Sequence[str]) -> list[CatalogItem]:
+        found = await self._devices.get_many(codes, await self._scope(upper_id))
+        return [
+            _shared_item(found[code], self._self_id)
+            for code in codes
+            if code in found and found[code].owner != upper_id
+        ]
 
     async def shared_nodes(self, upper_id: str) -> list[CatalogItem]:
         if self._trees is None:
@@ -174,6 +186,23 @@ def _shared_item(archive: DeviceArchive, self_id: str) -> CatalogItem:
             civil_code=normalise_civil_code(item.civil_code) or normalise_civil_code(item.device_id[:10]),
         )
     )
+
+
+def _is_placed(row: Placed, wanted: Wanted) -> bool:
+    """Whether a device lies where the query asks."""
+    if wanted.division:
+        code = normalise_civil_code(row.civil_code) or normalise_civil_code(row.device_id[:10])
+        return code.startswith(wanted.division)
+    if wanted.below:
+        return row.device_id in wanted.below or not wanted.below.isdisjoint(row.parent_ids)
+    return True
+
+
+def _is_timely(row: Placed, wanted: Wanted) -> bool:
+    """Changed since; and not known to be newer: of a later revision nobody knows when the first was told."""
+    if wanted.since is not None and row.updated_at < wanted.since:
+        return False
+    return wanted.until is None or row.revision > 1 or row.updated_at <= wanted.until
 
 
 def _find_account(conn: Connection, peer_id: str) -> Account | None:

@@ -111,6 +111,15 @@ class SipSockets:
         elif not output.is_reply and not self._is_closed:
             self._dial(remote, output.data)
 
+    async def dial(self, remote: Remote) -> bool:
+        """Open a TCP connection ahead of what will be sent. Whether there is one now."""
+        if remote not in self._connections and not self._is_closed:
+            self._dial(remote, b"")
+            dial = self._dials.get(remote)
+            if dial is not None:
+                await asyncio.wait((dial[0],))
+        return remote in self._connections
+
     def has_connection(self, remote: Remote) -> bool:
         """Is this connection open?"""
         return remote in self._connections

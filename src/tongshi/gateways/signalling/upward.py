@@ -19,6 +19,7 @@ from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
 from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.registrant import Registrant
+from tongshi.gateways.signalling.upward_names import NO_NAMES, Names
 from tongshi.protocols.gb28181.message import next_sn
 from tongshi.protocols.gb28181.notify import Keepalive
 from tongshi.protocols.gb28181.profile import Profile, for_edition
@@ -37,6 +38,7 @@ class UpperAccount:
     password: str = field(repr=False)
     expires_s: int = 86_400
     retry_s: float = 60.0
+    names: Names = NO_NAMES
 
 
 class Upper:
@@ -57,6 +59,7 @@ class Upper:
     ) -> None:
         self.id = account.id
         self.remote = account.remote
+        self.names = account.names
         self.profile: Profile = for_edition(Edition.GB2022, account.remote.transport)
         self._own_id = own_id
         self._post = post

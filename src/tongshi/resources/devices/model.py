@@ -114,6 +114,18 @@ class DeviceArchive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a device is and since when, without the rest of its archive."""
+
+    device_id: str
+    owner: str
+    civil_code: str
+    parent_ids: tuple[str, ...]
+    revision: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Filters:
     """What a list is narrowed by; an empty filter narrows nothing."""
 

@@ -44,6 +44,7 @@ from tongshi.resources.devices.model import (
     DeviceArchive,
     Filters,
     Origin,
+    Placed,
     Source,
     UpsertResult,
     digest,
@@ -93,6 +94,10 @@ class ArchiveStore(Protocol):
     def page(
         self, conn: Connection, scope: Scope, filters: Filters, page_no: int, page_size: int, /
     ) -> tuple[list[DeviceArchive], int]: ...
+
+    def placed(
+        self, conn: Connection, scope: Scope, after_key: str, limit: int, named: str = "", /
+    ) -> list[Placed]: ...
 
     def mark_missing(
         self, conn: Connection, owner: str, device_ids: Sequence[str], at: datetime, origin: str = "", /
@@ -183,6 +188,10 @@ class DeviceArchives:
     ) -> tuple[list[DeviceArchive], int]:
         """One page of what the caller may see, and how many that is in all."""
         return await self._db.read(self._store.page, scope, filters, page_no, page_size)
+
+    async def placed(self, scope: Scope, after: str, limit: int, named: str = "") -> list[Placed]:
+        """The next present devices in order of id; with ``named`` that one and what names it as parent."""
+        return await self._db.read(self._store.placed, scope, after, limit, named)
 
     async def note_status(self, online: dict[str, bool], source: str, reason: str = "") -> list[str]:
         """Note the status of devices. Returns those that turned."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     false,
     func,
+    literal,
     or_,
     select,
     text,
@@ -38,6 +39,7 @@ from tongshi.resources.devices.model import (
     ExtendedAttributes,
     Filters,
     FlatArchive,
+    Placed,
     Shard,
     Source,
     UpsertResult,
@@ -207,6 +209,29 @@ def iter_owned(
     if owners is not None:
         statement = statement.where(_a.owner_platform.in_(owners))
     return [_from_row(row) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
+
+
+def placed(conn: Connection, scope: Scope, after_key: str, limit: int, named: str = "") -> list[Placed]:
+    """The next present devices in order of id; with ``named`` that one and what names it as parent.
+
+    A page of twenty thousand is five columns: an answer to a whole catalogue is chosen by it.
+    """
+    in_key_order(conn)
+    columns = (_a.device_id, _a.owner_platform, _a.civil_code, _a.parent_ids, _a.revision, _a.updated_at)
+    statement = select(*columns).where(
+        _a.device_id > after_key, _a.missing_since.is_(None), scope_clause(scope)
+    )
+    if named:
+        joined = (
+            func.concat("/", _a.parent_ids, "/")
+            if conn.dialect.name == "postgresql"
+            else (literal("/").concat(_a.parent_ids).concat("/"))
+        )
+        statement = statement.where(
+            or_(_a.device_id == named, joined.contains(f"/{named}/", autoescape=True))
+        )
+    rows = fetch(conn, statement.order_by(_a.device_id).limit(limit))
+    return [Placed(r[0], r[1], r[2] or "", _split(r[3] or ""), r[4], from_ms(r[5])) for r in rows]
 
 
 def wire_rows(conn: Connection, after_key: str, limit: int, owners: Sequence[str]) -> Sequence[Sequence[Any]]:

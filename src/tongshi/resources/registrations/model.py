@@ -1,4 +1,4 @@
-"""SIP accounts and registrations.
+"""SIP accounts, registrations, running calls, and how the catalogues of peers stand.
 
 Implements: GB/T 28181-2022 9.1
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Literal
 
 
@@ -69,3 +70,36 @@ class OpenCall:
     to_tag: str
     cseq: int
     opened_at: datetime
+
+
+class CatalogueState(StrEnum):
+    """What is known of a peer's catalogue."""
+
+    ASKING = "asking"
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueStanding:
+    """How a peer's catalogue stands.
+
+    Attributes:
+        began_at, at: when the round of questions began, when this last changed.
+        announced: SumNum as the peer gave it, -1 when it gave none.
+        received: distinct items.
+        broken: items that could not be read.
+        reason: why it is not complete; "" when it is or may still be.
+        asked: queries so far in this round.
+    """
+
+    peer_id: str
+    state: CatalogueState
+    began_at: datetime
+    at: datetime
+    announced: int = -1
+    received: int = 0
+    broken: int = 0
+    reason: str = ""
+    asked: int = 0

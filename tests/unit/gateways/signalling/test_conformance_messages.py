@@ -14,7 +14,7 @@ from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
 from tongshi.gateways.signalling.peers import Peer
-from tongshi.gateways.signalling.ports import DeviceSummary
+from tongshi.gateways.signalling.ports import DeviceSummary, Wanted
 from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
 from tongshi.ids import PlatformId
@@ -58,8 +58,17 @@ class Shared:
             for number in (1, 2, 3)
         ]
 
-    async def shared_with(self, upper_id: str) -> Sequence[CatalogItem]:
-        return self.items if upper_id == UPPER else []
+    async def shared_codes(self, upper_id: str, wanted: Wanted) -> tuple[tuple[str, ...], bool]:
+        told = [
+            item.device_id
+            for item in self.items
+            if (item.civil_code.startswith(wanted.division) if wanted.division else True)
+            and (not wanted.below or not wanted.below.isdisjoint((item.device_id, *item.parent_ids)))
+        ]
+        return (tuple(told), bool(told)) if upper_id == UPPER else ((), False)
+
+    async def shared_items(self, upper_id: str, codes: Sequence[str]) -> Sequence[CatalogItem]:
+        return [item for item in self.items if item.device_id in codes]
 
     async def shared_nodes(self, upper_id: str) -> Sequence[CatalogItem]:
         return ()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from tongshi.clock import ManualClock
 from tongshi.gateways.signalling import record
+from tongshi.gateways.signalling.ports import Wanted
 from tongshi.gateways.signalling.record import RecordedArchive
 from tongshi.protocols.gb28181.codes import ItemKind, kind_of
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
-from tongshi.resources.devices.model import DeviceArchive
+from tongshi.resources.devices.model import DeviceArchive, Placed
 from tongshi.sharing.model import Scope
 
 OWN, LOWER, UPPER, NVR = (
@@ -26,20 +28,31 @@ def archive(number: int, owner: str = OWN, online: bool | None = True, *parents:
     return DeviceArchive(item=item, owner=owner, online=online)
 
 
-async def shared(*archives: DeviceArchive) -> list[CatalogItem]:
+async def shared(*archives: DeviceArchive, wanted: Wanted = Wanted()) -> list[CatalogItem]:  # noqa: B008
     asked: list[str] = []
 
     async def scope(subject: Any, *_: object) -> Scope:
         asked.append(subject.id)
         return Scope(is_everything=True)
 
-    async def page(_: Scope, __: object, number: int, size: int) -> tuple[list[DeviceArchive], int]:
-        return list(archives[(number - 1) * size : number * size]), len(archives)
+    def place(one: DeviceArchive) -> Placed:
+        item = one.item
+        return Placed(item.device_id, one.owner, item.civil_code, item.parent_ids, one.revision, at)
 
-    devices: Any = SimpleNamespace(page=page)
+    async def placed(_: Scope, after: str, limit: int, named: str) -> list[Placed]:
+        return [place(one) for one in archives if one.item.device_id > after][:limit]
+
+    async def get_many(codes: Sequence[str], _: Scope) -> dict[str, DeviceArchive]:
+        return {one.item.device_id: one for one in archives if one.item.device_id in codes}
+
+    at = ManualClock().at()
+    devices: Any = SimpleNamespace(placed=placed, get_many=get_many)
     access: Any = SimpleNamespace(scope=scope)
-    items = await RecordedArchive(devices, access, ManualClock(), OWN).shared_with(UPPER)
-    assert asked == [UPPER]
+    recorded = RecordedArchive(devices, access, ManualClock(), OWN)
+    codes, is_matched = await recorded.shared_codes(UPPER, wanted)
+    assert is_matched is bool(codes)
+    items = await recorded.shared_items(UPPER, codes)
+    assert set(asked) == {UPPER}
     return items
 
 

@@ -11,7 +11,7 @@ from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.failures import MAX_FAILURES, WINDOW_S, Failures
 from tongshi.gateways.signalling.peers import Peer, Peers
-from tongshi.gateways.signalling.ports import DeviceSummary
+from tongshi.gateways.signalling.ports import DeviceSummary, Wanted
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.protocols.gb28181.profile import Profile
 from tongshi.protocols.gb28181.response import DeviceInfoResponse
@@ -98,7 +98,10 @@ class Shelf:
     async def find_shared(self, upper_id: str, device_id: str) -> DeviceSummary | None:
         return self.devices.get(device_id)
 
-    async def shared_with(self, upper_id: str) -> Sequence[CatalogItem]:
+    async def shared_codes(self, upper_id: str, wanted: Wanted) -> tuple[tuple[str, ...], bool]:
+        return (), False
+
+    async def shared_items(self, upper_id: str, codes: Sequence[str]) -> Sequence[CatalogItem]:
         return ()
 
     async def merge_catalogue(

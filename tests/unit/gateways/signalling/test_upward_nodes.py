@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from tongshi.clock import ManualClock
-from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
+from tongshi.gateways.signalling.ports import Wanted
+from tongshi.gateways.signalling.upward_answers import own_item
+from tongshi.gateways.signalling.upward_catalogue import UpwardCatalogue
 from tongshi.protocols.gb28181.items import render_item
+from tongshi.protocols.gb28181.query import CatalogQuery
 from tongshi.protocols.gb28181.types import CatalogItem
 
 OWN, LOWER = "31000000002000000001", "31010400002000000001"
@@ -33,8 +35,14 @@ CAMERAS = (
 class Shared:
     """What the upper may see."""
 
-    async def shared_with(self, upper_id: str) -> Sequence[CatalogItem]:
-        return CAMERAS
+    async def shared_codes(self, upper_id: str, wanted: Wanted) -> tuple[tuple[str, ...], bool]:
+        told = tuple(
+            camera.device_id
+            for camera in CAMERAS
+            if camera.civil_code.startswith(wanted.division)
+            and (not wanted.below or not wanted.below.isdisjoint((camera.device_id, *camera.parent_ids)))
+        )
+        return told, bool(told)
 
     async def shared_nodes(self, upper_id: str) -> Sequence[CatalogItem]:
         return NODES
@@ -56,9 +64,11 @@ class Shared:
 )
 async def test_a_query_by_an_id_returns_it_and_what_hangs_below(asked: str, told: list[str]) -> None:
     archive: Any = Shared()
-    answers = UpwardAnswers(own_item(OWN, "市级平台", "31"), None, archive, ManualClock())  # type: ignore[arg-type]
+    catalogue = UpwardCatalogue(own_item(OWN, "市级平台", "31"), None, archive)  # type: ignore[arg-type]
     upper: Any = SimpleNamespace(id="31000000002000000009")
-    assert [item.device_id for item in await answers._items_for(upper, asked)] == told
+    chosen = await catalogue.choose(upper, CatalogQuery(1, asked))
+    assert [*(node.device_id for node in chosen.nodes), *chosen.codes] == told
+    assert chosen.is_known is bool(told)
 
 
 def test_nodes_are_written_with_the_fields_of_annex_j_and_no_others() -> None:
