@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from tongshi.errors import RemoteViolation
 from tongshi.protocols.gb28181.catalogue import TCP_BODY_BYTES, UDP_BODY_BYTES, paginate
-from tongshi.protocols.gb28181.control import DeviceControl, GuardCommand, RecordCommand
+from tongshi.protocols.gb28181.control import DeviceConfig, DeviceControl, GuardCommand, RecordCommand
 from tongshi.protocols.gb28181.dates import render_time
 from tongshi.protocols.gb28181.front_end import Instruction, parse_instruction
 from tongshi.protocols.gb28181.message import BaseMessage
@@ -23,6 +25,7 @@ from tongshi.protocols.gb28181.response import (
     DeviceStatusResponse,
 )
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.testing.installation import CardSlot, Installation, configure, default_settings, place, tell
 from tongshi.testing.pan_tilt import Head, obey
 
 FIRMWARE = "Tongshi-Sim 1.0"
@@ -34,9 +37,14 @@ class Channel:
 
     item: CatalogItem
     head: Head = field(default_factory=Head)
-    is_recording: bool = False
+    recorded_streams: set[int] = field(default_factory=set)
     is_armed: bool = False
+    installation: Installation = field(default_factory=Installation)
     instructions: deque[Instruction] = field(default_factory=lambda: deque(maxlen=100))
+
+    @property
+    def is_recording(self) -> bool:
+        return bool(self.recorded_streams)
 
 
 @dataclass(slots=True)
@@ -45,12 +53,30 @@ class Device:
 
     item: CatalogItem
     channels: dict[str, Channel]
+    cards: dict[int, CardSlot] = field(default_factory=lambda: {1: CardSlot(1), 2: CardSlot(2)})
+    own: Installation = field(default_factory=Installation)
+    firmware: str = FIRMWARE
 
     @classmethod
     def of(cls, item: CatalogItem, channels: Iterable[CatalogItem]) -> Device:
         """Build it; without channels the device is the only one."""
         items = tuple(channels) or (item,)
-        return cls(item, {one.device_id: Channel(one) for one in items})
+        made = cls(item, {one.device_id: Channel(one) for one in items})
+        mounts: tuple[Channel | Device, ...] = (made, *made.channels.values())
+        for mount in mounts:
+            mount.installation.settings = default_settings(mount.item.name, 60.0, 3600)
+        return made
+
+    @property
+    def head(self) -> Head:
+        """A device is turned by its first channel."""
+        return next(iter(self.channels.values())).head
+
+    @property
+    def installation(self) -> Installation:
+        """What is set in the device itself; a plain camera is its own channel."""
+        channel = self.channels.get(self.item.device_id)
+        return channel.installation if channel else self.own
 
     @property
     def catalogue(self) -> list[CatalogItem]:
@@ -62,11 +88,16 @@ class Device:
         """Whether a code is the device's own or of one of its channels."""
         return code == self.item.device_id or code in self.channels
 
-    def answer(self, query: object, at: datetime, *, is_tcp: bool) -> list[BaseMessage]:
+    def mount(self, code: str) -> Channel | Device | None:
+        """The channel of a code, or the device itself."""
+        return self.channels.get(code) or (self if code == self.item.device_id else None)
+
+    def answer(self, query: object, at: datetime, *, is_tcp: bool, now: float = 0.0) -> list[BaseMessage]:
         """The messages that answer a query, in order; none for what is not asked of us.
 
         Args:
-            query: a decoded message. at: the device's clock. is_tcp: large messages may be sent.
+            query: a decoded message. at: the device's clock. is_tcp: large messages may be sent. now: of
+            the head.
         """
         if isinstance(query, CatalogQuery) and self.knows(query.device_id):
             items = self.catalogue if query.device_id == self.item.device_id else self._one(query.device_id)
@@ -77,12 +108,27 @@ class Device:
         if isinstance(query, DeviceStatusQuery) and self.knows(query.device_id):
             return [self._status(query, at)]
         if isinstance(query, DeviceControl) and query.needs_response:
-            return [DeviceControlResponse(query.sn, query.device_id, self._switch(query))]
-        return []
+            return [DeviceControlResponse(query.sn, query.device_id, self._switch(query, now))]
+        mount = self.mount(query.device_id) if isinstance(query, BaseMessage) else None
+        if mount is not None and isinstance(query, DeviceConfig):
+            return [self._configure(query, mount)]
+        return [] if mount is None else tell(query, mount, self.cards, now)
+
+    def _configure(self, order: DeviceConfig, mount: Channel | Device) -> BaseMessage:
+        answer = configure(order, mount)
+        basic = order.settings.basic_param
+        if answer.result_ok and basic is not None and basic.name:
+            mount.item = replace(mount.item, name=basic.name)
+            if isinstance(mount, Channel) and mount.item.device_id == self.item.device_id:
+                self.item = mount.item
+        return answer
 
     def control(self, control: DeviceControl, now: float) -> None:
-        """Move the head. A broken instruction is ignored, as the standard's answer is 200 all the same."""
+        """Do what gets no answer. A broken instruction is ignored, as the standard's answer is 200."""
         channel = self.channels.get(control.device_id)
+        mount = self.mount(control.device_id)
+        if mount is not None and not control.needs_response:
+            place(control, mount, self.cards, now)
         if channel is None or control.ptz_cmd is None:
             return
         try:
@@ -90,7 +136,7 @@ class Device:
         except RemoteViolation:
             return
         channel.instructions.append(instruction)
-        obey(channel.head, instruction, now, control.preset_name)
+        obey(channel.head, instruction, now, control.preset_name or control.cruise_name)
 
     def _one(self, code: str) -> list[CatalogItem]:
         return [self.channels[code].item]
@@ -103,7 +149,7 @@ class Device:
             device_name=item.name,
             manufacturer=item.manufacturer,
             model=item.model,
-            firmware=FIRMWARE,
+            firmware=self.firmware,
             channel=len(self.channels) if item is self.item else 1,
         )
 
@@ -120,12 +166,18 @@ class Device:
             device_time=render_time(at),
         )
 
-    def _switch(self, control: DeviceControl) -> bool:
+    def _switch(self, control: DeviceControl, now: float) -> bool:
+        if control.upgrade is not None:
+            return control.device_id == self.item.device_id
         channel = self.channels.get(control.device_id)
         if channel is None:
             return False
+        if control.home_position is not None:
+            return place(control, channel, self.cards, now)
         if control.record_cmd is not None:
-            channel.is_recording = control.record_cmd is RecordCommand.START
+            streams = channel.recorded_streams
+            stream = control.stream_number or 0
+            (streams.add if control.record_cmd is RecordCommand.START else streams.discard)(stream)
         if control.guard_cmd is not None:
             channel.is_armed = control.guard_cmd is GuardCommand.SET
         return True

@@ -24,6 +24,7 @@ from tongshi.testing.answers import Device
 from tongshi.testing.calls import Calls
 from tongshi.testing.plan import CameraConfig
 from tongshi.testing.studio import Studio
+from tongshi.testing.undertakings import Undertakings
 
 log = structlog.get_logger(__name__)
 
@@ -89,8 +90,11 @@ class Camera:
             on_drop=self._drop,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._undertakings = Undertakings(self.device, config.scene, studio, self._clock, self)
         self._sn = self._rng.randrange(1, 1_000_000)
         self._is_running = False
+        self._keepalive_s = config.keepalive_s
+        self._gone = asyncio.Event()  # no longer registered
 
     @property
     def port(self) -> int:
@@ -127,6 +131,35 @@ class Camera:
             await self._cancel_tasks()
             await self._registrant.stop()
 
+    @property
+    def keepalive_s(self) -> float:
+        """Seconds between heartbeats: what was configured since, else the plan's."""
+        return self._keepalive_s
+
+    def take_rhythm(self, interval_s: int) -> None:
+        """A platform configured another heartbeat (A.2.3.2.2)."""
+        self._keepalive_s = float(interval_s)
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Do something beside; it ends with the camera."""
+        self._spawn(work)
+
+    async def reboot(self) -> None:
+        """Register again, as after a restart, and wait for it."""
+        self._gone.clear()
+        self._registrant.renew()
+        await self._gone.wait()
+        await self.registered.wait()
+
+    async def notify(self, message: BaseMessage) -> int:
+        """Send a notification; the status of its answer."""
+        return await self._send(message)
+
+    def next_sn(self) -> int:
+        """A number of its own."""
+        self._sn = next_sn(self._sn)
+        return self._sn
+
     async def _on_invite(self, invite: IncomingInvite) -> None:
         if self._is_from_server(invite.request.from_.uri.user):
             await self.calls.handle(invite)
@@ -152,7 +185,10 @@ class Camera:
         incoming.respond(200)
         if isinstance(message, DeviceControl):
             self._control(message)
-        answers = self.device.answer(message, self._clock.at(), is_tcp=self.config.transport == "tcp")
+        now = self._clock.now()
+        is_tcp = self.config.transport == "tcp"
+        answers = self.device.answer(message, self._clock.at(), is_tcp=is_tcp, now=now)
+        self._undertakings.begin(message)
         if answers and len(self._tasks) <= _MAX_ANSWERS:
             self._spawn(self._send_all(answers))
 
@@ -194,16 +230,18 @@ class Camera:
         while True:
             await self.registered.wait()
             self._sn = next_sn(self._sn)
-            patience_s = min(_ANSWER_TIMEOUT_S, self.config.keepalive_s)
+            patience_s = min(_ANSWER_TIMEOUT_S, self.keepalive_s)
             status = await self._send(Keepalive(self._sn, self.config.id), patience_s)
             missed = 0 if status == 200 else missed + 1
             if status in (401, 403, 404) or missed >= self.config.keepalive_misses:
                 missed = 0
                 self._registrant.renew()
-            await asyncio.sleep(self.config.keepalive_s)
+            await asyncio.sleep(self.keepalive_s)
 
     def _on_state(self, is_registered: bool, reason: str) -> None:
         log.debug("camera_state", device_id=self.config.id, registered=is_registered, reason=reason)
+        if not is_registered:
+            self._gone.set()
         if self._is_running and not is_registered:
             self.calls.server_lost()
 

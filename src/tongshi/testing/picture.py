@@ -108,6 +108,12 @@ class Picture:
         """The luma plane last drawn, 360 x 640; valid until the next frame."""
         return self._luma
 
+    @property
+    def planes(self) -> tuple[bytes, bytes, bytes]:
+        """The three planes last drawn, as they lie in a frame."""
+        first, second, third = (bytes(plane) for plane in self._frame.planes)
+        return first, second, third
+
     def _letter(self, strip: Strip, top: int, left: int) -> None:
         height, width = strip.ink.shape
         width = min(width, (WIDTH - left) & ~1)
