@@ -277,6 +277,143 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{deviceId}/commands": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 向设备下发控制命令 */
+        post: operations["commandDevice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{deviceId}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询设备配置 */
+        get: operations["deviceConfig"];
+        put?: never;
+        /** 设置设备配置 */
+        post: operations["configureDevice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{deviceId}/cruises": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询设备巡航轨迹列表 */
+        get: operations["deviceCruises"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{deviceId}/cruises/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询设备巡航轨迹 */
+        get: operations["deviceCruise"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{deviceId}/home-position": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询设备看守位 */
+        get: operations["deviceHomePosition"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{deviceId}/presets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询设备预置位 */
+        get: operations["devicePresets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{deviceId}/ptz-position": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询云台精准状态 */
+        get: operations["devicePtzPosition"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{deviceId}/storage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询设备存储卡状态 */
+        get: operations["deviceStorage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/files/exports": {
         parameters: {
             query?: never;
@@ -2074,6 +2211,22 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AlarmInput
+         * @description One alarm input: ONDUTY, OFFDUTY or ALARM.
+         */
+        AlarmInput: {
+            DeviceID: string;
+            dutyStatus: string;
+        };
+        /**
+         * AlarmReport
+         * @description Which events are reported.
+         */
+        AlarmReport: {
+            fieldDetection: boolean;
+            motionDetection: boolean;
+        };
+        /**
          * AnnotateBody
          * @description Tags to be put on devices and taken off. ``ifVersion`` goes with one device.
          */
@@ -2179,6 +2332,13 @@ export interface components {
             asked?: boolean;
         };
         /**
+         * AudioRecognition
+         * @description Whether sound features are encoded.
+         */
+        AudioRecognition: {
+            audioRecognitionFlag: boolean;
+        };
+        /**
          * AuditLine
          * @description One record of the chain.
          */
@@ -2224,7 +2384,21 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audit_purge" | "audit_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        AuditTag: "access_decision" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        /**
+         * BasicParam
+         * @description Name and rhythms; seconds.
+         */
+        BasicParam: {
+            /** @default null */
+            expiration?: number | null;
+            /** @default null */
+            heartBeatCount?: number | null;
+            /** @default null */
+            heartBeatInterval?: number | null;
+            /** @default null */
+            name?: string | null;
+        };
         /**
          * BatchFound
          * @description Archives in the order asked, and the ids that are unknown to the caller.
@@ -2273,6 +2447,37 @@ export interface components {
             minLat: number;
             minLon: number;
         };
+        /**
+         * Card
+         * @description One memory card: sizes in MB, progress of formatting in percent.
+         */
+        Card: {
+            /** @default null */
+            capacity?: number | null;
+            /** @default null */
+            formatProgress?: number | null;
+            /** @default null */
+            freeSpace?: number | null;
+            /** @default  */
+            name?: string;
+            number: number;
+            state: components["schemas"]["CardState"];
+        };
+        /**
+         * CardList
+         * @description Memory cards; sizes in MB.
+         */
+        CardList: {
+            complete: boolean;
+            list: components["schemas"]["Card"][];
+            unread: string[];
+        };
+        /**
+         * CardState
+         * @description State of a memory card.
+         * @enum {unknown}
+         */
+        CardState: "error" | "formatting" | "idle" | "ok" | "unformatted";
         /**
          * CatalogBody
          * @description ``CatalogName`` begins at the first level, or below ``parentId``; a division is named by its code.
@@ -2374,6 +2579,52 @@ export interface components {
             onlineCount: number;
         };
         /**
+         * Command
+         * @description What a device is told to do; names are the REST face's.
+         * @enum {unknown}
+         */
+        Command: "formatCard" | "guard" | "keyFrame" | "reboot" | "record" | "resetAlarm" | "stopRecord" | "track" | "unguard" | "upgrade";
+        /**
+         * CommandAnswer
+         * @description How a command ended. ``done`` is null where the standard has no answer: read back what it changed.
+         *
+         *         ``controlDelayMs`` runs to the SIP answer; ``sessionId`` is the number of an upgrade.
+         */
+        CommandAnswer: {
+            controlDelayMs: number;
+            deviceReply: number;
+            done: boolean | null;
+            /** @default  */
+            sessionId?: string;
+        };
+        /**
+         * CommandRequest
+         * @description One command; the fields after it belong to the commands that they are named for.
+         */
+        CommandRequest: {
+            /** @default [] */
+            alarmMethods?: number[];
+            /** @default null */
+            alarmType?: number | null;
+            /** @default null */
+            area?: components["schemas"]["DragBox"] | null;
+            /** @default null */
+            card?: number | null;
+            command: components["schemas"]["Command"];
+            /** @default  */
+            fileUrl?: string;
+            /** @default  */
+            firmware?: string;
+            /** @default  */
+            manufacturer?: string;
+            /** @default  */
+            panoramaId?: string;
+            /** @default null */
+            streamNumber?: number | null;
+            /** @default null */
+            track?: ("auto" | "manual" | "stop") | null;
+        };
+        /**
          * Comparison
          * @description Both sides asked now. ``lag``: changes from the acknowledged position to the sender's head.
          */
@@ -2382,6 +2633,71 @@ export interface components {
             equal: boolean;
             lag: number;
             owners: components["schemas"]["OwnerPair"][];
+        };
+        /**
+         * ConfigAnswer
+         * @description Configurations that the device told; ``missing`` were asked for and not told.
+         */
+        ConfigAnswer: {
+            complete: boolean;
+            missing: string[];
+            settings: components["schemas"]["Configuration"];
+            unread: string[];
+        };
+        /**
+         * ConfigQuery
+         * @description Names of configurations as A.2.4.7 has them, separated by commas.
+         */
+        ConfigQuery: {
+            types: string;
+        };
+        /**
+         * ConfigRequest
+         * @description What to set; what is left out stays.
+         */
+        ConfigRequest: {
+            settings: components["schemas"]["Configuration"];
+        };
+        /**
+         * ConfigResult
+         * @description How a configuration ended: what the device answers and tells now, and what differs from the wish.
+         */
+        ConfigResult: {
+            controlDelayMs: number;
+            differing: string[];
+            done: boolean | null;
+            settings: components["schemas"]["Configuration"] | null;
+            trouble: string;
+        };
+        /**
+         * Configuration
+         * @description Any of the twelve; None is absent. ``frame_mirror`` is 0 none, 1 horizontal, 2 vertical, 3 both.
+         */
+        Configuration: {
+            /** @default null */
+            alarmReport?: components["schemas"]["AlarmReport"] | null;
+            /** @default null */
+            basicParam?: components["schemas"]["BasicParam"] | null;
+            /** @default null */
+            frameMirror?: (0 | 1 | 2 | 3) | null;
+            /** @default null */
+            osdConfig?: components["schemas"]["OsdConfig"] | null;
+            /** @default null */
+            pictureMask?: components["schemas"]["PictureMask"] | null;
+            /** @default null */
+            snapShotConfig?: components["schemas"]["SnapShotConfig"] | null;
+            /** @default null */
+            svacDecodeConfig?: components["schemas"]["SvacDecodeConfig"] | null;
+            /** @default null */
+            svacEncodeConfig?: components["schemas"]["SvacEncodeConfig"] | null;
+            /** @default null */
+            videoAlarmRecord?: components["schemas"]["VideoAlarmRecord"] | null;
+            /** @default [] */
+            videoParamAttribute?: components["schemas"]["VideoStream"][];
+            /** @default null */
+            videoParamOpt?: components["schemas"]["VideoParamOpt"] | null;
+            /** @default null */
+            videoRecordPlan?: components["schemas"]["VideoRecordPlan"] | null;
         };
         /**
          * Confirmed
@@ -2406,12 +2722,86 @@ export interface components {
             user: string;
         };
         /**
+         * CruiseAnswer
+         * @description One cruise with its stops: seconds of stay, speed 1 to 15.
+         */
+        CruiseAnswer: {
+            complete: boolean;
+            list: components["schemas"]["CruisePoint"][];
+            name: string;
+            number: number;
+            unread: string[];
+        };
+        /**
+         * CruiseList
+         * @description Cruises; the first is number 0.
+         */
+        CruiseList: {
+            complete: boolean;
+            list: components["schemas"]["CruiseTrack"][];
+            unread: string[];
+        };
+        /**
+         * CruisePoint
+         * @description One stop of a cruise: seconds of stay, and speed 1 to 15.
+         */
+        CruisePoint: {
+            presetIndex: number;
+            speed: number;
+            stayTime: number;
+        };
+        /**
+         * CruiseTrack
+         * @description A cruise by its number, the first is 0.
+         */
+        CruiseTrack: {
+            /** @default  */
+            name?: string;
+            number: number;
+        };
+        /**
+         * DaySchedule
+         * @description One day's segments, Monday 1 to Sunday 7.
+         */
+        DaySchedule: {
+            segmentCount: number;
+            /** @default [] */
+            segments?: components["schemas"]["TimeSegment"][];
+            weekDay: number;
+        };
+        /**
          * DecidedBy
          * @description A grant that allows, and the role that carries it (empty when it is the caller's own).
          */
         DecidedBy: {
             roleId: string;
             ruleId: string;
+        };
+        /**
+         * DecodeScalability
+         * @description Layers that are decoded: 0 the base alone, 1 to 3 that many enhancements.
+         */
+        DecodeScalability: {
+            /** @default null */
+            mode?: number | null;
+            /** @default null */
+            spaceSupportMode?: number | null;
+            /** @default null */
+            timeSupportMode?: number | null;
+        };
+        /**
+         * DecodeSurveillance
+         * @description What the decoder shows.
+         */
+        DecodeSurveillance: {
+            /** @default null */
+            aiShowFlag?: boolean | null;
+            /** @default null */
+            gisShowFlag?: boolean | null;
+            /** @default null */
+            osdShowFlag?: boolean | null;
+            /** @default null */
+            timeShowFlag?: boolean | null;
         };
         /**
          * DefineQuery
@@ -2745,6 +3135,18 @@ export interface components {
             /** @default true */
             accepted?: boolean;
         };
+        /**
+         * DragBox
+         * @description A box in a window, pixels, origin upper left: the window's size, the box's centre and size.
+         */
+        DragBox: {
+            length: number;
+            lengthX: number;
+            lengthY: number;
+            midPointX: number;
+            midPointY: number;
+            width: number;
+        };
         /** EditAsked */
         EditAsked: {
             Address?: string;
@@ -2785,6 +3187,36 @@ export interface components {
             issues: components["schemas"]["Issue"][];
             version: number;
             written: boolean;
+        };
+        /**
+         * EncodeScalability
+         * @description SVC layers of the encoder; the ``support`` fields are told in an answer only.
+         */
+        EncodeScalability: {
+            /** @default null */
+            ratio?: string | null;
+            /** @default [] */
+            ratiosSupported?: string[];
+            spaceDomainMode: number;
+            /** @default null */
+            spaceSupportMode?: number | null;
+            timeDomainMode: number;
+            /** @default null */
+            timeSupportMode?: number | null;
+        };
+        /**
+         * EncodeSurveillance
+         * @description Extensions inside the encoded stream; told in an answer only.
+         */
+        EncodeSurveillance: {
+            /** @default null */
+            aiFlag?: boolean | null;
+            /** @default null */
+            gisFlag?: boolean | null;
+            /** @default null */
+            osdFlag?: boolean | null;
+            /** @default null */
+            timeFlag?: boolean | null;
         };
         /**
          * EnumConflict
@@ -3104,6 +3536,24 @@ export interface components {
             time: string;
             version: number;
             versionBefore: number;
+        };
+        /**
+         * HomeAnswer
+         * @description The home position; null when the device tells none.
+         */
+        HomeAnswer: {
+            homePosition: components["schemas"]["HomePosition"] | null;
+        };
+        /**
+         * HomePosition
+         * @description Return to a preset after so many seconds without control.
+         */
+        HomePosition: {
+            enabled: boolean;
+            /** @default null */
+            presetIndex?: number | null;
+            /** @default null */
+            resetTime?: number | null;
         };
         /**
          * IdsFound
@@ -3498,6 +3948,14 @@ export interface components {
             watermark?: "auto" | "both" | "invisible" | "visible";
         };
         /**
+         * MaskRegion
+         * @description One hidden rectangle: left, top, right, bottom in pixels.
+         */
+        MaskRegion: {
+            number: number;
+            point: string;
+        };
+        /**
          * Match
          * @description How a keyword meets a name, an address, an id or initials.
          * @enum {unknown}
@@ -3574,6 +4032,82 @@ export interface components {
             history?: boolean;
             /** @default false */
             withPerm?: boolean;
+        };
+        /**
+         * OnlineLine
+         * @description E.2-10: ``online`` null is unknown, and ``offlineReason`` says why.
+         */
+        OnlineLine: {
+            DeviceID: string;
+            /** @enum {unknown} */
+            confidence: "high" | "low" | "medium";
+            lastSeen: string | null;
+            offlineReason: string;
+            online: boolean | null;
+            since: string | null;
+            source: string;
+        };
+        /**
+         * OnlineList
+         * @description E.2-10's answer; ``truncated`` when there are more devices than are listed.
+         */
+        OnlineList: {
+            list: components["schemas"]["OnlineLine"][];
+            missing: string[];
+            summary: components["schemas"]["OnlineSummary"];
+            truncated: boolean;
+        };
+        /**
+         * OnlineRequest
+         * @description E.2-10: ids, or divisions.
+         */
+        OnlineRequest: {
+            /** @default [] */
+            civilCodes?: string[];
+            /** @default [] */
+            deviceIds?: string[];
+            /** @default  */
+            planCode?: string;
+            /** @default false */
+            summaryOnly?: boolean;
+        };
+        /**
+         * OnlineSummary
+         * @description Counted within what the caller may see.
+         */
+        OnlineSummary: {
+            offline: number;
+            online: number;
+            total: number;
+            unknown: number;
+        };
+        /**
+         * OsdConfig
+         * @description What is written on the picture; ``length`` and ``width`` are the window in which positions count.
+         */
+        OsdConfig: {
+            count: number;
+            length: number;
+            /** @default [] */
+            lines?: components["schemas"]["OsdText"][];
+            /** @default true */
+            textEnable?: boolean;
+            /** @default true */
+            timeEnable?: boolean;
+            /** @default null */
+            timeType?: (0 | 1) | null;
+            timeX: number;
+            timeY: number;
+            width: number;
+        };
+        /**
+         * OsdText
+         * @description One line on the picture.
+         */
+        OsdText: {
+            text: string;
+            x: number;
+            y: number;
         };
         /**
          * OwnerCount
@@ -3725,7 +4259,17 @@ export interface components {
          * @description What an operation asks for; the value is stored and shown.
          * @enum {unknown}
          */
-        Permission: "archive:edit" | "archive:export" | "archive:history" | "archive:read" | "archive:write" | "audit:read" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "signalling:admin" | "signalling:capture" | "signalling:read" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
+        Permission: "archive:edit" | "archive:export" | "archive:history" | "archive:read" | "archive:write" | "audit:read" | "device:command" | "device:config" | "device:maintain" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "ptz:release-any" | "ptz:reserve" | "signalling:admin" | "signalling:capture" | "signalling:read" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
+        /**
+         * PictureMask
+         * @description Privacy masks.
+         */
+        PictureMask: {
+            count: number;
+            isOn: boolean;
+            /** @default [] */
+            regions?: components["schemas"]["MaskRegion"][];
+        };
         /**
          * PlanAnswer
          * @description A plan with every field of Table B.2.
@@ -3914,6 +4458,36 @@ export interface components {
             planCodes: string[];
             /** @default false */
             withPerm?: boolean;
+        };
+        /**
+         * PositionAnswer
+         * @description Where the head looks: degrees, zoom in times, distance in metres; null is not told.
+         */
+        PositionAnswer: {
+            horizontalFieldAngle: number | null;
+            maxViewDistance: number | null;
+            pan: number | null;
+            tilt: number | null;
+            verticalFieldAngle: number | null;
+            zoom: number | null;
+        };
+        /**
+         * Preset
+         * @description One preset; both are text by the schema.
+         */
+        Preset: {
+            /** @default  */
+            name?: string;
+            presetId: string;
+        };
+        /**
+         * PresetList
+         * @description Presets as the device tells them; ``unread`` entries could not be understood.
+         */
+        PresetList: {
+            complete: boolean;
+            list: components["schemas"]["Preset"][];
+            unread: string[];
         };
         /**
          * Provenance
@@ -4137,6 +4711,16 @@ export interface components {
             minLon: number;
         };
         /**
+         * Region
+         * @description A region of interest in blocks of 32 x 32 in raster order; quality 0 normal to 3 very good.
+         */
+        Region: {
+            bottomRight: number;
+            number: number;
+            quality: number;
+            topLeft: number;
+        };
+        /**
          * RegionGroup
          * @description Counts of one division, or of one managing unit.
          */
@@ -4160,6 +4744,16 @@ export interface components {
             pageNo: number;
             pageSize: number;
             total: number | null;
+        };
+        /**
+         * RegionParam
+         * @description Regions of interest.
+         */
+        RegionParam: {
+            count: number;
+            isOn: boolean;
+            /** @default [] */
+            regions?: components["schemas"]["Region"][];
         };
         /**
          * RegionQuery
@@ -4549,6 +5143,17 @@ export interface components {
             value: string;
         };
         /**
+         * SnapShotConfig
+         * @description Take pictures and upload them; the interval is in seconds and always told (24 no. 2).
+         */
+        SnapShotConfig: {
+            count: number;
+            /** @default 1 */
+            interval?: number;
+            sessionId: string;
+            uploadUrl: string;
+        };
+        /**
          * Source
          * @description How a value reached us, weakest first; a weaker source does not overwrite a stronger one.
          *
@@ -4563,6 +5168,58 @@ export interface components {
          * @enum {unknown}
          */
         Status: "draft" | "ready";
+        /**
+         * StatusFailure
+         * @description Nothing can be said of this one now.
+         */
+        StatusFailure: {
+            DeviceID: string;
+            code: number;
+            message: string;
+        };
+        /**
+         * StatusLine
+         * @description E.2-9: null is not told. ``clockOffsetMs`` is the device's time less ours, to the second.
+         */
+        StatusLine: {
+            DeviceID: string;
+            alarmStatus: components["schemas"]["AlarmInput"][];
+            checkedAt: string | null;
+            clockOffsetMs: number | null;
+            deviceTime: string | null;
+            encode: ("OFF" | "ON") | null;
+            online: boolean | null;
+            reason: string;
+            record: ("OFF" | "ON") | null;
+            result: ("ERROR" | "OK") | null;
+            source: string;
+            status: ("ERROR" | "OK") | null;
+            workState: ("fault" | "normal") | null;
+        };
+        /**
+         * StatusList
+         * @description E.2-9's answer.
+         */
+        StatusList: {
+            failed: components["schemas"]["StatusFailure"][];
+            list: components["schemas"]["StatusLine"][];
+        };
+        /**
+         * StatusRequest
+         * @description E.2-9. ``probe`` asks the devices; ``cached`` tells what is known. ``timeoutMs`` is of one device.
+         */
+        StatusRequest: {
+            deviceIds: string[];
+            /** @default 60 */
+            maxAgeSec?: number;
+            /**
+             * @default cached
+             * @enum {unknown}
+             */
+            mode?: "cached" | "probe";
+            /** @default 3000 */
+            timeoutMs?: number;
+        };
         /**
          * StopAnswer
          * @description E.2-1.
@@ -4613,6 +5270,30 @@ export interface components {
             expiresAt: string;
             protocol: string;
             url: string;
+        };
+        /**
+         * SvacDecodeConfig
+         * @description SVAC decoding.
+         */
+        SvacDecodeConfig: {
+            /** @default null */
+            surveillanceParam?: components["schemas"]["DecodeSurveillance"] | null;
+            /** @default null */
+            svcParam?: components["schemas"]["DecodeScalability"] | null;
+        };
+        /**
+         * SvacEncodeConfig
+         * @description SVAC encoding.
+         */
+        SvacEncodeConfig: {
+            /** @default null */
+            audioParam?: components["schemas"]["AudioRecognition"] | null;
+            /** @default null */
+            roiParam?: components["schemas"]["RegionParam"] | null;
+            /** @default null */
+            surveillanceParam?: components["schemas"]["EncodeSurveillance"] | null;
+            /** @default null */
+            svcParam?: components["schemas"]["EncodeScalability"] | null;
         };
         /**
          * SyncKind
@@ -4808,6 +5489,18 @@ export interface components {
             TagDefineCode: string;
             count: number;
             tagEnumCodes: string[];
+        };
+        /**
+         * TimeSegment
+         * @description From and to within one day.
+         */
+        TimeSegment: {
+            startHour: number;
+            startMin: number;
+            startSec: number;
+            stopHour: number;
+            stopMin: number;
+            stopSec: number;
         };
         /**
          * TimelineStep
@@ -5033,6 +5726,53 @@ export interface components {
             /** @enum {unknown} */
             level: "info" | "warning";
             message: string;
+        };
+        /**
+         * VideoAlarmRecord
+         * @description Recording at an alarm: seconds after and before it.
+         */
+        VideoAlarmRecord: {
+            isOn: boolean;
+            /** @default null */
+            preRecordTime?: number | null;
+            /** @default null */
+            recordTime?: number | null;
+            streamNumber: number;
+        };
+        /**
+         * VideoParamOpt
+         * @description What the device can do; read only. Resolutions are codes of the f= line.
+         */
+        VideoParamOpt: {
+            /** @default [] */
+            downloadSpeeds?: string[];
+            /** @default [] */
+            resolutions?: string[];
+        };
+        /**
+         * VideoRecordPlan
+         * @description When the device records; a day without a plan may be absent.
+         */
+        VideoRecordPlan: {
+            dayCount: number;
+            /** @default [] */
+            days?: components["schemas"]["DaySchedule"][];
+            isOn: boolean;
+            streamNumber: number;
+        };
+        /**
+         * VideoStream
+         * @description One stream in codes of the f= line: format 1-5, resolution 1-6 or WxH, rate type 1 or 2.
+         */
+        VideoStream: {
+            /** @enum {unknown} */
+            bitRateType: "1" | "2";
+            frameRate: string;
+            resolution: string;
+            streamNumber: number;
+            /** @default null */
+            videoBitRate?: string | null;
+            videoFormat: string;
         };
         /**
          * Visibility
@@ -6154,6 +6894,404 @@ export interface operations {
             429: components["responses"]["429"];
             500: components["responses"]["500"];
             503: components["responses"]["503"];
+        };
+    };
+    commandDevice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CommandRequest"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["CommandAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    deviceConfig: {
+        parameters: {
+            query: {
+                types: string;
+            };
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["ConfigAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    configureDevice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConfigRequest"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["ConfigResult"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    deviceCruises: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["CruiseList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    deviceCruise: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+                number: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["CruiseAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    deviceHomePosition: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["HomeAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    devicePresets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PresetList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    devicePtzPosition: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PositionAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    deviceStorage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["CardList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
         };
     };
     exportDevices: {
@@ -8966,16 +10104,38 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["OnlineRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["OnlineList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };
@@ -8986,16 +10146,37 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StatusRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["StatusList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };

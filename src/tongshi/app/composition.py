@@ -41,6 +41,8 @@ from tongshi.gateways.signalling.upward_names import Alias, Names
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
+from tongshi.resources.control import http as control_desk_http
+from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import edit_http, issues_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import store as device_store
@@ -66,6 +68,9 @@ from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
 from tongshi.resources.services.watch import ServiceWatch
+from tongshi.resources.status import http as status_http
+from tongshi.resources.status import store as status_store
+from tongshi.resources.status.service import DeviceStatuses
 from tongshi.resources.tags import http as tags_http
 from tongshi.resources.tags.annotation import Annotations
 from tongshi.resources.tags.lending import LentTags
@@ -224,6 +229,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     tags, annotations = TagDictionary(database, clock), Annotations(database, presence_store, index.refresh)
     lent = LentTags(tags, annotations)
     asking = Asking(access, lists, lent)
+    statuses = DeviceStatuses(database, status_store, clock, own_id, signalling.orders)
     table: list[AnyOperation] = [
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
@@ -250,6 +256,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *catalogue_http.operations(
             signalling.catalogues.standings, signalling, devices.get_many, _names_of(platforms), access
         ),
+        *control_desk_http.operations(DeviceControlDesk(signalling.orders, guard)),
+        *status_http.operations(statuses, access, clock),
         *services_http.operations(directory),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
         *plans_http.operations(plans, lent),

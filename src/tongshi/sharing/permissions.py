@@ -22,6 +22,11 @@ class Permission(StrEnum):
     VIDEO_DOWNLOAD = "video:download"
     VIDEO_CLOSE = "video:close"
     PTZ_CONTROL = "ptz:control"
+    PTZ_RESERVE = "ptz:reserve"
+    PTZ_RELEASE_ANY = "ptz:release-any"
+    DEVICE_COMMAND = "device:command"
+    DEVICE_CONFIG = "device:config"
+    DEVICE_MAINTAIN = "device:maintain"
     TALK = "talk"
     TAG_READ = "tag:read"
     TAG_WRITE = "tag:write"
@@ -54,6 +59,11 @@ DEVICE_ACTIONS: Final = frozenset(
         Permission.VIDEO_PLAYBACK,
         Permission.VIDEO_DOWNLOAD,
         Permission.PTZ_CONTROL,
+        Permission.PTZ_RESERVE,
+        Permission.PTZ_RELEASE_ANY,
+        Permission.DEVICE_COMMAND,
+        Permission.DEVICE_CONFIG,
+        Permission.DEVICE_MAINTAIN,
         Permission.TALK,
         Permission.STATUS_READ,
         Permission.SIGNALLING_READ,
@@ -76,6 +86,7 @@ _OPERATOR = _VIEWER | {
     Permission.VIDEO_PLAYBACK,
     Permission.VIDEO_DOWNLOAD,
     Permission.PTZ_CONTROL,
+    Permission.DEVICE_COMMAND,
     Permission.TALK,
     Permission.TAG_WRITE,
     Permission.PLAN_WRITE,

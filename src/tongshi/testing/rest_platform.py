@@ -29,12 +29,15 @@ from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.signing import Signer
 from tongshi.gateways.signalling.catalogue_standings import Standings
+from tongshi.gateways.signalling.record import RecordedArchive
 from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import Recorder
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.control import http as control_desk_http
+from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import edit_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import store as device_store
@@ -60,12 +63,16 @@ from tongshi.resources.registrations import catalogue_http
 from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
+from tongshi.resources.status import http as status_http
+from tongshi.resources.status import store as status_store
+from tongshi.resources.status.service import DeviceStatuses
 from tongshi.resources.tags import http as tags_http
 from tongshi.resources.tags.annotation import Annotations
 from tongshi.resources.tags.lending import LentTags
 from tongshi.resources.tags.service import TagDictionary
 from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
+from tongshi.resources.viewing.access import SharingGuard
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
@@ -75,6 +82,7 @@ from tongshi.sharing.grants import Grants
 from tongshi.sharing.passwords import Passwords
 from tongshi.sharing.permissions import ROLES, Permission
 from tongshi.storage.engine import Database
+from tongshi.testing.silent_devices import SilentDevices
 from tongshi.web import annex_e, app, system
 from tongshi.web.operations import AnyOperation
 
@@ -154,6 +162,7 @@ class RestPlatform:
         timeline = Recorder(own_id, clock)
         book = TraceBook(timeline, clock, lambda: pcap.End("127.0.0.1", 5060), str)
         standings = Standings(clock)
+        guard = SharingGuard(access, RecordedArchive(devices, access, clock, own_id), clock)
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
@@ -176,6 +185,10 @@ class RestPlatform:
             *catalogue_http.operations(
                 standings, _NobodyRegistered(), devices.get_many, _named(platforms), access
             ),
+            *status_http.operations(
+                DeviceStatuses(db, status_store, clock, own_id, SilentDevices()), access, clock
+            ),
+            *control_desk_http.operations(DeviceControlDesk(SilentDevices(), guard)),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)

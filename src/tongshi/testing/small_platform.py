@@ -21,6 +21,7 @@ from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.ids import PlatformId
+from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.platforms import store as platform_store
@@ -35,11 +36,12 @@ from tongshi.resources.viewing.service import Viewing
 from tongshi.sharing import store as sharing_store
 from tongshi.sharing.decision import Access
 from tongshi.sharing.model import Grant, ScopeKind, Subject, SubjectKind
-from tongshi.sharing.permissions import Permission
+from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.storage.engine import Database
 
 HOST = "127.0.0.1"
 ACTIONS = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE, Permission.PTZ_CONTROL})
+ALL_ACTIONS = frozenset(DEVICE_ACTIONS)
 QUICK = Timeouts(
     answer_s=2.5, first_packet_s=1.0, first_key_frame_s=3.0, media_lost_s=1.5, linger_s=0.2, sweep_s=0.2
 )
@@ -108,6 +110,7 @@ class SmallPlatform:
             timeouts=plan.timeouts,
             timeline=self.gateway.timeline,
         )
+        self.desk = DeviceControlDesk(self.gateway.orders, guard)
         self.ptz = PtzControl(self.gateway.downward, guard)
         self.server = ViewerServer(self.viewing, HOST, 0, self.clock)
         self.gateway.attach(self.viewing, self.ptz)
@@ -146,9 +149,15 @@ class SmallPlatform:
         await self.stop()
         return await self.start(replace(self.plan, port=port), self.folder)
 
-    async def grant(self, kind: SubjectKind, subject_id: str, number: str) -> None:
+    async def grant(
+        self,
+        kind: SubjectKind,
+        subject_id: str,
+        number: str,
+        actions: frozenset[Permission] = ACTIONS,
+    ) -> None:
         """Let somebody see and control everything."""
-        grant = Grant(number, kind, subject_id, ACTIONS, ScopeKind.ALL)
+        grant = Grant(number, kind, subject_id, actions, ScopeKind.ALL)
         await self.db.write(sharing_store.add_grant, grant, self.clock.at())
 
     async def _enter(self) -> None:
@@ -162,7 +171,7 @@ class SmallPlatform:
             await self.db.write(platform_store.put, platform, at)
             if neighbour.relation is Relation.UPPER:
                 await self.grant(SubjectKind.PLATFORM, neighbour.id, f"upper-{neighbour.id}")
-        await self.grant(SubjectKind.USER, "1", "tester")
+        await self.grant(SubjectKind.USER, "1", "tester", ALL_ACTIONS)
 
     def _uppers(self) -> list[UpperAccount]:
         return [

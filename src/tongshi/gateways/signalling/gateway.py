@@ -21,6 +21,7 @@ from tongshi.clock import Clock
 from tongshi.errors import RemoteViolation, TongshiError
 from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.catalogues import Catalogues, Patience
+from tongshi.gateways.signalling.device_orders import DeviceOrders
 from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.downward import Downward
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
@@ -44,6 +45,7 @@ from tongshi.ids import DeviceId, PlatformId, sip_domain
 from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
+from tongshi.protocols.gb28181.device_response import DeviceConfigResponse
 from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.notify import Keepalive
 from tongshi.protocols.gb28181.profile import for_edition
@@ -65,7 +67,7 @@ from tongshi.resources.viewing.service import Viewing
 
 log = structlog.get_logger(__name__)
 
-_ANSWERS = (DeviceInfoResponse, DeviceStatusResponse, DeviceControlResponse)
+_ANSWERS = (DeviceInfoResponse, DeviceStatusResponse, DeviceControlResponse, DeviceConfigResponse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class SignallingGateway:
         self._running = RunningCalls(self.endpoint, record, clock)
         self._calls = LiveCaller(self.endpoint, self._routes, self._ssrcs, clock, self._running)
         self._controls = DeviceControls(self._post, self._routes, clock)
+        self.orders = DeviceOrders(self._post, self._routes, clock, self.dispatch)
         self.downward = Downward(self._routes, self._calls, self._controls, self._media_transport)
         self.catalogues = Catalogues(self._post, archive, self._routes, clock, config.patience, own_id)
         self.registrar = Registrar(

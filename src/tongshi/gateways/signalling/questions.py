@@ -5,10 +5,12 @@ Implements: GB/T 28181-2022 9.5
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from tongshi.errors import PeerFailed
-from tongshi.gateways.signalling.answers import Answers
+from tongshi.gateways.signalling.answers import Answers, Key
 from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.upward_names import NO_NAMES
@@ -70,6 +72,19 @@ class Post:
     async def reach_tcp(self, remote: Remote) -> Remote | None:
         """The same place by TCP, when a connection is open or can be made; None when it cannot (T-03)."""
         return await self._endpoint.reach_tcp(remote)
+
+    @contextmanager
+    def expecting(self, peer: Peer, order: BaseMessage) -> Iterator[Key]:
+        """Wait for the answer to what is sent inside; see ``answer``. Raises LimitExceeded."""
+        key = self._answers.expect(peer.id, order.cmd_type, order.sn)
+        try:
+            yield key
+        finally:
+            self._answers.forget(key)
+
+    async def answer(self, key: Key, timeout_s: float) -> BaseMessage:
+        """The answer that is expected. Raises PeerTimeout."""
+        return await self._answers.wait(key, timeout_s)
 
     async def ask(self, peer: Peer, query: BaseMessage, kind: type[A], timeout_s: float) -> A:
         """Send a query and wait for its answer.
