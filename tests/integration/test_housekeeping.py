@@ -27,12 +27,12 @@ async def test_changes_past_their_time_go_and_a_reader_behind_them_is_told(datab
     clock = ManualClock()
     clock.advance((AT + changes.KEEP + timedelta(days=1) - clock.at()).total_seconds())
     keeping = Housekeeping(database, clock)
-    assert await keeping.turn() == {"change feed": 30}
+    assert await keeping.turn() == {"change feed": 30, "alarms": 0}
     with pytest.raises(Gone):
         await database.read(changes.read_after, 0, 10)
     assert len(await database.read(changes.read_after, old, 10)) == 5
     assert await database.read(changes.head) == young
-    assert await keeping.turn() == {"change feed": 0}
+    assert await keeping.turn() == {"change feed": 0, "alarms": 0}
 
 
 async def test_a_step_is_bounded_and_the_floor_follows_it(database: Database) -> None:

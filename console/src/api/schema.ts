@@ -4,6 +4,109 @@
  */
 
 export interface paths {
+    "/api/v1/alarms": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询报警 */
+        get: operations["listAlarms"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/ack": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 确认报警 */
+        post: operations["acknowledgeAlarms"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询报警分发规则 */
+        get: operations["listAlarmRoutes"];
+        put?: never;
+        /** 新增报警分发规则 */
+        post: operations["addAlarmRoute"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/routes/{routeId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** 删除报警分发规则 */
+        delete: operations["removeAlarmRoute"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/words": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询报警字典 */
+        get: operations["alarmWords"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/{alarmId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询一条报警及其分发 */
+        get: operations["getAlarm"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/archive/devices": {
         parameters: {
             query?: never;
@@ -2211,6 +2314,32 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AckAnswer
+         * @description ``missing`` are unknown or not permitted, which look the same.
+         */
+        AckAnswer: {
+            acknowledged: string[];
+            already: string[];
+            missing: string[];
+        };
+        /**
+         * AckBody
+         * @description Alarms that were seen to, and a note for all of them.
+         */
+        AckBody: {
+            ids: string[];
+            /** @default  */
+            note?: string;
+        };
+        /**
+         * AlarmDetail
+         * @description One alarm with those it was passed on to.
+         */
+        AlarmDetail: {
+            alarm: components["schemas"]["AlarmRow"];
+            deliveries: components["schemas"]["DeliveryRow"][];
+        };
+        /**
          * AlarmInput
          * @description One alarm input: ONDUTY, OFFDUTY or ALARM.
          */
@@ -2219,12 +2348,87 @@ export interface components {
             dutyStatus: string;
         };
         /**
+         * AlarmQueryParams
+         * @description Which alarms; all filters must hold. The times are those of receipt; ``until`` is exclusive.
+         */
+        AlarmQueryParams: {
+            /** @default null */
+            acknowledged?: boolean | null;
+            /** @default  */
+            civilCode?: string;
+            /** @default  */
+            deviceId?: string;
+            /** @default [] */
+            method?: number[];
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default [] */
+            priority?: number[];
+            /** @default null */
+            since?: string | null;
+            /** @default null */
+            until?: string | null;
+        };
+        /**
          * AlarmReport
          * @description Which events are reported.
          */
         AlarmReport: {
             fieldDetection: boolean;
             motionDetection: boolean;
+        };
+        /**
+         * AlarmRow
+         * @description One alarm. ``receivedAt`` is our clock, ``raisedAt`` the device's.
+         */
+        AlarmRow: {
+            acknowledgedAt: string | null;
+            acknowledgedBy: string;
+            alarmType: number | null;
+            civilCode: string;
+            description: string;
+            deviceId: string;
+            deviceName: string;
+            eventText: string;
+            eventType: number | null;
+            extra: string[];
+            faults: string[];
+            id: string;
+            lastAt: string;
+            latitude: number | null;
+            longitude: number | null;
+            method: number | null;
+            methodText: string;
+            note: string;
+            owner: string;
+            priority: number | null;
+            priorityText: string;
+            raisedAt: string;
+            receivedAt: string;
+            repeats: number;
+            sourceId: string;
+            sourceKind: string;
+            typeParam: string;
+            typeText: string;
+        };
+        /**
+         * AlarmWord
+         * @description A number and what the standard calls it.
+         */
+        AlarmWord: {
+            text: string;
+            value: number;
+        };
+        /**
+         * AlarmWords
+         * @description The closed lists of an alarm.
+         */
+        AlarmWords: {
+            events: components["schemas"]["AlarmWord"][];
+            methods: components["schemas"]["MethodWord"][];
+            priorities: components["schemas"]["AlarmWord"][];
         };
         /**
          * AnnotateBody
@@ -2384,7 +2588,7 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        AuditTag: "access_decision" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
         /**
          * BasicParam
          * @description Name and rhythms; seconds.
@@ -2824,6 +3028,18 @@ export interface components {
         DeleteQuery: {
             /** @default false */
             force?: boolean;
+        };
+        /**
+         * DeliveryRow
+         * @description How passing an alarm on to one target went.
+         */
+        DeliveryRow: {
+            at: string | null;
+            error: string;
+            state: string;
+            stateText: string;
+            targetId: string;
+            tries: number;
         };
         /**
          * DeviceChange
@@ -3962,6 +4178,15 @@ export interface components {
          */
         Match: "contains" | "exact" | "fuzzy" | "prefix";
         /**
+         * MethodWord
+         * @description A method with the types that belong to it.
+         */
+        MethodWord: {
+            text: string;
+            types: components["schemas"]["AlarmWord"][];
+            value: number;
+        };
+        /**
          * Missing
          * @description A device in quarantine: kept, with its grants, until its owner tells of it again.
          */
@@ -4159,6 +4384,16 @@ export interface components {
          */
         PageForm: "csv" | "json" | "ndjson";
         /**
+         * Page[AlarmRow]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_AlarmRow_: {
+            list: components["schemas"]["AlarmRow"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Page[AuditLine]
          * @description One page of a list. ``total`` counts what the caller may see.
          */
@@ -4259,7 +4494,7 @@ export interface components {
          * @description What an operation asks for; the value is stored and shown.
          * @enum {unknown}
          */
-        Permission: "archive:edit" | "archive:export" | "archive:history" | "archive:read" | "archive:write" | "audit:read" | "device:command" | "device:config" | "device:maintain" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "ptz:release-any" | "ptz:reserve" | "signalling:admin" | "signalling:capture" | "signalling:read" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
+        Permission: "alarm:handle" | "alarm:read" | "archive:edit" | "archive:export" | "archive:history" | "archive:read" | "archive:write" | "audit:read" | "broadcast" | "device:command" | "device:config" | "device:maintain" | "exchange:pull" | "exchange:push" | "explain" | "grant:admin" | "plan:read" | "plan:run" | "plan:write" | "platform:admin" | "platform:read" | "ptz:control" | "ptz:release-any" | "ptz:reserve" | "signalling:admin" | "signalling:capture" | "signalling:read" | "status:read" | "status:write" | "tag:read" | "tag:write" | "talk" | "user:admin" | "video:close" | "video:download" | "video:live" | "video:playback";
         /**
          * PictureMask
          * @description Privacy masks.
@@ -4846,6 +5081,42 @@ export interface components {
          */
         RootOf: {
             items: unknown[];
+        };
+        /**
+         * RouteBody
+         * @description A target and which alarms it gets; what is left out narrows nothing.
+         */
+        RouteBody: {
+            /** @default  */
+            civilCode?: string;
+            /** @default  */
+            deviceId?: string;
+            /** @default 4 */
+            lowestPriority?: number;
+            /** @default [] */
+            methods?: number[];
+            targetId: string;
+        };
+        /**
+         * RouteList
+         * @description Every rule, the oldest first.
+         */
+        RouteList: {
+            list: components["schemas"]["RouteRow"][];
+        };
+        /**
+         * RouteRow
+         * @description One rule of passing on.
+         */
+        RouteRow: {
+            civilCode: string;
+            createdAt: string | null;
+            createdBy: string;
+            deviceId: string;
+            id: string;
+            lowestPriority: number;
+            methods: number[];
+            targetId: string;
         };
         /**
          * RowError
@@ -6160,6 +6431,285 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    listAlarms: {
+        parameters: {
+            query?: {
+                deviceId?: string;
+                civilCode?: string;
+                priority?: number[];
+                method?: number[];
+                since?: string | null;
+                until?: string | null;
+                acknowledged?: boolean | null;
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_AlarmRow_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    acknowledgeAlarms: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AckBody"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["AckAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listAlarmRoutes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["RouteList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    addAlarmRoute: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RouteBody"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["RouteRow"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    removeAlarmRoute: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                routeId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: Record<string, never>;
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    alarmWords: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["AlarmWords"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    getAlarm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                alarmId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["AlarmDetail"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     listDevices: {
         parameters: {
             query?: {

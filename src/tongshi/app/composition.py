@@ -41,6 +41,8 @@ from tongshi.gateways.signalling.upward_names import Alias, Names
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
+from tongshi.resources.alarms import http as alarms_http
+from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control import http as control_desk_http
 from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import edit_http, issues_http, plan_lists_http, presence_store, query_http
@@ -116,6 +118,7 @@ class Platform:
     viewing: Viewing
     ptz: PtzControl
     signalling: SignallingGateway
+    alarms: Alarms
     viewers: ViewerServer
     exchange: Worker
     pulls: Pulls
@@ -141,6 +144,8 @@ class Platform:
         await self.viewing.start()
         stack.push_async_callback(self.viewing.stop_all)
         stack.push_async_callback(self.ptz.stop)
+        stack.push_async_callback(self.alarms.stop)
+        await self.alarms.start()
         stack.push_async_callback(self.signalling.stop)
         await self.signalling.start()
         stack.push_async_callback(self.viewers.stop)
@@ -185,6 +190,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     trees = Trees(database, clock, devices.get_many, _names_of(platforms))
     archive = RecordedArchive(devices, access, clock, own_id, trees)
     guard = SharingGuard(access, archive, clock)
+    alarms = Alarms(database, platform_store, clock, own_id)
     engine = AsyncEngine(_media.Engine(threads=config.media.threads), config.media.host)
     signalling = SignallingGateway(
         gateway_config(config),
@@ -258,6 +264,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         ),
         *control_desk_http.operations(DeviceControlDesk(signalling.orders, guard)),
         *status_http.operations(statuses, access, clock),
+        *alarms_http.operations(alarms),
         *services_http.operations(directory),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
         *plans_http.operations(plans, lent),
@@ -284,6 +291,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         viewing,
         ptz,
         signalling,
+        alarms,
         viewers,
         worker,
         pulls,

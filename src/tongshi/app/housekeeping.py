@@ -1,4 +1,4 @@
-"""What grows is cut back: once an hour, a step at a time, the change feed.
+"""What grows is cut back: once an hour, a step at a time, the change feed and alarms.
 
 The history of records is swept by who keeps it (``resources.devices.editing``). The audit is not cut by
 itself: who answers for a platform decides when records that may go do go.
@@ -15,6 +15,8 @@ from sqlalchemy import Connection
 
 from tongshi.clock import Clock
 from tongshi.errors import TongshiError
+from tongshi.resources.alarms import model as alarm_model
+from tongshi.resources.alarms import store as alarm_store
 from tongshi.storage import changes
 from tongshi.storage.engine import Database
 
@@ -29,6 +31,7 @@ MAX_STEPS = 500
 Forget = Callable[[Connection, datetime], int]
 TASKS: dict[str, tuple[Forget, timedelta]] = {
     "change feed": (changes.compact, changes.KEEP),
+    "alarms": (alarm_store.forget, alarm_model.KEEP),
 }
 
 

@@ -27,7 +27,15 @@ from tongshi.storage.engine import Database
 
 _CONFIGURATION = Subject(SubjectKind.USER, "configuration", "配置文件")
 _NEIGHBOUR_MAY = frozenset({Permission.EXCHANGE_PUSH, Permission.EXCHANGE_PULL, Permission.ARCHIVE_READ})
-_SHARED_ACTIONS = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE, Permission.PTZ_CONTROL})
+_SHARED_ACTIONS = frozenset(
+    {
+        Permission.ARCHIVE_READ,
+        Permission.VIDEO_LIVE,
+        Permission.PTZ_CONTROL,
+        Permission.BROADCAST,
+        Permission.ALARM_READ,
+    }
+)
 
 
 async def seed(config: Config, db: Database, platforms: Platforms, grants: Grants, clock: Clock) -> None:

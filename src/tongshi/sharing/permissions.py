@@ -28,6 +28,9 @@ class Permission(StrEnum):
     DEVICE_CONFIG = "device:config"
     DEVICE_MAINTAIN = "device:maintain"
     TALK = "talk"
+    BROADCAST = "broadcast"
+    ALARM_READ = "alarm:read"
+    ALARM_HANDLE = "alarm:handle"
     TAG_READ = "tag:read"
     TAG_WRITE = "tag:write"
     PLAN_READ = "plan:read"
@@ -65,6 +68,9 @@ DEVICE_ACTIONS: Final = frozenset(
         Permission.DEVICE_CONFIG,
         Permission.DEVICE_MAINTAIN,
         Permission.TALK,
+        Permission.BROADCAST,
+        Permission.ALARM_READ,
+        Permission.ALARM_HANDLE,
         Permission.STATUS_READ,
         Permission.SIGNALLING_READ,
         Permission.SIGNALLING_CAPTURE,
@@ -78,6 +84,7 @@ _VIEWER = frozenset(
         Permission.VIDEO_CLOSE,
         Permission.TAG_READ,
         Permission.PLAN_READ,
+        Permission.ALARM_READ,
         Permission.STATUS_READ,
         Permission.PLATFORM_READ,
     }
@@ -88,6 +95,8 @@ _OPERATOR = _VIEWER | {
     Permission.PTZ_CONTROL,
     Permission.DEVICE_COMMAND,
     Permission.TALK,
+    Permission.BROADCAST,
+    Permission.ALARM_HANDLE,
     Permission.TAG_WRITE,
     Permission.PLAN_WRITE,
     Permission.PLAN_RUN,

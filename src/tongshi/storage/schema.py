@@ -743,3 +743,62 @@ tag_undo_device = Table(  # goes with its undo
     Column("revision_after", BigInteger, nullable=False),
     PrimaryKeyConstraint("token", "device_id"),
 )
+
+# --- Alarms ---------------------------------------------------------------------------------------
+
+alarm = Table(  # bounded by alarms.model.KEEP and MAX_ALARMS
+    "alarm",
+    metadata,
+    _code("id", primary_key=True),
+    _code("device_id"),
+    _text("name"),
+    _code("civil_code"),  # of the device, or of who told, when the alarm came
+    _code("owner"),
+    _code("source_id"),
+    _text("source_kind"),
+    Column("priority", Integer),
+    Column("method", Integer),
+    Column("alarm_type", Integer),
+    Column("event_type", Integer),
+    _text("type_param"),
+    _text("description"),
+    Column("longitude", Float),
+    Column("latitude", Float),
+    _text("extra", "[]"),  # JSON
+    _text("faults"),  # joined by "/"
+    _time("raised_at", nullable=False),  # by the teller's clock
+    _time("received_at", nullable=False),
+    _time("last_at", nullable=False),
+    _integer("repeats"),
+    _time("acknowledged_at"),
+    _text("acknowledged_by"),
+    _text("note"),
+    Index(None, "received_at", "id"),
+    Index(None, "device_id", "received_at"),
+)
+
+alarm_delivery = Table(  # at most alarms.model.MAX_TARGETS an alarm; goes with it
+    "alarm_delivery",
+    metadata,
+    _code("alarm_id"),
+    _code("target_id"),
+    _text("state"),
+    _integer("tries"),
+    _time("at"),
+    _text("error"),
+    PrimaryKeyConstraint("alarm_id", "target_id"),
+    Index(None, "state"),
+)
+
+alarm_route = Table(  # bounded by alarms.model.MAX_ROUTES
+    "alarm_route",
+    metadata,
+    _code("id", primary_key=True),
+    _code("target_id"),
+    _code("device_id"),
+    _code("civil_code"),
+    _text("methods"),  # joined by "/", empty for all
+    _integer("lowest_priority", 4),
+    _text("created_by"),
+    _time("created_at", nullable=False),
+)

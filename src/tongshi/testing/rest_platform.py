@@ -36,6 +36,8 @@ from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.alarms import http as alarms_http
+from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control import http as control_desk_http
 from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import edit_http, plan_lists_http, presence_store, query_http
@@ -126,6 +128,7 @@ class RestPlatform:
     pulls: Pulls
     timeline: Recorder
     standings: Standings
+    alarms: Alarms
     operations: list[AnyOperation]
     asgi: Starlette
     links: list[Link] = field(default_factory=list)
@@ -163,6 +166,7 @@ class RestPlatform:
         book = TraceBook(timeline, clock, lambda: pcap.End("127.0.0.1", 5060), str)
         standings = Standings(clock)
         guard = SharingGuard(access, RecordedArchive(devices, access, clock, own_id), clock)
+        alarms = Alarms(db, platform_store, clock, own_id)
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
@@ -189,6 +193,7 @@ class RestPlatform:
                 DeviceStatuses(db, status_store, clock, own_id, SilentDevices()), access, clock
             ),
             *control_desk_http.operations(DeviceControlDesk(SilentDevices(), guard)),
+            *alarms_http.operations(alarms),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)
@@ -203,7 +208,7 @@ class RestPlatform:
         await tags.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
         parts = (accounts, grants, access, platforms, devices, exchange, files, plans, tags, pulls, timeline)
-        return cls(own_id, db, clock, *parts, standings, table, asgi)
+        return cls(own_id, db, clock, *parts, standings, alarms, table, asgi)
 
     async def close(self) -> None:
         """Close links and the database."""

@@ -40,7 +40,15 @@ from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.storage.engine import Database
 
 HOST = "127.0.0.1"
-ACTIONS = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE, Permission.PTZ_CONTROL})
+ACTIONS = frozenset(
+    {
+        Permission.ARCHIVE_READ,
+        Permission.VIDEO_LIVE,
+        Permission.PTZ_CONTROL,
+        Permission.BROADCAST,
+        Permission.ALARM_READ,
+    }
+)
 ALL_ACTIONS = frozenset(DEVICE_ACTIONS)
 QUICK = Timeouts(
     answer_s=2.5, first_packet_s=1.0, first_key_frame_s=3.0, media_lost_s=1.5, linger_s=0.2, sweep_s=0.2

@@ -40,7 +40,15 @@ MAX_CACHED_ACCOUNTS = 100_000
 SHARED_PAGE = 20_000
 
 _BELOW = (Relation.LOWER, Relation.LATERAL)  # who may register with us
-_UPPER_MAY = frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE, Permission.PTZ_CONTROL})
+_UPPER_MAY = frozenset(
+    {
+        Permission.ARCHIVE_READ,
+        Permission.VIDEO_LIVE,
+        Permission.PTZ_CONTROL,
+        Permission.BROADCAST,
+        Permission.ALARM_READ,
+    }
+)
 
 
 def platform_subject(platform_id: str, name: str = "") -> Subject:

@@ -1,0 +1,1 @@
+"""Alarms: kept, shown, acknowledged, and passed on."""
