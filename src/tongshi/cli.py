@@ -76,6 +76,8 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     simulate = commands.add_parser("simulate", help="simulated devices")
     simulated = simulate.add_subparsers(required=True, metavar="what")
     camera = simulated.add_parser("camera", help="one or many cameras")
+    lower = simulated.add_parser("lower", help="a lower platform with many channels, well or badly behaved")
+    upper = simulated.add_parser("upper", help="an upper platform that asks for a catalogue and counts")
     bench = commands.add_parser("bench", help="measure, beside a raw baseline in the same run")
     benches = bench.add_subparsers(required=True, metavar="what")
     measured = {name: benches.add_parser(name, help=f"measure {name}") for name in BENCHES}
@@ -95,6 +97,8 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         _add_from(demo, "tongshi.demo.run")
     if words[:1] == ["simulate"]:
         _add_from(camera, "tongshi.testing.simulate")
+        _add_from(lower, "tongshi.testing.simulate_lower")
+        _add_from(upper, "tongshi.testing.simulate_upper")
     if words[:2] == ["chaos", "exchange"]:
         _add_from(chaos_exchange, "tongshi.testing.chaos.run")
     if words[:1] == ["bench"] and len(words) > 1 and words[1] in measured:

@@ -2732,7 +2732,7 @@ export interface components {
         };
         /**
          * CatalogueRow
-         * @description One peer. ``announced`` is null when the peer gave no number.
+         * @description One peer. ``announced`` is null when it gave no number; ``doubled`` codes another device tells, too.
          */
         CatalogueRow: {
             announced: number | null;
@@ -2741,6 +2741,7 @@ export interface components {
             broken: number;
             changedAt: string;
             complete: boolean;
+            doubled: number;
             peerId: string;
             reason: string;
             reasonText: string;

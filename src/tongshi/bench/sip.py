@@ -1,5 +1,7 @@
 """``tongshi bench sip``: heartbeats and registrations on one core, with storage, beside a bare UDP echo.
 
+``--storm``, ``--catalogue`` and ``--ptz`` measure those instead (``sip_storm`` and the others beside it).
+
 The platform's signalling runs in a process of its own on one core, with a temporary SQLite file; the
 generator on another core keeps a window of requests open. Figures are requests a second of the platform's
 processor time (``per_cpu_s``), which does not depend on how much of its core it got, and of wall time
@@ -11,32 +13,25 @@ without timelines (``trace_memory_mb = 0``), so that their cost is a figure of t
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import logging
-import multiprocessing
 import os
 import socket
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from hashlib import md5
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-import structlog
+from tongshi.bench import sip_catalogue, sip_ptz
+from tongshi.bench.sip_platform import HOST, PLATFORM, REALM, SECRET, TICK_S, Setup, child, cpu_s
+from tongshi.bench.sip_platform import platform as platform_process
+from tongshi.bench.sip_storm import Storm
 
-HOST = "127.0.0.1"
-PLATFORM = "31010100002000000001"
-REALM = PLATFORM[:10]
-SECRET = "bench-secret"  # noqa: S105  # of a platform that lives for seconds
 WINDOW = 64
 _CASES = ("keepalives", "keepalives_untraced", "registrations", "registrations_untraced")
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +46,13 @@ class Round:
 def run(*, rounds: int = 5, seconds: float = 2.0, devices: int = 200) -> dict[str, object]:
     """Measure; cases alternate within each round, so that all meet the same weather."""
     cores = sorted(os.sched_getaffinity(0))
+    quick = Setup(retries=0, idle_s=1.0)
     measured: dict[str, list[Round]] = {name: [] for name in ("udp_echo", *_CASES)}
     with (
         tempfile.TemporaryDirectory() as folder,
-        _child(_platform, cores[0], folder) as platform,
-        _child(_untraced_platform, cores[0], folder) as untraced,
-        _child(_echo, cores[0], folder) as echo,
+        child(platform_process, cores[0], folder, quick) as platform,
+        child(platform_process, cores[0], folder, replace(quick, trace_bytes=0)) as untraced,
+        child(_echo, cores[0]) as echo,
     ):
         os.sched_setaffinity(0, {cores[-1]})
         try:
@@ -86,52 +82,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measured stretch")
     parser.add_argument("--devices", type=int, default=200, help="registered devices")
+    parser.add_argument(
+        "--storm",
+        type=int,
+        nargs="?",
+        const=20_000,
+        metavar="N",
+        help="so many devices register together, then stay alive",
+    )
+    parser.add_argument("--within", type=float, default=50.0, help="seconds over which the storm sets in")
+    parser.add_argument(
+        "--beat-minutes", type=float, default=3.0, help="heartbeats after the storm (30 by the goal)"
+    )
+    parser.add_argument(
+        "--catalogue", type=int, metavar="N", help="a catalogue of so many channels, taken in and told"
+    )
+    parser.add_argument(
+        "--transport", choices=("tcp", "udp", "both"), default="both", help="of the catalogue"
+    )
+    parser.add_argument(
+        "--ptz", type=int, nargs="?", const=500, metavar="N", help="so many commands over one and two levels"
+    )
 
 
 def run_cli(args: argparse.Namespace) -> int:
     """Measure and print."""
-    figures = run(rounds=args.rounds, seconds=args.seconds, devices=args.devices)
+    figures: dict[str, object] = {}
+    if args.storm:
+        figures["storm"] = storm(args.storm, args.within, args.beat_minutes)
+    if args.catalogue:
+        transports = ("tcp", "udp") if args.transport == "both" else (args.transport,)
+        figures["catalogue"] = sip_catalogue.run(args.catalogue, transports)
+    if args.ptz:
+        figures["ptz"] = sip_ptz.run(args.ptz)
+    if not figures:
+        figures = run(rounds=args.rounds, seconds=args.seconds, devices=args.devices)
     if args.json:
         json.dump(figures, sys.stdout, indent=2)
         print()
         return 0
     for name, value in figures.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "per_cpu_s" in value:
             spread = f"{value['per_cpu_s_min']}-{value['per_cpu_s_max']}"
             print(f"{name:22} {value['per_cpu_s']:>8}/cpu s  ({spread})  {value['per_s']:>8}/s")
         else:
-            print(f"{name:28} {value}")
+            _print(name, value)
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    pid: int
-    port: int
+def storm(devices: int, within_s: float, beat_minutes: float) -> dict[str, object]:
+    """The storm and the calm after it."""
+    cores = sorted(os.sched_getaffinity(0))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        child(platform_process, cores[0], folder, Setup(retries=2, idle_s=5.0)) as platform,
+    ):
+        os.sched_setaffinity(0, {cores[-1]})
+        try:
+            return Storm(platform, devices, within_s).run(beat_minutes)
+        finally:
+            os.sched_setaffinity(0, set(cores))
 
 
-@contextmanager
-def _child(target: Callable[[Connection, int, str], None], core: int, folder: str) -> Iterator[_Running]:
-    """Run one server in a process pinned to a core, until the block ends."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=target, args=(theirs, core, folder), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        if not ours.poll(30):
-            raise TimeoutError("the server did not start")
-        assert process.pid is not None  # it has started
-        yield _Running(process.pid, ours.recv())
-    finally:
-        ours.close()
-        process.join(5)
-        if process.is_alive():
-            process.kill()
-            process.join()
+def _print(name: str, value: object) -> None:
+    """A figure, or a table of them with their path."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _print(f"{name}.{key}", inner)
+    else:
+        print(f"{name:40} {value}")
 
 
-def _echo(pipe: Connection, core: int, _: str) -> None:
+def _echo(pipe: Connection, core: int) -> None:
     """The baseline: receive and send back, nothing else."""
     os.sched_setaffinity(0, {core})
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -145,54 +167,6 @@ def _echo(pipe: Connection, core: int, _: str) -> None:
                     server.sendto(data, source)
             except TimeoutError:
                 continue
-
-
-def _untraced_platform(pipe: Connection, core: int, folder: str) -> None:
-    _platform(pipe, core, folder, trace_bytes=0)
-
-
-def _platform(pipe: Connection, core: int, folder: str, trace_bytes: int = 32 << 20) -> None:
-    os.sched_setaffinity(0, {core})
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    import uvloop
-
-    uvloop.run(_serve(pipe, folder, trace_bytes))
-
-
-async def _serve(pipe: Connection, folder: str, trace_bytes: int) -> None:
-    from tongshi.clock import SystemClock
-    from tongshi.gateways.signalling.catalogues import Patience
-    from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
-    from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
-    from tongshi.ids import PlatformId
-    from tongshi.resources.devices import store as device_store
-    from tongshi.resources.devices.service import DeviceArchives
-    from tongshi.resources.registrations import store as registration_store
-    from tongshi.resources.registrations.model import SipAccount
-    from tongshi.sharing.decision import Access
-    from tongshi.storage.engine import Database
-
-    clock = SystemClock()
-    db = await Database.open(f"sqlite:///{Path(folder) / f'bench-{trace_bytes}.db'}")
-    await db.write(registration_store.put_account, SipAccount("domain", REALM, "", SECRET), clock.at())
-    devices = DeviceArchives(db, device_store, clock, PLATFORM)
-    config = GatewayConfig(
-        PlatformId(PLATFORM),
-        "bench",
-        "310101",
-        HOST,
-        0,
-        patience=Patience(retries=0, idle_s=1.0),
-        trace_bytes=trace_bytes,
-    )
-    archive = RecordedArchive(devices, Access(db), clock, PLATFORM)
-    gateway = SignallingGateway(config, RecordedRegistrations(db, clock, PLATFORM), archive, clock)
-    await gateway.start()
-    pipe.send(gateway.port)
-    while not pipe.poll():  # noqa: ASYNC110  # the other end is another process
-        await asyncio.sleep(0.2)
-    await gateway.stop()
-    await db.close()
 
 
 class _Generator:
@@ -223,9 +197,9 @@ class _Generator:
     def _measure(
         self, pid: int, seconds: float, request: Callable[[], bytes], is_done: Callable[[bytes], bool]
     ) -> Round:
-        began, cpu_began = time.perf_counter(), _cpu_s(pid)
+        began, cpu_began = time.perf_counter(), cpu_s(pid)
         done = self._run(None, began + seconds, request, is_done)
-        return Round(done, time.perf_counter() - began, _cpu_s(pid) - cpu_began)
+        return Round(done, time.perf_counter() - began, cpu_s(pid) - cpu_began)
 
     def _run(
         self,
@@ -307,11 +281,6 @@ class _Generator:
 
 def _md5(text: str) -> str:
     return md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
 def _per_cpu_s(one: Round) -> float:

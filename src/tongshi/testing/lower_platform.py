@@ -17,7 +17,7 @@ import structlog
 from tongshi.errors import PeerTimeout, RemoteViolation, TongshiError, Unavailable
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
 from tongshi.gateways.signalling.registrant import Registrant
-from tongshi.gateways.signalling.sending_window import SERIAL_PARTS, SendingWindow
+from tongshi.gateways.signalling.sending_window import SERIAL_PARTS, WIDEST_TCP, SendingWindow
 from tongshi.protocols.gb28181.catalogue import TCP_BODY_BYTES, UDP_BODY_BYTES
 from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
@@ -180,7 +180,8 @@ class LowerPlatform:
             per_message=plan.per_message,
             max_bytes=UDP_BODY_BYTES if plan.server.transport == "udp" else TCP_BODY_BYTES,
         )
-        window = SendingWindow(SERIAL_PARTS if plan.window > 1 else 0, plan.window)
+        widest = plan.window if plan.server.transport == "udp" else min(plan.window, WIDEST_TCP)
+        window = SendingWindow(SERIAL_PARTS, widest)
         try:
             for body in bodies:
                 await window.put(self._send(body))

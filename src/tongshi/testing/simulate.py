@@ -71,7 +71,7 @@ def run_cli(args: argparse.Namespace) -> int:
 
 def plan_of(args: argparse.Namespace) -> FleetPlan:
     """The plan that the arguments describe. Raises InvalidRequest."""
-    server = _server(args.server, args.secret or os.environ.get(_SECRET_VARIABLE, ""))
+    server = server_of(args.server, args.secret or os.environ.get(_SECRET_VARIABLE, ""), _SECRET_VARIABLE)
     if not 1 <= args.count <= MAX_CAMERAS:
         raise InvalidRequest(f"--count 应在 1 到 {MAX_CAMERAS} 之间", field="count")
     kind = NVR_TYPE if args.channels else CAMERA_TYPE
@@ -110,13 +110,14 @@ def _camera(args: argparse.Namespace, first: str, number: int) -> CameraPlan:
     )
 
 
-def _server(text: str | None, secret: str) -> Server:
+def server_of(text: str | None, secret: str, variable: str) -> Server:
+    """``code@host:port`` and its secret. Raises InvalidRequest."""
     code, at, address = (text or "").partition("@")
     host, colon, port = address.rpartition(":")
     if not (at and colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
         raise InvalidRequest("--server 应写作 平台编码@地址:端口", field="server")
     if not secret:
-        raise InvalidRequest(f"请用 --secret 或环境变量 {_SECRET_VARIABLE} 给出注册密码", field="secret")
+        raise InvalidRequest(f"请用 --secret 或环境变量 {variable} 给出注册密码", field="secret")
     return Server(code, host.strip("[]"), int(port), secret)
 
 

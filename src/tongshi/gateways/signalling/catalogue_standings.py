@@ -40,12 +40,17 @@ class Standings:
     def asked(self, peer_id: str) -> None:
         """One more query is on its way."""
         old = self._old(peer_id)
-        self._put(replace(old, state=CatalogueState.ASKING, reason="", asked=old.asked + 1))
+        self._put(replace(old, state=CatalogueState.ASKING, reason="", asked=old.asked + 1, doubled=0))
 
     def counted(self, peer_id: str, announced: int, received: int, broken: int) -> None:
         """What has come so far."""
         row = replace(self._old(peer_id), announced=announced, received=received, broken=broken)
         self._put(row)
+
+    def doubled(self, peer_id: str, codes: int) -> None:
+        """So many more codes are told by another device, too."""
+        old = self._old(peer_id)
+        self._put(replace(old, doubled=old.doubled + codes))
 
     def ended(self, peer_id: str, state: str, reason: str) -> None:
         """The answer ended, complete or for a reason not."""

@@ -236,6 +236,7 @@ class Catalogues:
             items = tuple(item for item in told if _is_device(item.device_id))
             if items:
                 await self._archive.merge_catalogue(peer.id, items, is_platform=peer.is_platform)
+                self._note_doubled(peer, items)
                 self._routes.learn(peer.id, (item.device_id for item in items))
             nodes = tuple(item for item in told if not _is_device(item.device_id))
             if nodes:
@@ -243,6 +244,14 @@ class Catalogues:
                 running.systems |= dict.fromkeys(_systems(nodes, peer.id))
             if collector.device_id == peer.id:
                 self.standings.counted(peer.id, collector.sum_num, collector.distinct, collector.bad_count)
+
+    def _note_doubled(self, peer: Peer, items: Sequence[CatalogItem]) -> None:
+        """Two recorders with the same channel codes share one archive, and the last to tell is called."""
+        codes = [item.device_id for item in items if item.device_id != peer.id]
+        doubled = [] if peer.is_platform else self._routes.doubled(peer.id, codes)
+        if doubled:
+            log.warning("catalogue_codes_doubled", peer_id=peer.id, codes=len(doubled), first=doubled[0])
+            self.standings.doubled(peer.id, len(doubled))
 
     def _conclude(self, running: _Collection) -> Outcome:
         """Say and keep how the whole answer ended."""

@@ -38,6 +38,15 @@ class Routes:
         while len(self._learned) > self._limit:
             self._unlearn(next(iter(self._learned)))
 
+    def doubled(self, peer_id: str, channel_ids: Iterable[str]) -> list[str]:
+        """Those that another registered device told of, too (quirk 76); a platform's word is no doubt."""
+        found = []
+        for channel_id in channel_ids:
+            teller = self._peers.get(self._learned.get(channel_id, ""))
+            if teller is not None and teller.id not in (peer_id, channel_id) and not teller.is_platform:
+                found.append(channel_id)
+        return found
+
     def channels_of(self, peer_id: str) -> tuple[str, ...]:
         """Channels last told of by that peer."""
         return tuple(self._channels.get(peer_id, ()))

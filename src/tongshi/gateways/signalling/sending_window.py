@@ -16,6 +16,7 @@ from tongshi.errors import TongshiError
 
 SERIAL_PARTS = 20
 WIDEST = 64
+WIDEST_TCP = 4  # parts of a quarter of a megabyte; a connection with four unsent megabytes is given up
 
 
 class SendingWindow:

@@ -25,7 +25,7 @@ from tongshi.errors import PeerFailed, PeerTimeout, TongshiError
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.ports import Archive, Wanted
 from tongshi.gateways.signalling.questions import Post
-from tongshi.gateways.signalling.sending_window import SendingWindow
+from tongshi.gateways.signalling.sending_window import WIDEST, WIDEST_TCP, SendingWindow
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.gateways.signalling.upward_names import NO_NAMES, Names
 from tongshi.protocols.gb28181.catalogue import TCP_BODY_BYTES, UDP_BODY_BYTES, CatalogPart, Cutter
@@ -117,7 +117,7 @@ class UpwardCatalogue:
         names, edition = _names(upper), upper.profile.edition
         limit_bytes = UDP_BODY_BYTES if remote.transport == "udp" else TCP_BODY_BYTES
         cutter = Cutter(ITEMS_PER_MESSAGE, limit_bytes, edition)
-        window = SendingWindow()
+        window = SendingWindow(widest=WIDEST if remote.transport == "udp" else WIDEST_TCP)
         sent = 0
 
         async def put(page: Sequence[tuple[CatalogItem, str]]) -> None:

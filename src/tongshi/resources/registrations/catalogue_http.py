@@ -64,7 +64,7 @@ class Refresh(Protocol):
 
 
 class CatalogueRow(Answer, frozen=True):
-    """One peer. ``announced`` is null when the peer gave no number."""
+    """One peer. ``announced`` is null when it gave no number; ``doubled`` codes another device tells, too."""
 
     peer_id: str
     state: CatalogueState
@@ -75,6 +75,7 @@ class CatalogueRow(Answer, frozen=True):
     reason: str
     reason_text: str
     asked: int
+    doubled: int
     began_at: datetime
     changed_at: datetime
 
@@ -184,6 +185,7 @@ def _row(standing: CatalogueStanding) -> CatalogueRow:
         reason=standing.reason,
         reason_text=REASONS.get(standing.reason, standing.reason),
         asked=standing.asked,
+        doubled=standing.doubled,
         began_at=standing.began_at,
         changed_at=standing.at,
     )

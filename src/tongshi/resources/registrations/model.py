@@ -92,6 +92,7 @@ class CatalogueStanding:
         broken: items that could not be read.
         reason: why it is not complete; "" when it is or may still be.
         asked: queries so far in this round.
+        doubled: codes that another registered device tells, too.
     """
 
     peer_id: str
@@ -103,3 +104,4 @@ class CatalogueStanding:
     broken: int = 0
     reason: str = ""
     asked: int = 0
+    doubled: int = 0

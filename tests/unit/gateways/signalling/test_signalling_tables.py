@@ -133,6 +133,18 @@ async def test_a_channel_is_reached_by_itself_then_by_who_told_then_by_its_paren
     assert (await routes.peer_of(CHANNEL)).id == CHANNEL
 
 
+def test_76_a_code_that_two_recorders_tell_is_said_to_be_doubled() -> None:
+    peers = Peers()
+    routes = Routes(OWN, peers, Shelf())
+    for one in ("a", "b"):
+        peers.put(peer(one))
+    routes.learn("a", ["1", "2", "a"])
+    assert routes.doubled("b", ["2", "3", "a"]) == ["2"]
+    assert routes.doubled("a", ["1", "2"]) == []
+    peers.remove("a")
+    assert routes.doubled("b", ["2"]) == []
+
+
 def test_what_was_learned_is_bounded_and_belongs_to_the_last_teller() -> None:
     routes = Routes(OWN, Peers(), Shelf(), limit=3)
     routes.learn("a", ["1", "2"])
