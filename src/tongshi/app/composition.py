@@ -210,6 +210,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     )
     ptz = PtzControl(signalling.downward, guard)
     signalling.attach(viewing, ptz)
+    signalling.attach_alarms(alarms)
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     pulls = Pulls(database, clock, exchange)

@@ -13,6 +13,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from tongshi.errors import RemoteViolation
+from tongshi.protocols.gb28181.alarm import AlarmNotify
 from tongshi.protocols.gb28181.catalogue import TCP_BODY_BYTES, UDP_BODY_BYTES, paginate
 from tongshi.protocols.gb28181.control import DeviceConfig, DeviceControl, GuardCommand, RecordCommand
 from tongshi.protocols.gb28181.dates import render_time
@@ -27,6 +28,7 @@ from tongshi.protocols.gb28181.response import (
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.testing.installation import CardSlot, Installation, configure, default_settings, place, tell
 from tongshi.testing.pan_tilt import Head, obey
+from tongshi.testing.siren import Siren
 
 FIRMWARE = "Tongshi-Sim 1.0"
 
@@ -55,6 +57,8 @@ class Device:
     channels: dict[str, Channel]
     cards: dict[int, CardSlot] = field(default_factory=lambda: {1: CardSlot(1), 2: CardSlot(2)})
     own: Installation = field(default_factory=Installation)
+    peripherals: dict[str, CatalogItem] = field(default_factory=dict)
+    siren: Siren = field(default_factory=Siren)
     firmware: str = FIRMWARE
 
     @classmethod
@@ -81,12 +85,12 @@ class Device:
     @property
     def catalogue(self) -> list[CatalogItem]:
         """Itself, then what is below it (Annex J)."""
-        below = [channel.item for channel in self.channels.values()]
+        below = [channel.item for channel in self.channels.values()] + list(self.peripherals.values())
         return below if self.item.device_id in self.channels else [self.item, *below]
 
     def knows(self, code: str) -> bool:
-        """Whether a code is the device's own or of one of its channels."""
-        return code == self.item.device_id or code in self.channels
+        """Whether a code is the device's own, of one of its channels, or of what is wired to it."""
+        return code == self.item.device_id or code in self.channels or code in self.peripherals
 
     def mount(self, code: str) -> Channel | Device | None:
         """The channel of a code, or the device itself."""
@@ -99,6 +103,8 @@ class Device:
             query: a decoded message. at: the device's clock. is_tcp: large messages may be sent. now: of
             the head.
         """
+        if isinstance(query, AlarmNotify):
+            return [self.siren.take(query)]
         if isinstance(query, CatalogQuery) and self.knows(query.device_id):
             items = self.catalogue if query.device_id == self.item.device_id else self._one(query.device_id)
             max_bytes = TCP_BODY_BYTES if is_tcp else UDP_BODY_BYTES
@@ -139,7 +145,7 @@ class Device:
         obey(channel.head, instruction, now, control.preset_name or control.cruise_name)
 
     def _one(self, code: str) -> list[CatalogItem]:
-        return [self.channels[code].item]
+        return [self.peripherals[code] if code in self.peripherals else self.channels[code].item]
 
     def _info(self, query: DeviceInfoQuery) -> DeviceInfoResponse:
         item = self.item if query.device_id == self.item.device_id else self.channels[query.device_id].item
@@ -167,6 +173,8 @@ class Device:
         )
 
     def _switch(self, control: DeviceControl, now: float) -> bool:
+        if control.reset_alarm:
+            return self.siren.reset(control)
         if control.upgrade is not None:
             return control.device_id == self.item.device_id
         channel = self.channels.get(control.device_id)

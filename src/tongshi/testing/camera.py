@@ -16,6 +16,7 @@ from tongshi.clock import Clock, SystemClock
 from tongshi.errors import PeerTimeout, RemoteViolation, Unavailable
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
 from tongshi.gateways.signalling.registrant import Registrant
+from tongshi.protocols.gb28181.alarm import AlarmNotify, AlarmResponse
 from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.protocols.gb28181.message import BaseMessage, next_sn
@@ -56,6 +57,7 @@ class Camera:
     ) -> None:
         self.config, self.faults = config, config.faults
         self.device = Device.of(config.item, config.channels)
+        self.device.peripherals = {item.device_id: item for item in config.peripherals}
         self._clock, self._rng = clock or SystemClock(), rng or random.Random(config.id)
         self._remote = Remote(config.server.host, config.server.port, config.transport)
         self._endpoint = SipEndpoint(
@@ -155,6 +157,14 @@ class Camera:
         """Send a notification; the status of its answer."""
         return await self._send(message)
 
+    async def raise_alarm(self, code: str, **values: object) -> int:
+        """Tell the platform of an alarm of one code; its SN, or 0 while a device alarm of it is held."""
+        notify = self.device.siren.raised(self.next_sn(), code, self._clock.at(), **values)
+        if notify is None:
+            return 0
+        await self._send(notify)
+        return notify.sn
+
     def next_sn(self) -> int:
         """A number of its own."""
         self._sn = next_sn(self._sn)
@@ -179,10 +189,14 @@ class Camera:
         except RemoteViolation:
             incoming.respond(400)
             return
-        if not self.device.knows(message.device_id):
+        # An alarm that is passed on to this device is about another one.
+        if not isinstance(message, AlarmNotify) and not self.device.knows(message.device_id):
             incoming.respond(404)
             return
         incoming.respond(200)
+        if isinstance(message, AlarmResponse):
+            self.device.siren.answered(message)
+            return
         if isinstance(message, DeviceControl):
             self._control(message)
         now = self._clock.now()

@@ -13,13 +13,14 @@ import msgspec
 
 from tongshi.errors import InvalidRequest
 from tongshi.ids import device_id, platform_id
-from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.testing.picture import Codec
 from tongshi.testing.scenery import WORLDS
 from tongshi.testing.shanghai import make_item
 
 MAX_CAMERAS = 10_000
 MAX_CHANNELS = 10_000
+MAX_PERIPHERALS = 64
 NVR_TYPE, CAMERA_TYPE = "118", "132"
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -62,6 +63,7 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         server: where it registers. item: its own entry in the catalogue; its code is the SIP identity.
         channels: entries below it when it is NVR-like; empty: it is its own and only channel.
+        peripherals: entries of what is wired to it: alarm inputs and loudspeakers.
         scene: stem of a clip. codec, audio, rate_kbps: of the picture.
         transport: of signalling; the offer decides that of media. host, port: own address, 0 chooses.
         username: of the digest; its own code when empty.
@@ -72,6 +74,7 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
     server: Server
     item: CatalogItem
     channels: tuple[CatalogItem, ...] = ()
+    peripherals: tuple[CatalogItem, ...] = ()
     scene: str = "crossing-day"
     codec: Codec = "h264"
     audio: bool = False
@@ -106,6 +109,8 @@ class CameraPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     latitude: Annotated[float, msgspec.Meta(ge=-90.0, le=90.0)] | None = None
     ptz: bool = True
     channels: Annotated[int, msgspec.Meta(ge=0, le=MAX_CHANNELS)] = 0
+    alarm_inputs: Annotated[int, msgspec.Meta(ge=0, le=MAX_PERIPHERALS)] = 0
+    voice_outputs: Annotated[int, msgspec.Meta(ge=0, le=MAX_PERIPHERALS)] = 0
     scene: str | int = -1
     codec: Codec = "h264"
     audio: bool = False
@@ -195,6 +200,10 @@ def _config(
             )
             for index in range(row.channels)
         ),
+        peripherals=(
+            *_peripherals(item, "134", "报警输入", row.alarm_inputs),
+            *_peripherals(item, "137", "语音输出", row.voice_outputs),
+        ),
         scene=_scene(row.scene, number),
         codec=row.codec,
         audio=row.audio,
@@ -209,6 +218,25 @@ def _config(
         max_calls=row.max_calls,
         faults=row.faults,
     )
+
+
+def _peripherals(item: CatalogItem, type_code: str, name: str, count: int) -> list[CatalogItem]:
+    """What is wired to a device: the first has its serial, further ones a thousand more each."""
+    code = item.device_id
+    return [
+        CatalogItem(
+            device_id=f"{code[:10]}{type_code}{code[13]}{(int(code[14:]) + 1000 * index) % 1_000_000:06d}",
+            name=f"{item.name}{name}{index + 1}",
+            manufacturer=item.manufacturer,
+            model=item.model,
+            civil_code=item.civil_code,
+            address=item.address,
+            parental=0,
+            parent_ids=(code,),
+            status=DeviceStatus.ON,
+        )
+        for index in range(count)
+    ]
 
 
 def channel_id(nvr_id: str, index: int) -> str:

@@ -14,6 +14,7 @@ from tongshi._media import Engine
 from tongshi.clock import SystemClock
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.viewer_server import ViewerServer
+from tongshi.gateways.signalling.alarms import Persistence
 from tongshi.gateways.signalling.catalogues import Patience
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
@@ -21,6 +22,7 @@ from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.ids import PlatformId
+from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.service import DeviceArchives
@@ -78,6 +80,7 @@ class PlatformPlan:
     timeouts: Timeouts = field(default_factory=lambda: QUICK)
     beat: Beat = field(default_factory=lambda: Beat(0.3, 3))
     port: int = 0
+    persistence: Persistence = field(default_factory=lambda: Persistence(2.0, (0.05, 0.05)))
 
 
 class SmallPlatform:
@@ -122,6 +125,8 @@ class SmallPlatform:
         self.ptz = PtzControl(self.gateway.downward, guard)
         self.server = ViewerServer(self.viewing, HOST, 0, self.clock)
         self.gateway.attach(self.viewing, self.ptz)
+        self.alarms = Alarms(db, platform_store, self.clock, plan.id)
+        self.gateway.attach_alarms(self.alarms, plan.persistence)
         subject = Subject(SubjectKind.USER, "1", "tester", permissions=frozenset(Permission))
         self.viewer = Viewer(subject, HOST)
 
@@ -137,6 +142,7 @@ class SmallPlatform:
         platform.engine.start()
         await platform.viewing.start()
         await platform.server.start()
+        await platform.alarms.start()
         await platform.gateway.start()
         return platform
 
@@ -146,6 +152,7 @@ class SmallPlatform:
         await self.ptz.stop()
         await self.viewing.stop_all()
         await self.gateway.stop()
+        await self.alarms.stop()
         await self.engine.stop()
         await self.db.close()
 

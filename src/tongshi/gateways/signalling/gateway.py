@@ -19,6 +19,7 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import RemoteViolation, TongshiError
+from tongshi.gateways.signalling.alarms import AlarmFlow, Persistence
 from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.catalogues import Catalogues, Patience
 from tongshi.gateways.signalling.device_orders import DeviceOrders
@@ -60,6 +61,7 @@ from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
 from tongshi.protocols.gb28181.version import parse_version
 from tongshi.protocols.sip.message import Request
+from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.ptz import PtzControl
@@ -119,6 +121,7 @@ class SignallingGateway:
         self._viewing: Viewing | None = None
         self._ptz: PtzControl | None = None
         self._incoming: IncomingLive | None = None
+        self.alarms: AlarmFlow | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         own_id = config.platform_id
         self.timeline = Recorder(own_id, clock, config.trace_bytes)
@@ -194,6 +197,20 @@ class SignallingGateway:
         self._incoming = IncomingLive(own_id, viewing, self._ssrcs, self._clock, self._running)
         self.dispatch.upper_calls(SessionName.PLAY, self._incoming.handle)
 
+    def attach_alarms(self, alarms: Alarms, persistence: Persistence | None = None) -> None:
+        """Say who keeps alarms."""
+        self.alarms = AlarmFlow(
+            alarms,
+            self._post,
+            self._answers,
+            self._routes,
+            self._archive,
+            self.uppers,
+            self._clock,
+            persistence,
+        )
+        self.alarms.register(self.dispatch)
+
     async def start(self) -> None:
         """Bind, take up what was stored, register above. Raises OSError when the port is taken."""
         await self.endpoint.start()
@@ -203,11 +220,15 @@ class SignallingGateway:
         self._keepalives.start()
         for upper in self.uppers.values():
             await upper.start()
+        if self.alarms is not None:
+            await self.alarms.start()
 
     async def stop(self) -> None:
         """End in the order of need: relays, registrations above, queries, sockets."""
         if self._incoming is not None:
             await self._incoming.stop()
+        if self.alarms is not None:
+            await self.alarms.stop()
         await asyncio.gather(*(upper.stop() for upper in self.uppers.values()), return_exceptions=True)
         await self._upward.stop()
         await self.catalogues.stop()

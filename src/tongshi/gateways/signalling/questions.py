@@ -35,6 +35,7 @@ class Correspondent(Protocol):
     def remote(self) -> Remote: ...
     @property
     def profile(self) -> Profile: ...
+    def next_sn(self) -> int: ...
 
 
 class Post:
@@ -86,7 +87,9 @@ class Post:
         """The answer that is expected. Raises PeerTimeout."""
         return await self._answers.wait(key, timeout_s)
 
-    async def ask(self, peer: Peer, query: BaseMessage, kind: type[A], timeout_s: float) -> A:
+    async def ask(
+        self, peer: Correspondent, query: BaseMessage, kind: type[A], timeout_s: float, *, to_id: str = ""
+    ) -> A:
         """Send a query and wait for its answer.
 
         Raises:
@@ -94,7 +97,7 @@ class Post:
         """
         key = self._answers.expect(peer.id, query.cmd_type, query.sn)
         try:
-            status = await self.send(peer, query)
+            status = await self.send(peer, query, to_id=to_id)
             if not 200 <= status < 300:
                 raise PeerFailed("设备拒绝了查询", details={"sipStatus": status})
             answer = await self._answers.wait(key, timeout_s)

@@ -55,6 +55,10 @@ class Routes:
         """The registered peer that told of this channel, as far as we remember."""
         return self._peers.get(self._learned.get(channel_id, ""))
 
+    def direct(self, device_id: str) -> Peer | None:
+        """The registered peer that is this device, or that told of it, as far as we remember."""
+        return self._peers.get(device_id) or self.learned_peer(device_id)
+
     def _unlearn(self, channel_id: str) -> None:
         peer_id = self._learned.pop(channel_id, None)
         if peer_id is not None:
@@ -69,7 +73,7 @@ class Routes:
             NotFound: nobody ever told of this device (40401).
             Unavailable: known, and whoever leads to it is offline (50301).
         """
-        direct = self._peers.get(device_id) or self.learned_peer(device_id)
+        direct = self.direct(device_id)
         if direct is not None:
             return direct
         found = await self._archive.find(device_id)
