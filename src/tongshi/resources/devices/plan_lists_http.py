@@ -22,14 +22,9 @@ from tongshi.resources.devices.http import MAX_PAGED_ROWS
 from tongshi.resources.devices.permitted import ACTIONS, DecidedBy, Perm
 from tongshi.resources.devices.plan_lists import PlanLists, PlanPart
 from tongshi.resources.devices.query import DeviceQueries
-from tongshi.resources.devices.query_http import (
-    FilterAsked,
-    _lite,
-    _permitted,
-    _skip,
-    selection_of,
-)
+from tongshi.resources.devices.query_http import selection_of, skip_of
 from tongshi.resources.devices.query_store import Lite
+from tongshi.resources.devices.query_wire import FilterAsked, lite_of, permitted_of
 from tongshi.resources.devices.search_terms import MAX_KEYWORD
 from tongshi.resources.devices.wire import DeviceLite
 from tongshi.sharing.gate import context_of, subject_of
@@ -123,10 +118,10 @@ def operations(lists: PlanLists, queries: DeviceQueries, asking: Asking) -> list
         """Rows as they are answered, by device."""
         labelled = await asking.labelled(rows)
         if not with_perm:
-            return {row.device_id: _device(_lite(row, system)) for row in labelled}
+            return {row.device_id: _device(lite_of(row, system)) for row in labelled}
         actions = tuple(ACTIONS.values())
         allowed = await queries.allowed(subject_of(call), context_of(call), actions, labelled)
-        made = [_permitted(row, may, system) for row, may in zip(labelled, allowed, strict=True)]
+        made = [permitted_of(row, may, system) for row, may in zip(labelled, allowed, strict=True)]
         return {row.DeviceID: _device(row) for row in made}
 
     async def plan_devices(call: Call[PlansQuery, Nothing]) -> PlansFound:
@@ -136,7 +131,7 @@ def operations(lists: PlanLists, queries: DeviceQueries, asking: Asking) -> list
             await asking.scope(call),
             list(dict.fromkeys(body.plan_codes)),
             body.page_size,
-            _skip(body.page_no, body.page_size),
+            skip_of(body.page_no, body.page_size),
             is_union=body.merge == "union",
         )
         rows = {row.device_id: row for part in page.parts for row in part.rows}
@@ -158,7 +153,7 @@ def operations(lists: PlanLists, queries: DeviceQueries, asking: Asking) -> list
             selection_of(await asking.scope(call), asked),
             code,
             query.page_size,
-            _skip(query.page_no, query.page_size),
+            skip_of(query.page_no, query.page_size),
         )
         known = await shown(call, page.rows, query.geo_coord_sys, with_perm=True)
         part = page.parts[0]

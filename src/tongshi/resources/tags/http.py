@@ -25,7 +25,8 @@ from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.http import MAX_PAGED_ROWS
 from tongshi.resources.devices.query import DeviceQueries
-from tongshi.resources.devices.query_http import FilterAsked, _lite, _skip, selected
+from tongshi.resources.devices.query_http import selected, skip_of
+from tongshi.resources.devices.query_wire import FilterAsked, lite_of
 from tongshi.resources.devices.search_terms import MAX_KEYWORD, Match
 from tongshi.resources.devices.selection import Sort
 from tongshi.resources.devices.wire import DeviceLite
@@ -152,13 +153,13 @@ def operations(
         expr = wire.expression(body.expr, "expr")
         await dictionary.check(expr, "expr")
         selection = replace(narrowed, narrowings=(*narrowed.narrowings, Bearing(expr)))
-        skip = _skip(body.page_no, body.page_size)
+        skip = skip_of(body.page_no, body.page_size)
         ids, found = await queries.page(selection, body.sort, body.page_size, skip=skip)
         tags, values = await annotations.of_devices(ids)
         rows = []
         for row in found.rows:
             borne = tags.get(row.device_id, [])
-            shown = msgspec.structs.asdict(_lite(row, body.geo_coord_sys))
+            shown = msgspec.structs.asdict(lite_of(row, body.geo_coord_sys))
             shown["tagCodes"] = tuple(sorted(tag.value_code for tag in borne))
             rows.append(TaggedDevice(**shown, tags=[wire.device_tag(tag, values) for tag in borne]))
         explained = []
