@@ -8,14 +8,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from tongshi.audit import store as audit_store
 from tongshi.clock import ManualClock
 from tongshi.exchange.signing import Signer
+from tongshi.protocols.gb28181.codes import ItemKind
+from tongshi.resources.devices import query_http
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.indexing import SearchIndex
+from tongshi.resources.tags import device_store as tag_store
+from tongshi.resources.tags import dictionary
+from tongshi.resources.tags.model import DeviceTag, TagSource
+from tongshi.resources.trees import store as tree_store
+from tongshi.resources.trees.model import Node
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
 from tongshi.storage.engine import Database
-from tongshi.testing.rest_platform import RestPlatform, sample_archives
+from tongshi.testing.rest_platform import PASSWORD, RestPlatform, sample_archives
 
 HOME, ABROAD = "31010400002000000001", "31010600002000000001"
 ADMIN = Subject(SubjectKind.USER, "0", "test")
@@ -173,7 +181,81 @@ async def test_an_area_tells_ids_lite_or_full_rows(desk: Desk) -> None:
     assert {row["geoCoordSys"] for row in shifted} == {"GCJ02"}
     assert [row["Longitude"] for row in shifted] != [row["Longitude"] for row in full]
     assert (await desk.data("nil", AREA, {**body, "fields": "full"}))["list"] == []
-    assert (await desk.ask("all", AREA, {**body, "fields": "full", "limit": 1_001}))[1] == 40001
+
+
+async def test_full_rows_of_an_area_come_in_pages_whatever_the_limit(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_http, "MAX_BATCH", 25)
+    body: dict[str, Any] = {"shape": EVERYWHERE, "fields": "full", "limit": 20_000}
+    seen: list[str] = []
+    for count, is_more in ((25, True), (25, True), (10, False)):
+        page = await desk.data("all", AREA, body)
+        assert (len(page["list"]), page["truncated"], page["total"]) == (count, is_more, 60)
+        seen += [row["DeviceID"] for row in page["list"]]
+        body["cursor"] = page["nextCursor"]
+    assert len(set(seen)) == 60
+    assert not body["cursor"]
+
+
+async def test_full_rows_bear_their_tags_like_short_ones(desk: Desk) -> None:
+    one, other = (sample_archives(HOME, 1, first=n)[0].device_id for n in (1, 2))
+    value = dictionary.values()[0]
+    tag = DeviceTag(one, value.define_code, value.code, TagSource.MANUAL, "", desk.clock.at())
+    await desk.platform.db.write(tag_store.write, {}, [tag], {one: 1}, desk.clock.at())
+    whole = {"shape": EVERYWHERE, "filter": {"ids": [one, other]}, "fields": "full"}
+    batch = {"deviceIds": [one, other], "fields": ["tagCodes"]}
+    alone = [await desk.data("all", f"{LIST}/{key}") for key in (one, other)]
+    for rows in (
+        (await desk.data("all", AREA, whole))["list"],
+        (await desk.data("all", f"{LIST}/batch-get", batch))["list"],
+        alone,
+    ):
+        assert {row["DeviceID"]: row["tagCodes"] for row in rows} == {one: [value.code], other: []}
+
+
+@pytest.mark.parametrize("system", ["WGS84", "GCJ02"])
+async def test_every_row_says_in_which_system_it_is(desk: Desk, system: str) -> None:
+    asked = {"geoCoordSys": system}
+    for page in (
+        await desk.data("all", AREA, {"shape": EVERYWHERE, **asked}),
+        await desk.data("all", REGIONS, {"civilCodes": ["31"], **asked}),
+        await desk.data("all", f"{LIST}?geoCoordSys={system}"),
+    ):
+        assert {row["geoCoordSys"] for row in page["list"]} == {system}
+
+
+async def test_what_another_person_may_do_is_told_within_ones_own_scope(desk: Desk) -> None:
+    platform = desk.platform
+    ann = await platform.accounts.create_user(ADMIN, "ann", PASSWORD, ["viewer"])
+    grant = Grant(
+        "",
+        SubjectKind.USER,
+        ann.id,
+        frozenset({Permission.ARCHIVE_READ, Permission.VIDEO_LIVE}),
+        ScopeKind.CIVIL_CODE,
+        frozenset({"31010401", "310106"}),
+        valid_from=desk.clock.at(),
+    )
+    await platform.grants.give(ADMIN, grant, Context(desk.clock.at()))
+    assert (await desk.ask("all", f"{LIST}?userId={ann.id}"))[:2] == (403, 40301)
+    rights = {Permission.ARCHIVE_READ, Permission.EXPLAIN}
+    for who in ("all", "one", "nil"):
+        await platform.grants.put_key(who, who, who * 16, rights)
+    page = await desk.data("all", f"{LIST}?userId={ann.id}&action=view&pageSize=100")
+    codes = {row["CivilCode"] for row in page["list"]}
+    assert (page["total"], {code[:6] for code in codes}) == (32, {"310104", "310106"})
+    assert {row["perm"]["view"] for row in page["list"]} == {True}
+    assert {"validFrom"} <= set(page["list"][0]["perm"])
+    shared = await desk.data("one", f"{LIST}?userId={ann.id}")
+    assert (shared["total"], {row["CivilCode"] for row in shared["list"]}) == (2, {"31010401"})
+    assert (await desk.data("nil", f"{LIST}?userId={ann.id}"))["total"] == 0
+    assert (await desk.data("all", f"{LIST}?userId={ann.id}&action=ptz"))["total"] == 0
+    status, code, data = await desk.ask("all", f"{LIST}?userId=999")
+    assert (status, code, data["field"]) == (400, 40001, "userId")
+    noted = (await platform.db.read(audit_store.page, 1, 50, event="access_decision"))[0]
+    about = [one.entry for one in noted if one.entry.details.get("onBehalf") == f"user:{ann.id}"]
+    assert {("all", "allowed"), ("all", "denied")} <= {(one.subject_id, one.outcome.value) for one in about}
 
 
 async def test_counts_are_left_out_when_they_are_not_asked_for(desk: Desk) -> None:
@@ -213,3 +295,11 @@ async def test_divisions_are_grouped(desk: Desk) -> None:
     totals = {group["civilCode"]: group["total"] for group in page["groups"]}
     assert totals == {"310104": 30, "310106": 30, "unassigned": 0}
     assert len(page["list"]) == 1
+    names = {group["civilCode"]: group["name"] for group in page["groups"]}
+    assert names == {"310104": "徐汇区", "310106": "静安区", "unassigned": "未归入行政区划"}
+    node = Node("31010402", ItemKind.DIVISION, HOME, "田林街道")
+    await desk.platform.db.write(tree_store.put, HOME, [node], desk.clock.at())
+    asked = {"civilCodes": ["310104"], "groupBy": "street", "totalMode": "none"}
+    page = await desk.data("all", REGIONS, asked)
+    names = {group["civilCode"]: group["name"] for group in page["groups"]}
+    assert (names["31010402"], names["31010403"], page["total"]) == ("田林街道", "", None)

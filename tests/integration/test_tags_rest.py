@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, select
 
+from tongshi.exchange.signing import Signer
 from tongshi.resources.devices import store as devices
 from tongshi.resources.tags import store
 from tongshi.resources.tags.model import Define, TagSort
@@ -70,6 +71,26 @@ async def test_the_dictionary_begins_with_what_is_printed(office: Office) -> Non
     assert (await office.ask("ann", "GET", f"{TAGS}/groups?Tagsort=4"))[1] == 40001
     await office.platform.tags.prepare()
     assert (await office.data("ann", "GET", f"{TAGS}/defines"))["total"] == 5
+
+
+async def test_groups_that_are_held_are_answered_by_304_until_one_changes(office: Office) -> None:
+    async def groups(held: str) -> tuple[int, str]:
+        office.clock.advance(1)
+        signed = Signer("ann", "ann" * 16, HOME, office.clock)
+        headers = signed.headers("GET", f"{TAGS}/groups", "withCounts=1", b"")
+        async with office.platform.http() as client:
+            answer = await client.get(
+                f"{TAGS}/groups?withCounts=1", headers={**headers, "If-None-Match": held}
+            )
+        return answer.status_code, answer.headers["etag"]
+
+    status, tag = await groups('"another"')
+    assert status == 200
+    assert await groups(f'"another", {tag}') == (304, tag)
+    added = Define("000502", "0005", "新定义", TagSort.PERSONAL)
+    await office.platform.db.write(store.put_define, added, office.clock.at())
+    status, other = await groups(tag)
+    assert (status, other != tag) == (200, True)
 
 
 async def test_each_caller_tags_only_what_he_may_see(office: Office) -> None:

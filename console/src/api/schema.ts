@@ -2493,7 +2493,7 @@ export interface components {
             /** @default  */
             cursor?: string;
             /**
-             * @description full 时 limit 最多 1000，坐标为 WGS84
+             * @description full 时每页最多 1000 条，余下的用 nextCursor 续取
              * @default lite
              */
             fields?: components["schemas"]["Show"];
@@ -3122,6 +3122,8 @@ export interface components {
             };
             /** @default  */
             sourcePlatform?: string;
+            /** @default [] */
+            tagCodes?: string[];
             /** @default null */
             updateTime?: string | null;
             /** @default 0 */
@@ -3220,8 +3222,7 @@ export interface components {
             /** @default [] */
             SSBMHY?: string[];
             Status: ("OFF" | "ON") | null;
-            /** @default WGS84 */
-            geoCoordSys?: string;
+            geoCoordSys: components["schemas"]["GeoCoordSys"];
             /** @default null */
             pointClass?: number | null;
             sourcePlatform: string;
@@ -3264,8 +3265,7 @@ export interface components {
             SSBMHY?: string[];
             Status: ("OFF" | "ON") | null;
             decidedBy: components["schemas"]["DecidedBy"][];
-            /** @default WGS84 */
-            geoCoordSys?: string;
+            geoCoordSys: components["schemas"]["GeoCoordSys"];
             perm: components["schemas"]["Perm"];
             /** @default null */
             pointClass?: number | null;
@@ -4059,6 +4059,9 @@ export interface components {
         /**
          * ListQuery
          * @description Which devices; ``action`` narrows to those on which the caller may do that now.
+         *
+         *         ``userId`` asks what another person may do, of the devices that the caller may see; it takes the right to
+         *         have decisions explained.
          */
         ListQuery: {
             /** @default null */
@@ -4095,6 +4098,8 @@ export interface components {
              * @enum {unknown}
              */
             totalMode?: "exact" | "none";
+            /** @default  */
+            userId?: string;
         };
         /**
          * LiveUrlAnswer
@@ -4487,6 +4492,8 @@ export interface components {
             ptz: boolean;
             talk: boolean;
             /** @default null */
+            validFrom?: string | null;
+            /** @default null */
             validTo?: string | null;
             view: boolean;
         };
@@ -4614,8 +4621,7 @@ export interface components {
             Status: ("OFF" | "ON") | null;
             /** @default [] */
             decidedBy?: components["schemas"]["DecidedBy"][];
-            /** @default WGS84 */
-            geoCoordSys?: string;
+            geoCoordSys: components["schemas"]["GeoCoordSys"];
             /** @default null */
             perm?: components["schemas"]["Perm"] | null;
             /** @default null */
@@ -4669,7 +4675,9 @@ export interface components {
          * @description Plans and one page of their devices; ``total`` counts what the caller may see, over all pages.
          */
         PlansFound: {
+            asOfVersion: number;
             list: components["schemas"]["PlanDevice"][];
+            nextCursor: string;
             pageNo: number;
             pageSize: number;
             plans: components["schemas"]["PlanDevices"][];
@@ -4680,6 +4688,8 @@ export interface components {
          * @description Devices of plans: ``union`` lists each device once in order of id, ``perPlan`` plan after plan.
          */
         PlansQuery: {
+            /** @default  */
+            cursor?: string;
             /** @default WGS84 */
             geoCoordSys?: components["schemas"]["GeoCoordSys"];
             /**
@@ -4958,7 +4968,7 @@ export interface components {
         };
         /**
          * RegionGroup
-         * @description Counts of one division, or of one managing unit.
+         * @description Counts of one division, or of one managing unit; the name is empty when nobody told one.
          */
         RegionGroup: {
             civilCode: string;
@@ -5031,6 +5041,11 @@ export interface components {
             pageSize?: number;
             /** @default id */
             sort?: components["schemas"]["tongshi.resources.devices.selection.Sort"];
+            /**
+             * @default exact
+             * @enum {unknown}
+             */
+            totalMode?: "exact" | "none";
         };
         /**
          * Rejection
@@ -5687,8 +5702,7 @@ export interface components {
             /** @default [] */
             SSBMHY?: string[];
             Status: ("OFF" | "ON") | null;
-            /** @default WGS84 */
-            geoCoordSys?: string;
+            geoCoordSys: components["schemas"]["GeoCoordSys"];
             /** @default null */
             pointClass?: number | null;
             sourcePlatform: string;
@@ -6716,6 +6730,7 @@ export interface operations {
             query?: {
                 pageNo?: number;
                 pageSize?: number;
+                userId?: string;
                 action?: ("download" | "playback" | "ptz" | "talk" | "view") | null;
                 keyword?: string;
                 match?: components["schemas"]["Match"];
@@ -10453,6 +10468,13 @@ export interface operations {
                         serverTime: string;
                     };
                 };
+            };
+            /** @description 未改变 */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             400: components["responses"]["400"];
             401: components["responses"]["401"];

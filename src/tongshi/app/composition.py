@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -80,7 +81,7 @@ from tongshi.resources.tags.service import TagDictionary
 from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
 from tongshi.resources.trees import http as trees_http
-from tongshi.resources.trees.service import Trees
+from tongshi.resources.trees.service import Trees, division_names
 from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.model import Timeouts, Transport
@@ -251,7 +252,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *trees_http.operations(trees, access),
         *devices_http.operations(devices, queries, editing, access, lent),
         *edit_http.operations(devices, editing, access),
-        *query_http.operations(queries, asking),
+        *query_http.operations(queries, asking, partial(division_names, database)),
         *plan_lists_http.operations(lists, queries, asking),
         *exchange_http.operations(exchange, access),
         *pull_http.operations(pulls, access),

@@ -10,13 +10,16 @@ Signature, replay, source address, rate and quota stand before this and belong t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.errors import InvalidRequest
 from tongshi.sharing import store
-from tongshi.sharing.model import Context, Decision, Grant, Rule, Scope, Subject, Target, judge
+from tongshi.sharing.model import Context, Decision, Grant, Rule, Scope, Subject, SubjectKind, Target, judge
 from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.storage.engine import Database
 
@@ -55,6 +58,22 @@ class Access:
         decision = Decision(False, Rule.SERVICE, code=40301, reason="未授予该接口的权限")
         await self._db.write(_record, subject, action, None, context, decision)
         return decision
+
+    async def on_behalf(self, subject: Subject, user_id: str, context: Context) -> Subject:
+        """The person about whom somebody asks what he may do; the question is recorded.
+
+        Raises:
+            Forbidden: 40301, who asks about others must hold the right to have decisions explained.
+            InvalidRequest: there is no such account, or it is closed.
+        """
+        if (subject.kind, subject.id) == (SubjectKind.USER, user_id):
+            return subject
+        told = replace(context, on_behalf=f"{SubjectKind.USER.value}:{user_id}")
+        await self.require(subject, Permission.EXPLAIN, None, told)
+        user = await self._db.read(partial(store.find_user, user_id=int(user_id)))
+        if user is None or not user.is_enabled:
+            raise InvalidRequest("没有这个用户，或已停用", field="userId")
+        return user.subject
 
     async def scope(self, subject: Subject, action: Permission, context: Context) -> Scope:
         """The devices on which the subject may act now, for lists."""

@@ -9,6 +9,7 @@ import secrets
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -74,6 +75,7 @@ from tongshi.resources.tags.lending import LentTags
 from tongshi.resources.tags.service import TagDictionary
 from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
+from tongshi.resources.trees.service import division_names
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
@@ -174,7 +176,7 @@ class RestPlatform:
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
             *devices_http.operations(devices, queries, editing, access, lent),
             *edit_http.operations(devices, editing, access),
-            *query_http.operations(queries, asking),
+            *query_http.operations(queries, asking, partial(division_names, db)),
             *plan_lists_http.operations(lists, queries, asking),
             *exchange_http.operations(exchange, access),
             *pull_http.operations(pulls, access),

@@ -15,7 +15,7 @@ from tongshi.resources.devices.selection import Narrowing
 from tongshi.resources.tags.wire import DeviceTagShown, TagExpr
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
-from tongshi.sharing.model import Scope
+from tongshi.sharing.model import Scope, Subject
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Call
 
@@ -49,6 +49,15 @@ class Asking:
         self._plans = plans
         self._tags = tags
 
+    async def on_behalf(self, call: Call[Any, Any], user_id: str) -> Subject:
+        """The caller, or the person about whom he asks. Raises as ``Access.on_behalf``."""
+        subject = subject_of(call)
+        return await self._access.on_behalf(subject, user_id, context_of(call)) if user_id else subject
+
+    async def scope_of(self, subject: Subject, call: Call[Any, Any], action: Permission) -> Scope:
+        """The devices on which somebody may act now."""
+        return await self._access.scope(subject, action, context_of(call))
+
     async def scope(self, call: Call[Any, Any], action: Permission = Permission.ARCHIVE_READ) -> Scope:
         """The devices on which the caller may act now."""
         return await self._access.scope(subject_of(call), action, context_of(call))
@@ -63,6 +72,10 @@ class Asking:
         if expr is not None:
             found.append(await self._tags.narrowing(expr, "tagExpr"))
         return tuple(found)
+
+    async def tag_codes(self, device_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The codes of the tags that devices bear."""
+        return await self._tags.codes(device_ids)
 
     async def labelled(self, rows: Sequence[Lite]) -> list[Lite]:
         """Rows of a list with the codes of their tags."""

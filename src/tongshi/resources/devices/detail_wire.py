@@ -63,6 +63,7 @@ class HistoryEntry(Answer, frozen=True):
 DeviceDetail = msgspec.defstruct(
     "DeviceDetail",
     [
+        ("tag_codes", tuple[str, ...], msgspec.field(name="tagCodes", default=())),
         ("perm", Perm | UnsetType, UNSET),
         ("history", list[HistoryEntry] | UnsetType, UNSET),
     ],
@@ -75,7 +76,7 @@ DeviceDetail = msgspec.defstruct(
 
 _INNER = {f.wire for f in ITEM_FIELDS if f.in_info}
 _EXT = frozenset(wire.ExtFields.__struct_fields__)
-_TOP = frozenset(f.encode_name for f in fields(wire.DeviceFull))
+_TOP = frozenset({"tagCodes", *(f.encode_name for f in fields(wire.DeviceFull))})
 _ALWAYS = ("DeviceID", "geoCoordSys")
 
 
@@ -124,6 +125,7 @@ def detail(
     choice: Choice,
     perm: Perm | None = None,
     history: Sequence[Entry] | None = None,
+    tag_codes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The ``DeviceDetail`` of an archive, as JSON values."""
     full = wire.to_full(archive, issues)
@@ -133,7 +135,8 @@ def detail(
         longitude, latitude = from_wgs84((item.longitude, item.latitude), system)
         position |= {"longitude": longitude, "latitude": latitude}
     full = replace(full, provenance=_provenance(archive), **position)
-    shown: dict[str, Any] = choice.of(msgspec.to_builtins(full))
+    whole: dict[str, Any] = msgspec.to_builtins(full)
+    shown = choice.of({**whole, "tagCodes": list(tag_codes)})
     if perm is not None:
         shown["perm"] = msgspec.to_builtins(perm)
     if history is not None:

@@ -100,8 +100,16 @@ def operations(
             hidden = await devices.get_many(absent, EVERYTHING)
             denied = [key for key in absent if key in hidden]
             absent = [key for key in absent if key not in hidden]
+        codes = await tags.codes(list(found))
         rows = [
-            detail(one, check(one, call.at), body.geo_coord_sys, choice, perm)
+            detail(
+                one,
+                check(one, call.at),
+                body.geo_coord_sys,
+                choice,
+                perm,
+                tag_codes=codes.get(one.device_id, ()),
+            )
             for one, perm in zip(shown, perms, strict=True)
         ]
         borne = await tags.of_devices(list(found)) if body.with_tags else UNSET
@@ -120,7 +128,9 @@ def operations(
             await access.require(subject, Permission.ARCHIVE_HISTORY, target, context_of(call))
             history = await editing.history(archive.device_id)
         perm = (await perms_of(call, [archive]))[0] if query.with_perm else None
-        shown = detail(archive, check(archive, call.at), query.geo_coord_sys, choice, perm, history)
+        codes = (await tags.codes([archive.device_id])).get(archive.device_id, ())
+        issues = check(archive, call.at)
+        shown = detail(archive, issues, query.geo_coord_sys, choice, perm, history, codes)
         tag = etag(archive.revision, shown)
         is_fresh = is_held(call.headers.get("if-none-match", ""), tag)
         return Reply(shown, status=304 if is_fresh else 200, headers={"ETag": tag})

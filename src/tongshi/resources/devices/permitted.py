@@ -27,6 +27,7 @@ class Perm(Answer, frozen=True, omit_defaults=True):
     ptz: bool
     talk: bool
     needApproval: bool = False
+    validFrom: datetime | None = None
     validTo: datetime | None = None
     hours: str = ""
 
@@ -49,6 +50,7 @@ def perm_of(allowed: Allowed, is_controllable: bool | None) -> Perm:
     return Perm(
         **may,
         needApproval=any(decision.rule is Rule.SENSITIVE for decision in decided.values()),
+        validFrom=max((g.valid_from for g in allowed.grants if g.valid_from is not None), default=None),
         validTo=min((g.valid_to for g in allowed.grants if g.valid_to is not None), default=None),
         hours=next((str(g.hours) for g in allowed.grants if g.hours is not None), ""),
     )

@@ -20,13 +20,28 @@ from tongshi.resources.devices import query_store as store
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.query import BUDGET_S
 from tongshi.resources.devices.query_store import Lite
-from tongshi.resources.devices.selection import Narrowing, Selection, Sort
+from tongshi.resources.devices.selection import Narrowing, Place, Selection, Sort
 from tongshi.sharing.model import Scope, Subject
+from tongshi.storage import changes
 from tongshi.storage.budget import within
 from tongshi.storage.engine import Database
 
 MAX_LISTED = 2_000  # devices of a plan
 _LESS = "请减少预案"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which rows of a list: so many after a place, or after so many."""
+
+    limit: int
+    skip: int = 0
+    after: Place | None = None
+
+    @property
+    def and_one(self) -> Part:
+        """The same and one row more, which says whether anything follows."""
+        return replace(self, limit=self.limit + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +77,9 @@ class PlanMembers(Protocol):
         ...
 
     def page(
-        self, conn: Connection, codes: Sequence[str], scope: Scope, limit: int, skip: int, /
-    ) -> list[tuple[str, str]]:
-        """``(plan, device)`` of present devices in the scope, plan after plan as asked."""
+        self, conn: Connection, codes: Sequence[str], scope: Scope, part: Part, /
+    ) -> list[tuple[str, str, Place]]:
+        """``(plan, device, place)`` of present devices in the scope, plan after plan as asked."""
         ...
 
 
@@ -80,11 +95,16 @@ class PlanPart:
 
 @dataclass(frozen=True, slots=True)
 class PlanPage:
-    """One page of the devices of plans; ``rows`` are those of a union, else each part has its own."""
+    """One page of the devices of plans; ``rows`` are those of a union, else each part has its own.
+
+    ``after`` is where the next page begins; ``as_of`` is the position of the change feed.
+    """
 
     parts: list[PlanPart]
     rows: list[Lite]
     total: int
+    after: Place | None = None
+    as_of: int = 0
 
 
 class PlanLists:
@@ -101,7 +121,7 @@ class PlanLists:
         return self._members.narrowing([code])
 
     async def of_plans(
-        self, by: Subject, scope: Scope, codes: Sequence[str], limit: int, skip: int, *, is_union: bool
+        self, by: Subject, scope: Scope, codes: Sequence[str], part: Part, *, is_union: bool
     ) -> PlanPage:
         """One page of the devices of plans: all in order of id, or plan after plan in the plans' order.
 
@@ -112,7 +132,7 @@ class PlanLists:
 
         def ask(conn: Connection) -> PlanPage:
             with within(conn, BUDGET_S, _LESS):
-                return self._of_plans(conn, by, scope, codes, limit, skip, is_union)
+                return self._of_plans(conn, by, scope, codes, part, is_union)
 
         return await self._db.read(ask)
 
@@ -132,24 +152,28 @@ class PlanLists:
         by: Subject,
         scope: Scope,
         codes: Sequence[str],
-        limit: int,
-        skip: int,
+        part: Part,
         is_union: bool,
     ) -> PlanPage:
         heads = self._members.heads(conn, by, codes, "planCodes")
         present = self._members.present(conn, codes, scope)
         if is_union:
             selection = Selection(scope, narrowings=(self._members.narrowing(codes),))
-            found = store.keys(conn, selection, Sort.ID, limit, None, skip)
-            rows = store.lite(conn, [key for key, _ in found])
+            keys = store.keys(conn, selection, Sort.ID, part.limit + 1, part.after, part.skip)
+            further = keys[part.limit - 1][1] if len(keys) > part.limit else None
+            rows = store.lite(conn, [key for key, _ in keys[: part.limit]])
             total = store.count(conn, selection)
-            return PlanPage(self._parts(conn, heads, scope, present, {}), rows, total)
-        pairs = self._members.page(conn, codes, scope, limit, skip)
-        known = {row.device_id: row for row in store.lite(conn, list(dict.fromkeys(key for _, key in pairs)))}
+            parts = self._parts(conn, heads, scope, present, {})
+            return PlanPage(parts, rows, total, further, changes.head(conn))
+        found = self._members.page(conn, codes, scope, part.and_one)
+        further = found[part.limit - 1][2] if len(found) > part.limit else None
+        ids = list(dict.fromkeys(key for _, key, _ in found[: part.limit]))
+        known = {row.device_id: row for row in store.lite(conn, ids)}
         of_plan: defaultdict[str, list[Lite]] = defaultdict(list)
-        for code, key in pairs:
+        for code, key, _ in found[: part.limit]:
             of_plan[code].append(known[key])
-        return PlanPage(self._parts(conn, heads, scope, present, of_plan), [], sum(present.values()))
+        parts = self._parts(conn, heads, scope, present, of_plan)
+        return PlanPage(parts, [], sum(present.values()), further, changes.head(conn))
 
     def _of_plan(
         self, conn: Connection, by: Subject, selection: Selection, code: str, limit: int, skip: int

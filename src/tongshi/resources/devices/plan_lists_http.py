@@ -20,11 +20,11 @@ from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.http import MAX_PAGED_ROWS
 from tongshi.resources.devices.permitted import ACTIONS, DecidedBy, Perm
-from tongshi.resources.devices.plan_lists import PlanLists, PlanPart
+from tongshi.resources.devices.plan_lists import Part, PlanLists, PlanPart
 from tongshi.resources.devices.query import DeviceQueries
-from tongshi.resources.devices.query_http import selection_of, skip_of
+from tongshi.resources.devices.query_http import opened, question_of, sealed, selection_of, skip_of
 from tongshi.resources.devices.query_store import Lite
-from tongshi.resources.devices.query_wire import FilterAsked, lite_of, permitted_of
+from tongshi.resources.devices.query_wire import Cursor, FilterAsked, lite_of, permitted_of
 from tongshi.resources.devices.search_terms import MAX_KEYWORD
 from tongshi.resources.devices.wire import DeviceLite
 from tongshi.sharing.gate import context_of, subject_of
@@ -46,6 +46,7 @@ class PlansQuery(Request, frozen=True):
     with_perm: bool = False
     page_no: _PageNo = 1
     page_size: _PageSize = 50
+    cursor: Cursor = ""
     geo_coord_sys: GeoCoordSys = GeoCoordSys.WGS84
 
 
@@ -88,6 +89,8 @@ class PlansFound(Answer, frozen=True):
     total: int
     page_no: int
     page_size: int
+    next_cursor: str
+    as_of_version: int
 
     @property
     def rows(self) -> list[PlanDevice]:
@@ -126,12 +129,14 @@ def operations(lists: PlanLists, queries: DeviceQueries, asking: Asking) -> list
 
     async def plan_devices(call: Call[PlansQuery, Nothing]) -> PlansFound:
         body = call.body
+        question = question_of(call, msgspec.structs.replace(body, cursor="", page_no=1, page_size=1))
+        after = opened(queries, question, body.cursor)
+        skip = 0 if body.cursor else skip_of(body.page_no, body.page_size)
         page = await lists.of_plans(
             subject_of(call),
             await asking.scope(call),
             list(dict.fromkeys(body.plan_codes)),
-            body.page_size,
-            skip_of(body.page_no, body.page_size),
+            Part(body.page_size, skip, after),
             is_union=body.merge == "union",
         )
         rows = {row.device_id: row for part in page.parts for row in part.rows}
@@ -143,6 +148,8 @@ def operations(lists: PlanLists, queries: DeviceQueries, asking: Asking) -> list
             page.total,
             body.page_no,
             body.page_size,
+            sealed(queries, question, page.after),
+            page.as_of,
         )
 
     async def devices_of_plan(call: Call[Nothing, PlanQuery]) -> PlanFound:

@@ -10,6 +10,7 @@ What a caller may not see is neither listed nor counted. Not here: the devices o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,42 +49,40 @@ from tongshi.sharing.model import Scope
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import AnyOperation, Call, Nothing, Operation, Quota
 
+# The names of divisions by code, as far as anybody told them; ``trees.service`` fulfils it.
+Names = Callable[[Sequence[str]], Awaitable[dict[str, str]]]
 
-def operations(queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
+
+def operations(queries: DeviceQueries, asking: Asking, names: Names) -> list[AnyOperation]:
     """The operations of the archive that ask about many devices."""
-
-    async def select(
-        call: Call[Any, Any],
-        asked: FilterAsked,
-        keyword: str = "",
-        match: Match = Match.CONTAINS,
-        action: Permission = Permission.ARCHIVE_READ,
-    ) -> Selection:
-        return await selected(asking, call, asked, keyword, match, action)
 
     async def area_query(call: Call[AreaQuery, Nothing]) -> AreaFound:
         body = call.body
         # Hundreds of edges are compared with each other: not in the loop.
         shape = await asyncio.to_thread(shape_of, body.shape)
-        question = _question(call, msgspec.structs.replace(body, cursor="", limit=1))
-        after = _opened(queries, question, body.cursor)
+        question = question_of(call, msgspec.structs.replace(body, cursor="", limit=1))
+        after = opened(queries, question, body.cursor)
         system = body.geo_coord_sys
-        if body.fields is Show.FULL and body.limit > MAX_BATCH:
-            raise InvalidRequest(f"fields 为 full 时 limit 最多 {MAX_BATCH}", field="limit")
+        limit = min(body.limit, MAX_BATCH) if body.fields is Show.FULL else body.limit
         cell = None if body.cluster == "none" else cell_deg_of(shape, body.zoom)
         exact = body.total_mode == "exact"
         area = Area(shape, system, cell, body.cluster == "auto", body.fields, exact)
-        found = await queries.in_area(await select(call, body.filter), area, body.limit, after)
+        found = await queries.in_area(await selected(asking, call, body.filter), area, limit, after)
         rows: list[Any] = [lite_of(row, system) for row in await asking.labelled(found.rows)]
         if found.archives:
-            rows = await asyncio.to_thread(lambda: [full_of(one, call.at, system) for one in found.archives])
+            codes = await asking.tag_codes(found.ids)
+            rows = await asyncio.to_thread(
+                lambda: [
+                    full_of(one, call.at, system, codes.get(one.device_id, ())) for one in found.archives
+                ]
+            )
         return AreaFound(
             rows,
             found.ids if body.fields is Show.ID else [],
             [cluster_of(one) for one in found.clusters or ()],
             found.total,
             found.after is not None or bool(found.clusters),
-            _sealed(queries, question, found.after),
+            sealed(queries, question, found.after),
             found.placeless,
             system,
             indexing_of(found.lag),
@@ -91,23 +90,24 @@ def operations(queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
 
     async def search_ids(call: Call[SearchIds, Nothing]) -> IdsFound:
         body = call.body
-        question = _question(call, msgspec.structs.replace(body, cursor="", limit=1))
-        selection = await select(call, body.filter, body.keyword, body.match)
+        question = question_of(call, msgspec.structs.replace(body, cursor="", limit=1))
+        selection = await selected(asking, call, body.filter, body.keyword, body.match)
         ids, found = await queries.page(
             selection,
             body.sort,
             body.limit,
-            after=_opened(queries, question, body.cursor),
+            after=opened(queries, question, body.cursor),
             with_total=body.total_mode == "exact",
             with_rows=False,
         )
-        cursor = _sealed(queries, question, found.after)
+        cursor = sealed(queries, question, found.after)
         return IdsFound(ids, found.total, cursor, found.as_of, indexing_of(found.lag))
 
     async def page(call: Call[Nothing, ListQuery]) -> DevicePage:
         query = call.query
-        question = _question(call, msgspec.structs.replace(query, cursor="", page_no=1, page_size=1))
+        question = question_of(call, msgspec.structs.replace(query, cursor="", page_no=1, page_size=1))
         action = ACTIONS[query.action] if query.action else Permission.ARCHIVE_READ
+        asker = await asking.on_behalf(call, query.user_id)
         asked = FilterAsked(
             civil_codes=[query.civil_code] if query.civil_code else [],
             online=query.online,
@@ -115,18 +115,21 @@ def operations(queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
             include_missing=query.include_missing,
             tag_expr=expression_of(query.tag_expr) if query.tag_expr else None,
         )
+        selection = await selected(asking, call, asked, query.keyword, query.match)
+        if query.action or query.user_id:
+            selection = replace(selection, also=await asking.scope_of(asker, call, action))
         _, found = await queries.page(
-            await select(call, asked, query.keyword, query.match, action),
+            selection,
             query.sort,
             query.page_size,
-            after=_opened(queries, question, query.cursor),
+            after=opened(queries, question, query.cursor),
             skip=0 if query.cursor else skip_of(query.page_no, query.page_size),
             with_total=query.total_mode == "exact",
         )
         shown = await asking.labelled(found.rows)
-        allowed = await queries.allowed(subject_of(call), context_of(call), tuple(ACTIONS.values()), shown)
+        allowed = await queries.allowed(asker, context_of(call), tuple(ACTIONS.values()), shown)
         rows = [permitted_of(row, may, query.geo_coord_sys) for row, may in zip(shown, allowed, strict=True)]
-        cursor = _sealed(queries, question, found.after)
+        cursor = sealed(queries, question, found.after)
         return DevicePage(
             rows,
             found.total,
@@ -139,30 +142,32 @@ def operations(queries: DeviceQueries, asking: Asking) -> list[AnyOperation]:
 
     async def region_devices(call: Call[RegionQuery, Nothing]) -> RegionPage:
         body = call.body
-        question = _question(call, msgspec.structs.replace(body, cursor="", page_no=1, page_size=1))
+        question = question_of(call, msgspec.structs.replace(body, cursor="", page_no=1, page_size=1))
         if body.filter.civil_codes:
             raise InvalidRequest("区划只在 civilCodes 中给出", field="filter.civilCodes")
-        narrowed = await select(call, body.filter)
+        narrowed = await selected(asking, call, body.filter)
         codes = tuple(dict.fromkeys(body.civil_codes))
         selection = replace(narrowed, civil_codes=codes, is_exact_civil_code=not body.include_children)
         _, found = await queries.page(
             selection,
             body.sort,
             body.page_size,
-            after=_opened(queries, question, body.cursor),
+            after=opened(queries, question, body.cursor),
             skip=0 if body.cursor else skip_of(body.page_no, body.page_size),
+            with_total=body.total_mode == "exact",
         )
         groups = []
         if body.group_by != "none":
             groups = await queries.groups(selection, codes, body.group_by)
+        called = None if body.group_by == "department" else await names([one.key for one in groups])
         return RegionPage(
             [lite_of(row, body.geo_coord_sys) for row in await asking.labelled(found.rows)],
             found.total,
             body.page_no,
             body.page_size,
-            _sealed(queries, question, found.after),
+            sealed(queries, question, found.after),
             found.as_of,
-            [group_of(one, is_unit=body.group_by == "department") for one in groups],
+            [group_of(one, called) for one in groups],
             indexing_of(found.lag),
         )
 
@@ -235,10 +240,9 @@ async def selected(
     asked: FilterAsked,
     keyword: str = "",
     match: Match = Match.CONTAINS,
-    action: Permission = Permission.ARCHIVE_READ,
 ) -> Selection:
     """The devices that a caller means. Raises as ``selection_of`` and ``Asking.narrowings``."""
-    scope = await asking.scope(call, action)
+    scope = await asking.scope(call)
     narrowings = await asking.narrowings(call, asked.plan_code, asked.tag_expr)
     return selection_of(scope, asked, keyword, match, narrowings)
 
@@ -275,16 +279,18 @@ def skip_of(page_no: int, page_size: int) -> int:
     return (page_no - 1) * page_size
 
 
-def _question(call: Call[Any, Any], asked: msgspec.Struct) -> bytes:
+def question_of(call: Call[Any, Any], asked: msgspec.Struct) -> bytes:
     """What a cursor is bound to: the operation's question without its page, and who asks it."""
     subject = subject_of(call)
     who = f"{type(asked).__name__}\0{subject.kind.value}\0{subject.id}\0"
     return who.encode() + msgspec.json.encode(asked)
 
 
-def _opened(queries: DeviceQueries, question: bytes, cursor: str) -> Place | None:
+def opened(queries: DeviceQueries, question: bytes, cursor: str) -> Place | None:
+    """The place in a cursor, None without one. Raises InvalidRequest for one of another question."""
     return queries.cursors.open(question, cursor) if cursor else None
 
 
-def _sealed(queries: DeviceQueries, question: bytes, after: Place | None) -> str:
+def sealed(queries: DeviceQueries, question: bytes, after: Place | None) -> str:
+    """The cursor of the page that begins there; empty when nothing follows."""
     return "" if after is None else queries.cursors.seal(question, after)

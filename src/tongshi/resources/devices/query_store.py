@@ -387,7 +387,7 @@ def _clauses(conn: Connection, selection: Selection, *, is_walk: bool = False) -
     # "+" keeps SQLite from beginning with the civil code.
     is_plain = not is_walk or conn.dialect.name == "postgresql"
     civil_code = _a.civil_code if is_plain else literal_column("+device_archive.civil_code", Text)
-    clauses = [scope_clause(selection.scope, civil_code)]
+    clauses = [scope_clause(selection.scope, civil_code), scope_clause(selection.also, civil_code)]
     if not selection.include_missing:
         clauses.append(_a.missing_since.is_(None))
     if selection.civil_codes:

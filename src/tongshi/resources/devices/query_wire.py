@@ -8,6 +8,7 @@ Implements: DB31DSJ/Z 001-2024 E.1-8
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -35,7 +36,7 @@ from tongshi.resources.devices.query import Allowed, Cluster, Show
 from tongshi.resources.devices.query_store import Group, Lite
 from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.search_terms import MAX_KEYWORD, Match
-from tongshi.resources.devices.selection import Sort
+from tongshi.resources.devices.selection import UNASSIGNED, Sort
 from tongshi.resources.devices.wire import DeviceLite
 from tongshi.resources.tags.wire import MAX_EXPRESSION_CHARS, TagExpr
 from tongshi.web.operations import Answer, Request
@@ -43,7 +44,7 @@ from tongshi.web.operations import Answer, Request
 _CIVIL = r"^(?:[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})?\Z"
 _Division = Annotated[str, Meta(pattern=r"^(?:[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8}|unassigned)\Z")]
 _Keyword = Annotated[str, Meta(max_length=MAX_KEYWORD)]
-_Cursor = Annotated[str, Meta(max_length=2_048)]
+Cursor = Annotated[str, Meta(max_length=2_048)]
 _Id = Annotated[str, Meta(min_length=1, max_length=64)]
 _Longitude = Annotated[float, Meta(ge=-180, le=180)]
 _Latitude = Annotated[float, Meta(ge=-90, le=90)]
@@ -112,9 +113,11 @@ class AreaQuery(Request, frozen=True):
     filter: FilterAsked = FilterAsked()
     zoom: Annotated[int, Meta(ge=0, le=22)] | None = None
     cluster: Literal["none", "grid", "auto"] = "none"
-    fields: Annotated[Show, Meta(description=f"full 时 limit 最多 {MAX_BATCH}，坐标为 WGS84")] = Show.LITE
+    fields: Annotated[Show, Meta(description=f"full 时每页最多 {MAX_BATCH} 条，余下的用 nextCursor 续取")] = (
+        Show.LITE
+    )
     limit: Annotated[int, Meta(ge=1, le=20_000)] = 1_000
-    cursor: _Cursor = ""
+    cursor: Cursor = ""
     total_mode: TotalMode = "exact"
 
 
@@ -178,7 +181,7 @@ class SearchIds(Request, frozen=True):
     filter: FilterAsked = FilterAsked()
     sort: Sort = Sort.ID
     limit: Annotated[int, Meta(ge=1, le=50_000)] = 1_000
-    cursor: _Cursor = ""
+    cursor: Cursor = ""
     total_mode: TotalMode = "exact"
 
 
@@ -193,10 +196,15 @@ class IdsFound(Answer, frozen=True):
 
 
 class ListQuery(Request, frozen=True):
-    """Which devices; ``action`` narrows to those on which the caller may do that now."""
+    """Which devices; ``action`` narrows to those on which the caller may do that now.
+
+    ``userId`` asks what another person may do, of the devices that the caller may see; it takes the right to
+    have decisions explained.
+    """
 
     page_no: Annotated[int, Meta(ge=1, le=MAX_PAGED_ROWS)] = 1
     page_size: Annotated[int, Meta(ge=1, le=1000)] = 50
+    user_id: Annotated[str, Meta(pattern=r"^(?:[0-9]{1,15})?\Z")] = ""
     action: Action | None = None
     keyword: _Keyword = ""
     match: Match = Match.CONTAINS
@@ -206,7 +214,7 @@ class ListQuery(Request, frozen=True):
     include_missing: bool = False
     tag_expr: Annotated[str, Meta(max_length=MAX_EXPRESSION_CHARS, description="JSON 格式的标签条件")] = ""
     sort: Sort = Sort.ID
-    cursor: _Cursor = ""
+    cursor: Cursor = ""
     total_mode: TotalMode = "exact"
     geo_coord_sys: GeoCoordSys = GeoCoordSys.WGS84
 
@@ -239,13 +247,14 @@ class RegionQuery(Request, frozen=True):
     filter: FilterAsked = FilterAsked()
     page_no: Annotated[int, Meta(ge=1, le=MAX_PAGED_ROWS)] = 1
     page_size: Annotated[int, Meta(ge=1, le=1000)] = 50
-    cursor: _Cursor = ""
+    cursor: Cursor = ""
     sort: Sort = Sort.ID
+    total_mode: TotalMode = "exact"
     geo_coord_sys: GeoCoordSys = GeoCoordSys.WGS84
 
 
 class RegionGroup(Answer, frozen=True):
-    """Counts of one division, or of one managing unit."""
+    """Counts of one division, or of one managing unit; the name is empty when nobody told one."""
 
     civil_code: str
     name: str
@@ -312,9 +321,9 @@ def _lite_values(row: Lite, system: GeoCoordSys) -> tuple[Any, ...]:
         row.civil_code,
         row.owner,
         row.revision,
+        system,
         longitude,
         latitude,
-        system.value,
         row.ptz_type,
         row.point_type,
         wire._flag(row.is_controllable, "1", "0"),
@@ -330,9 +339,11 @@ def permitted_of(row: Lite, allowed: Allowed, system: GeoCoordSys) -> DevicePerm
     return DevicePermitted(*_lite_values(row, system), perm=perm, decidedBy=decided_by(allowed))
 
 
-def full_of(archive: DeviceArchive, at: datetime, system: GeoCoordSys) -> dict[str, Any]:
+def full_of(
+    archive: DeviceArchive, at: datetime, system: GeoCoordSys, tag_codes: tuple[str, ...]
+) -> dict[str, Any]:
     """An archive with everything that is known of it."""
-    return detail(archive, check(archive, at), system, EVERY_FIELD)
+    return detail(archive, check(archive, at), system, EVERY_FIELD, tag_codes=tag_codes)
 
 
 def indexing_of(lag: Lag | None) -> Indexing | None:
@@ -348,8 +359,12 @@ def cluster_of(found: Cluster) -> ClusterShown:
     )
 
 
-def group_of(found: Group, *, is_unit: bool) -> RegionGroup:
-    """Counts on the wire, of a managing unit or of a division."""
-    name = found.key if is_unit else ""
-    code = "" if is_unit and found.key != "unassigned" else found.key
+def group_of(found: Group, names: Mapping[str, str] | None) -> RegionGroup:
+    """Counts on the wire, of a division, or without ``names`` of a managing unit."""
+    if found.key == UNASSIGNED:
+        code, name = UNASSIGNED, "未归入行政区划"
+    elif names is None:
+        code, name = "", found.key
+    else:
+        code, name = found.key, names.get(found.key, "")
     return RegionGroup(code, name, found.total, found.online, found.networked)

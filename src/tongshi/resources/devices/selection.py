@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Connection
 
 from tongshi.errors import InvalidRequest
 from tongshi.resources.devices.search_terms import Needle
-from tongshi.sharing.model import Scope
+from tongshi.sharing.model import EVERYTHING, Scope
 
 UNASSIGNED = "unassigned"
 _MAC_BYTES = 16
@@ -53,13 +53,15 @@ class Narrowing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a query is narrowed by; an empty part narrows nothing, an empty ``scope`` everything.
+    """What a query is narrowed by; an empty part narrows nothing, an empty ``scope`` or ``also`` everything.
 
+    ``also`` is a second scope in which a device must lie: on what may be acted, or what another person sees.
     ``civil_codes`` are prefixes unless ``is_exact_civil_code``; ``UNASSIGNED`` stands for no usable code.
     ``proposed`` are the numbers that the index of words proposed for ``needle``, when they are few and known.
     """
 
     scope: Scope
+    also: Scope = EVERYTHING
     civil_codes: tuple[str, ...] = ()
     is_exact_civil_code: bool = False
     online: bool | None = None

@@ -24,6 +24,7 @@ from msgspec.structs import astuple
 
 from tongshi.errors import InvalidRequest
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus, ItemField
+from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.model import WHOLE, DeviceArchive, ExtendedAttributes, Origin, Source
 from tongshi.resources.devices.provenance import whole_of
 from tongshi.resources.devices.rules.model import Issue
@@ -142,9 +143,9 @@ class DeviceLite(msgspec.Struct, frozen=True, omit_defaults=True):
     CivilCode: str
     sourcePlatform: str
     version: int
+    geoCoordSys: GeoCoordSys
     Longitude: float | None = None
     Latitude: float | None = None
-    geoCoordSys: str = "WGS84"
     PTZType: int | None = None
     pointClass: int | None = None
     SFKK: _Flag | UnsetType = UNSET
@@ -270,6 +271,7 @@ def to_lite(archive: DeviceArchive, tag_codes: tuple[str, ...] = ()) -> DeviceLi
         CivilCode=item.civil_code,
         sourcePlatform=archive.owner,
         version=archive.revision,
+        geoCoordSys=GeoCoordSys.WGS84,
         Longitude=item.longitude,
         Latitude=item.latitude,
         PTZType=item.ptz_type,

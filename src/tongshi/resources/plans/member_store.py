@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, or_, select, true
 
-from tongshi.resources.devices.selection import Narrowing
+from tongshi.resources.devices.plan_lists import Part
+from tongshi.resources.devices.selection import Narrowing, Place
 from tongshi.resources.devices.store import scope_clause
 from tongshi.sharing.model import Scope
 from tongshi.storage.schema import device_archive, plan_device
@@ -62,15 +63,20 @@ def missing(conn: Connection, codes: Sequence[str], scope: Scope) -> list[tuple[
     return [(row[0], row[1]) for row in conn.execute(statement)]
 
 
-def page(
-    conn: Connection, codes: Sequence[str], scope: Scope, limit: int, skip: int
-) -> list[tuple[str, str]]:
-    """``(plan, device)`` of present devices in the scope: plan after plan as asked, each in its order."""
+def page(conn: Connection, codes: Sequence[str], scope: Scope, part: Part) -> list[tuple[str, str, Place]]:
+    """``(plan, device, place)`` of present devices in the scope: plan after plan as asked, each in its order.
+
+    A place is the plan's turn and the device's position in it.
+    """
     turn = case({code: i for i, code in enumerate(codes)}, value=_d.plan_code)
     statement = (
-        select(_d.plan_code, _d.device_id)
+        select(_d.plan_code, _d.device_id, turn, _d.position)
         .select_from(_JOINED)
         .where(_d.plan_code.in_(codes), scope_clause(scope), _a.missing_since.is_(None))
         .order_by(turn, _d.position)
     )
-    return [(row[0], row[1]) for row in conn.execute(statement.limit(limit).offset(skip))]
+    if part.after is not None:
+        at, position = (int(one) for one in part.after)
+        statement = statement.where(or_(turn > at, and_(turn == at, _d.position > position)))
+    rows = conn.execute(statement.limit(part.limit).offset(part.skip))
+    return [(row[0], row[1], [row[2], row[3]]) for row in rows]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection
 
 from tongshi.errors import NotFound
-from tongshi.resources.devices.plan_lists import PlanHead
+from tongshi.resources.devices.plan_lists import Part, PlanHead
+from tongshi.resources.devices.selection import Place
 from tongshi.resources.plans import member_store, store
 from tongshi.resources.plans.service import viewer_of
 from tongshi.sharing.model import Scope, Subject
@@ -52,6 +53,6 @@ class Members:
         return member_store.missing(conn, codes, scope)
 
     def page(
-        self, conn: Connection, codes: Sequence[str], scope: Scope, limit: int, skip: int
-    ) -> list[tuple[str, str]]:
-        return member_store.page(conn, codes, scope, limit, skip)
+        self, conn: Connection, codes: Sequence[str], scope: Scope, part: Part
+    ) -> list[tuple[str, str, Place]]:
+        return member_store.page(conn, codes, scope, part)

@@ -23,6 +23,7 @@ from tongshi.audit.tags import AuditTag
 from tongshi.errors import Conflict, InvalidRequest, NotFound, Unprocessable
 from tongshi.resources.devices.asking import Asking
 from tongshi.resources.devices.coordinates import GeoCoordSys
+from tongshi.resources.devices.detail_wire import is_held
 from tongshi.resources.devices.http import MAX_PAGED_ROWS
 from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.query_http import selected, skip_of
@@ -115,8 +116,9 @@ def operations(
         if query.with_counts:
             rows = [msgspec.structs.replace(row, define_count=counts[row.TagGroupCode]) for row in rows]
         answer = wire.TagGroups(rows)
-        digest = blake2b(msgspec.json.encode(answer), digest_size=16).hexdigest()
-        return Reply(answer, headers={"ETag": f'"{digest}"'})
+        tag = f'"{blake2b(msgspec.json.encode(answer), digest_size=16).hexdigest()}"'
+        is_fresh = is_held(call.headers.get("if-none-match", ""), tag)
+        return Reply(answer, status=304 if is_fresh else 200, headers={"ETag": tag})
 
     async def defines(call: Call[Nothing, wire.DefineQuery]) -> Page[wire.TagDefine]:
         query = call.query
@@ -281,6 +283,7 @@ def _read(
         handler=handler,
         row=row,
         refusals=(NotFound,) if query is wire.DefineQuery else (),
+        statuses=(200, 304) if query is wire.GroupQuery else (200,),
     )
 
 

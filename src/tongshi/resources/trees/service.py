@@ -16,6 +16,7 @@ from tongshi.clock import Clock
 from tongshi.errors import NotFound
 from tongshi.protocols.gb28181.codes import ItemKind, kind_of
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.devices import divisions
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.trees import store
 from tongshi.resources.trees.model import Branch, Node, Tree, TreeKind, grow, item_of, node_of, roots, walk
@@ -39,6 +40,13 @@ class Expansion:
     branches: list[Branch]
     devices: list[DeviceArchive]
     next_after: str = ""
+
+
+async def division_names(db: Database, codes: Sequence[str]) -> dict[str, str]:
+    """Names of divisions by code: GB/T 2260 names what it knows, catalogues the rest."""
+    printed = {code: divisions.name_of(next(iter(divisions.chain(code)), "")) for code in codes}
+    told = await db.read(store.division_names, [code for code in codes if not printed[code]])
+    return {code: name or told.get(code, "") for code, name in printed.items()}
 
 
 class Trees:

@@ -64,6 +64,17 @@ def all_nodes(conn: Connection) -> list[Node]:
     return [_node(row) for row in conn.execute(statement)]
 
 
+def division_names(conn: Connection, codes: Sequence[str]) -> dict[str, str]:
+    """Names that catalogues tell of divisions, by code; of several owners the first that tells one."""
+    wanted = (_n.kind == ItemKind.DIVISION.value, _n["name"] != "")
+    found: dict[str, str] = {}
+    for chunk in chunks(codes):
+        statement = select(_n.id, _n["name"]).where(_n.id.in_(chunk), *wanted)
+        for code, name in conn.execute(statement.order_by(_n.owner_platform)):
+            found.setdefault(code, name)
+    return found
+
+
 def bundles(conn: Connection, scope: Scope) -> list[Bundle]:
     """The present devices of the scope, counted by where they say they belong."""
     online = func.coalesce(func.sum(cast(_s.is_online, Integer)), 0)
