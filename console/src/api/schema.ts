@@ -1458,6 +1458,58 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/signalling/peers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 信令对端列表 */
+        get: operations["listPeers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/peers/{peerId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 信令对端画像 */
+        get: operations["getPeer"];
+        /** 设置信令对端的版本与习惯 */
+        put: operations["tellPeer"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/peers/{peerId}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 撤销对信令对端的设置 */
+        post: operations["undoPeer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/signalling/trace-store": {
         parameters: {
             query?: never;
@@ -1518,6 +1570,23 @@ export interface paths {
         };
         /** 下载信令抓包文件 */
         get: operations["getTraceCapture"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/uppers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 向上级平台的注册状态 */
+        get: operations["listUppers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2633,13 +2702,6 @@ export interface components {
             withPerm?: boolean;
             /** @default false */
             withTags?: boolean;
-        };
-        /**
-         * Because
-         * @description Why; it is shown and audited.
-         */
-        Because: {
-            reason: string;
         };
         /**
          * BoxShown
@@ -4430,6 +4492,16 @@ export interface components {
             total: number;
         };
         /**
+         * Page[PeerEntry]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_PeerEntry_: {
+            list: components["schemas"]["PeerEntry"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Page[PlanAnswer]
          * @description One page of a list. ``total`` counts what the caller may see.
          */
@@ -4477,6 +4549,91 @@ export interface components {
             at: string;
             by: string;
             reason: string;
+        };
+        /**
+         * PeerDetail
+         * @description All that is known of a peer, and what we go by (``edition``, ``charset``).
+         */
+        PeerDetail: {
+            charset: string;
+            detectedCharset: string;
+            detectedEdition: string;
+            edition: string;
+            firmware: string;
+            habits: components["schemas"]["PeerHabit"][];
+            peer: components["schemas"]["PeerEntry"];
+            saidEdition: string;
+            told: components["schemas"]["PeerWords"];
+            toldAt: string | null;
+            toldBy: string;
+            toldReason: string;
+            undoable: boolean;
+        };
+        /**
+         * PeerEntry
+         * @description One device or platform that registers with us. ``registeredAt`` is the last registration.
+         */
+        PeerEntry: {
+            address: string;
+            edition: string;
+            expiresAt: string | null;
+            lastSeenAt: string | null;
+            manufacturer: string;
+            model: string;
+            name: string;
+            online: boolean;
+            overridden: boolean;
+            peerId: string;
+            platform: boolean;
+            quirks: number;
+            registeredAt: string | null;
+            transport: string;
+            userAgent: string;
+        };
+        /**
+         * PeerHabit
+         * @description A quirk: ``does`` is what we do about it. Evidence is null for one that was never seen.
+         *
+         *         ``inForce`` is null for habits that are forgiven without a setting; ``told`` is an administrator's word.
+         */
+        PeerHabit: {
+            code: string;
+            count: number;
+            detail: string;
+            does: string;
+            inForce: boolean | null;
+            message: string;
+            name: string;
+            number: number;
+            seenAt: string | null;
+            told: boolean | null;
+            traceId: string;
+        };
+        /**
+         * PeerQuery
+         * @description Which peers; ``keyword`` is looked for in code, name, maker and User-Agent.
+         */
+        PeerQuery: {
+            /** @default  */
+            keyword?: string;
+            /** @default null */
+            online?: boolean | null;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+        };
+        /**
+         * PeerWords
+         * @description An administrator's words; empty leaves it to what was detected.
+         */
+        PeerWords: {
+            charset: string;
+            edition: string;
+            mediaTransport: string;
+            quirks: {
+                [key: string]: boolean;
+            };
         };
         /**
          * Perm
@@ -5768,6 +5925,23 @@ export interface components {
             values: components["schemas"]["DeviceTagShown"][];
         };
         /**
+         * TellPeer
+         * @description How to deal with a peer; what is left out is left to what was detected.
+         */
+        TellPeer: {
+            /** @default  */
+            charset?: string;
+            /** @default  */
+            edition?: string;
+            /** @default  */
+            mediaTransport?: string;
+            /** @default {} */
+            quirks?: {
+                [key: string]: boolean;
+            };
+            reason: string;
+        };
+        /**
          * TermCount
          * @description How many of the caller's devices, within the filter, one term holds for.
          */
@@ -6004,6 +6178,27 @@ export interface components {
             undoToken: string;
         };
         /**
+         * UpperEntry
+         * @description One platform that we register with.
+         */
+        UpperEntry: {
+            address: string;
+            edition: string;
+            lastHeardAt: string | null;
+            platformId: string;
+            reason: string;
+            registered: boolean;
+            since: string | null;
+            transport: string;
+        };
+        /**
+         * UpperList
+         * @description All of them.
+         */
+        UpperList: {
+            list: components["schemas"]["UpperEntry"][];
+        };
+        /**
          * Validation
          * @description A remark on what was saved.
          */
@@ -6145,6 +6340,13 @@ export interface components {
             restored: number;
         };
         /**
+         * Because
+         * @description Why; it is shown and audited.
+         */
+        "tongshi.resources.peers.http.Because": {
+            reason: string;
+        };
+        /**
          * Sort
          * @description Order of a list of plans; the code decides among equals.
          * @enum {unknown}
@@ -6180,6 +6382,13 @@ export interface components {
          */
         "tongshi.resources.plans.wire.UndoBody": {
             undoToken: string;
+        };
+        /**
+         * Because
+         * @description Why; it is shown and audited.
+         */
+        "tongshi.resources.services.http.Because": {
+            reason: string;
         };
         /**
          * UndoBody
@@ -9546,7 +9755,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Because"];
+                "application/json": components["schemas"]["tongshi.resources.services.http.Because"];
             };
         };
         responses: {
@@ -9590,7 +9799,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Because"];
+                "application/json": components["schemas"]["tongshi.resources.services.http.Because"];
             };
         };
         responses: {
@@ -9895,6 +10104,175 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    listPeers: {
+        parameters: {
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+                keyword?: string;
+                online?: boolean | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_PeerEntry_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    getPeer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                peerId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PeerDetail"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    tellPeer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                peerId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TellPeer"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PeerDetail"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    undoPeer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                peerId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["tongshi.resources.peers.http.Because"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PeerDetail"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     traceStore: {
         parameters: {
             query?: never;
@@ -10040,6 +10418,42 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listUppers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["UpperList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];

@@ -60,6 +60,9 @@ from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
+from tongshi.resources.peers import http as peers_http
+from tongshi.resources.peers import store as peer_store
+from tongshi.resources.peers.service import SignallingPeers
 from tongshi.resources.plans import http as plans_http
 from tongshi.resources.plans.members import Members
 from tongshi.resources.plans.service import Plans
@@ -260,6 +263,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *control_http.operations(control, access),
         *files_http.operations(files),
         *viewing_http.operations(viewing, ptz),
+        *peers_http.operations(SignallingPeers(database, peer_store, signalling.profiles), access),
         *traces_http.operations(Traces(signalling.traces, devices, database), access),
         *catalogue_http.operations(
             signalling.catalogues.standings, signalling, devices.get_many, _names_of(platforms), access

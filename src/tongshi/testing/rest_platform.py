@@ -30,7 +30,9 @@ from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.signing import Signer
 from tongshi.gateways.signalling.catalogue_standings import Standings
-from tongshi.gateways.signalling.record import RecordedArchive
+from tongshi.gateways.signalling.peers import Peers
+from tongshi.gateways.signalling.profiles import Profiles
+from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import Recorder
 from tongshi.ids import PlatformId
@@ -55,6 +57,9 @@ from tongshi.resources.devices.query import DeviceQueries
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
+from tongshi.resources.peers import http as peers_http
+from tongshi.resources.peers import store as peer_store
+from tongshi.resources.peers.service import SignallingPeers
 from tongshi.resources.plans import http as plans_http
 from tongshi.resources.plans.members import Members
 from tongshi.resources.plans.service import Plans
@@ -131,6 +136,7 @@ class RestPlatform:
     timeline: Recorder
     standings: Standings
     alarms: Alarms
+    profiles: Profiles
     operations: list[AnyOperation]
     asgi: Starlette
     links: list[Link] = field(default_factory=list)
@@ -165,6 +171,9 @@ class RestPlatform:
         asking = Asking(access, lists, lent)
         pulls = Pulls(db, clock, exchange)
         timeline = Recorder(own_id, clock)
+        profiles = Profiles(
+            RecordedRegistrations(db, clock, own_id), Peers(), lambda: (), clock, timeline.current
+        )
         book = TraceBook(timeline, clock, lambda: pcap.End("127.0.0.1", 5060), str)
         standings = Standings(clock)
         guard = SharingGuard(access, RecordedArchive(devices, access, clock, own_id), clock)
@@ -187,6 +196,7 @@ class RestPlatform:
             *ledger_http.operations(Ledger(devices, own_id, clock)),
             *plans_http.operations(plans, lent),
             *tags_http.operations(tags, annotations, queries, asking),
+            *peers_http.operations(SignallingPeers(db, peer_store, profiles), access),
             *traces_http.operations(Traces(book, devices, db), access),
             *catalogue_http.operations(
                 standings, _NobodyRegistered(), devices.get_many, _named(platforms), access
@@ -210,7 +220,7 @@ class RestPlatform:
         await tags.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
         parts = (accounts, grants, access, platforms, devices, exchange, files, plans, tags, pulls, timeline)
-        return cls(own_id, db, clock, *parts, standings, alarms, table, asgi)
+        return cls(own_id, db, clock, *parts, standings, alarms, profiles, table, asgi)
 
     async def close(self) -> None:
         """Close links and the database."""

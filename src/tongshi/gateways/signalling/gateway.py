@@ -31,6 +31,7 @@ from tongshi.gateways.signalling.keepalive import Beat, Keepalives
 from tongshi.gateways.signalling.live import LiveCaller
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Archive, Record
+from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.questions import CONTENT_TYPE, Post
 from tongshi.gateways.signalling.record import platform_subject
@@ -45,11 +46,12 @@ from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
 from tongshi.ids import DeviceId, PlatformId, sip_domain
 from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.codec import decode
-from tongshi.protocols.gb28181.control import DeviceControl
+from tongshi.protocols.gb28181.control import DeviceControl, GuardCommand
 from tongshi.protocols.gb28181.device_response import DeviceConfigResponse
+from tongshi.protocols.gb28181.habits import Habit
 from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.notify import Keepalive
-from tongshi.protocols.gb28181.profile import for_edition
+from tongshi.protocols.gb28181.profile import Quirk
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
 from tongshi.protocols.gb28181.response import (
     CatalogResponse,
@@ -59,7 +61,6 @@ from tongshi.protocols.gb28181.response import (
 )
 from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
-from tongshi.protocols.gb28181.version import parse_version
 from tongshi.protocols.sip.message import Request
 from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.viewing.model import Transport
@@ -138,12 +139,17 @@ class SignallingGateway:
         self.dispatch = Dispatch()
         self.strangers = Strangers(clock)
         self.peers = Peers()
+        self.profiles = Profiles(
+            record, self.peers, lambda: tuple(self.uppers.values()), clock, self.timeline.current
+        )
         self._answers = Answers()
         self._post = Post(self.endpoint, self._answers)
         self._routes = Routes(own_id, self.peers, archive)
         self._ssrcs = SsrcPool(own_id)
         self._running = RunningCalls(self.endpoint, record, clock)
-        self._calls = LiveCaller(self.endpoint, self._routes, self._ssrcs, clock, self._running)
+        self._calls = LiveCaller(
+            self.endpoint, self._routes, self._ssrcs, clock, self._running, self.profiles.see
+        )
         self._controls = DeviceControls(self._post, self._routes, clock)
         self.orders = DeviceOrders(self._post, self._routes, clock, self.dispatch)
         self.downward = Downward(self._routes, self._calls, self._controls, self._media_transport)
@@ -156,6 +162,7 @@ class SignallingGateway:
             channels_of=self._routes.channels_of,
             on_online=self._peer_online,
             on_offline=self._peer_offline,
+            profiles=self.profiles,
         )
         self._keepalives = Keepalives(
             config.beat,
@@ -165,12 +172,21 @@ class SignallingGateway:
             channels_of=self._routes.channels_of,
             on_offline=self._peer_offline,
             on_faulty=self._children_faulty,
+            on_moved=self._peer_moved,
         )
         self._upward = UpwardAnswers(
             own_item(own_id, config.name, config.civil_code), self._post, archive, clock
         )
         self.uppers: dict[str, Upper] = {
-            account.id: Upper(account, own_id, self.endpoint, self._post, config.beat, self._upper_state)
+            account.id: Upper(
+                account,
+                own_id,
+                self.endpoint,
+                self._post,
+                config.beat,
+                self._upper_state,
+                self.profiles.upper_heard,
+            )
             for account in config.uppers
         }
         self._take_messages()
@@ -214,6 +230,7 @@ class SignallingGateway:
     async def start(self) -> None:
         """Bind, take up what was stored, register above. Raises OSError when the port is taken."""
         await self.endpoint.start()
+        await self.profiles.load()
         await self._restore()
         # Read before anybody can call, so that no call of ours is among them.
         self._begin(self._running.end_left(await self._running.left()))
@@ -240,6 +257,7 @@ class SignallingGateway:
         self._answers.close()
         await self.endpoint.stop()
         await self._running.stop()
+        await self.profiles.stop()
 
     def refresh_catalogue(self, peer_id: str) -> bool:
         """Ask a registered peer for its catalogue again; False when it is not registered."""
@@ -282,6 +300,8 @@ class SignallingGateway:
             log.info("message_malformed", peer_id=sender.id, reason=violation.message)
             incoming.respond(400)
             return
+        if not isinstance(message, Keepalive):
+            self.profiles.heard(sender.id, incoming.request)
         if isinstance(sender, Upper):
             named = sender.names.inward(message)
             if named is None:
@@ -312,6 +332,8 @@ class SignallingGateway:
 
     async def _answer(self, incoming: IncomingRequest, peer: Peer, message: BaseMessage) -> None:
         incoming.respond(200)
+        if isinstance(message, DeviceInfoResponse):
+            self.profiles.learn_info(peer.id, message)
         self._answers.give(peer.id, message)
 
     async def _question(
@@ -377,6 +399,17 @@ class SignallingGateway:
     def _peer_online(self, peer: Peer) -> None:
         log.info("peer_online", peer_id=peer.id, remote=str(peer.remote), platform=peer.is_platform)
         self.catalogues.refresh(peer)
+        if peer.profile.has(Quirk.GUARD_BEFORE_ALARM):
+            self._begin(self._set_guard(peer))
+
+    async def _set_guard(self, peer: Peer) -> None:
+        """Quirk 61: it tells of no alarm before."""
+        guard = DeviceControl(peer.next_sn(), peer.id, guard_cmd=GuardCommand.SET)
+        status = await self._post.send(peer, guard)
+        log.info("guard_set", peer_id=peer.id, status=status)
+
+    def _peer_moved(self, peer: Peer, remote: Remote) -> None:
+        self.profiles.see(peer.id, Habit.PORT_CHANGED, f"{peer.remote} → {remote}", "MESSAGE Keepalive")
 
     def _peer_offline(self, peer: Peer, reason: str) -> None:
         self.catalogues.forget(peer.id)
@@ -389,6 +422,7 @@ class SignallingGateway:
             self._begin(self._archive.note_status(dict.fromkeys(told, False), peer.id, "keepaliveInfo"))
 
     def _upper_state(self, upper: Upper, is_registered: bool, reason: str) -> None:
+        self.profiles.upper_turned(upper, is_registered, reason)
         if not is_registered and self._incoming is not None:
             self._incoming.upper_lost(upper.id)
         if self._on_upper_state is not None:
@@ -399,7 +433,10 @@ class SignallingGateway:
         await self._on_upper_state(upper_id, is_registered, reason)
 
     def _media_transport(self, peer: Peer) -> Transport:
-        return dict(self._config.media_transports).get(peer.id, Transport.UDP)
+        wanted = self.profiles.media_transport(peer.id)
+        return (
+            Transport(wanted) if wanted else dict(self._config.media_transports).get(peer.id, Transport.UDP)
+        )
 
     async def _restore(self) -> None:
         """Take up registrations from before a restart; the silent are dropped as usual (chapter 4, B)."""
@@ -407,7 +444,7 @@ class SignallingGateway:
         for row in await self._record.stored(at):
             transport = "tcp" if row.transport == "tcp" else "udp"
             remote = Remote(row.host, row.port, "tcp" if transport == "tcp" else "udp")
-            profile = for_edition(parse_version(row.edition or None), remote.transport)
+            profile = self.profiles.restored(row.peer_id, row.edition, row.user_agent, remote.transport)
             left_s = (row.expires_at - at).total_seconds()
             self.peers.put(Peer(row.peer_id, remote, profile, now + left_s, now, row.is_platform))
 

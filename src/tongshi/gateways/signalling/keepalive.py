@@ -20,6 +20,7 @@ from tongshi.gateways.signalling.endpoint import IncomingRequest
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Registrations
 from tongshi.protocols.gb28181.notify import Keepalive
+from tongshi.protocols.sip.message import Remote
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Keepalives:
         channels_of: channels that are reached by a peer; they go offline with it.
         on_offline: told once of each peer that fell silent or whose registration ran out.
         on_faulty: told of children that a peer reports as not working.
+        on_moved: told of a peer whose port changed without a registration (quirk 23).
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Keepalives:
         channels_of: Callable[[str], Sequence[str]],
         on_offline: Callable[[Peer, str], None],
         on_faulty: Callable[[Peer, Iterable[str]], None],
+        on_moved: Callable[[Peer, Remote], None] = lambda *_: None,
     ) -> None:
+        self._on_moved = on_moved
         self._beat = beat
         self._peers = peers
         self._record = record
@@ -81,6 +85,8 @@ class Keepalives:
 
     def take(self, incoming: IncomingRequest, peer: Peer, keepalive: Keepalive) -> None:
         """One heartbeat of a registered peer."""
+        if peer.remote.port != incoming.remote.port:
+            self._on_moved(peer, incoming.remote)
         self._peers.heard(peer, incoming.remote, self._clock.now())
         if len(self._unwritten) < MAX_UNWRITTEN:
             self._unwritten[peer.id] = self._clock.at()

@@ -19,7 +19,9 @@ from tongshi.gateways.signalling.endpoint import OutgoingCall, SipEndpoint
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
+from tongshi.protocols.gb28181.habits import Habit
 from tongshi.protocols.gb28181.offer import MediaTransport, offer_live
+from tongshi.protocols.gb28181.profile import Quirk
 from tongshi.protocols.gb28181.sdp import Sdp, parse_sdp
 from tongshi.protocols.gb28181.ssrc import SsrcPool, text10
 from tongshi.protocols.gb28181.subject import Subject
@@ -27,6 +29,9 @@ from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import LiveRequest
 
 log = structlog.get_logger(__name__)
+
+SLOW_FROM_S = 5.0
+SLOW_ANSWER_S = 20.0  # quirk 79: fifteen at least
 
 _TRANSPORTS: dict[Transport, MediaTransport] = {
     Transport.UDP: "udp",
@@ -78,7 +83,9 @@ class LiveCaller:
         ssrcs: SsrcPool,
         clock: Clock,
         running: RunningCalls | None = None,
+        see: Callable[[str, Habit | Quirk, str, str], None] = lambda *_: None,
     ) -> None:
+        self._see = see
         self._endpoint = endpoint
         self._running = running
         self._routes = routes
@@ -95,6 +102,9 @@ class LiveCaller:
         """
         peer = await self._routes.peer_of(request.device_id)
         ssrc = self._ssrcs.allocate(self._clock.now())
+        if peer.profile.has(Quirk.SLOW_ANSWER):
+            timeout_s = max(timeout_s, SLOW_ANSWER_S)
+        begun = self._clock.now()
 
         def release() -> None:
             self._ssrcs.release(ssrc, self._clock.now())
@@ -116,6 +126,7 @@ class LiveCaller:
             self._finish_later(_hang_up(call, release))
             details: dict[str, object] = {"sipStatus": call.response.status, "reason": violation.message}
             raise PeerFailed("设备应答的会话描述无法识别", details=details) from violation
+        self._note_habits(peer, answer, ssrc, self._clock.now() - begun)
         if self._running is None:
             return DownwardCall(call, answer, release)
         try:
@@ -125,6 +136,17 @@ class LiveCaller:
             raise
         call.on_bye = forget
         return DownwardCall(call, answer, release, forget)
+
+    def _note_habits(self, peer: Peer, answer: Sdp, ssrc: int, took_s: float) -> None:
+        """What the answer shows of its sender."""
+        if answer.ssrc != ssrc:
+            said = "缺失" if answer.ssrc is None else text10(answer.ssrc)
+            self._see(peer.id, Habit.OWN_SSRC, f"y={said}，请求为 {text10(ssrc)}", "INVITE 200")
+        if answer.address and answer.address != peer.remote.host:
+            detail = f"c={answer.address[:64]}，信令来自 {peer.remote.host}"
+            self._see(peer.id, Habit.PRIVATE_MEDIA_ADDRESS, detail, "INVITE 200")
+        if took_s >= SLOW_FROM_S:
+            self._see(peer.id, Quirk.SLOW_ANSWER, f"{took_s:.1f} 秒", "INVITE 200")
 
     async def stop(self) -> None:
         """Wait for what is still being hung up."""

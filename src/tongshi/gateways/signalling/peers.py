@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.protocols.gb28181.message import next_sn
-from tongshi.protocols.gb28181.profile import Profile
+from tongshi.protocols.gb28181.profile import Profile, Quirk
 
 MAX_PEERS = 200_000
 
@@ -45,8 +45,11 @@ class Peer:
         return self.sn
 
     def is_at(self, remote: Remote) -> bool:
-        """Did this come from where the peer registered? Ports change behind NAT, addresses do not."""
-        return remote.host == self.remote.host
+        """Did this come from where the peer registered?
+
+        Ports change behind NAT, addresses only of those of whom an administrator says so (quirk 24).
+        """
+        return remote.host == self.remote.host or self.profile.has(Quirk.DUAL_HOMED)
 
 
 class Peers:

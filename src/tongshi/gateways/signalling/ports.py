@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.peers.model import PeerProfile
 from tongshi.resources.registrations.model import OpenCall
 
 
@@ -75,7 +76,19 @@ class OpenCalls(Protocol):
         ...
 
 
-class Record(Registrations, OpenCalls, Protocol):
+class ProfileRecord(Protocol):
+    """Profiles of peers in the record."""
+
+    async def put_profiles(self, profiles: Sequence[PeerProfile]) -> None:
+        """Keep what was seen of peers; an administrator's words stay as they are."""
+        ...
+
+    async def profiles_after(self, peer_id: str) -> Sequence[PeerProfile]:
+        """The next in order of peer; none when there are no more."""
+        ...
+
+
+class Record(Registrations, OpenCalls, ProfileRecord, Protocol):
     """What of signalling survives a restart."""
 
 

@@ -23,6 +23,8 @@ from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.model import DeviceArchive, Placed
 from tongshi.resources.devices.service import DeviceArchives
+from tongshi.resources.peers import store as peer_store
+from tongshi.resources.peers.model import PeerProfile
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import PlatformState, Relation
 from tongshi.resources.registrations import open_call_store
@@ -99,6 +101,12 @@ class RecordedRegistrations:
 
     async def left_open(self, since: datetime) -> Sequence[OpenCall]:
         return await self._db.write(open_call_store.take_left, since)
+
+    async def put_profiles(self, profiles: Sequence[PeerProfile]) -> None:
+        await self._db.write(peer_store.put_facts, profiles, self._clock.at())
+
+    async def profiles_after(self, peer_id: str) -> Sequence[PeerProfile]:
+        return await self._db.read(peer_store.after, peer_id)
 
 
 class RecordedArchive:

@@ -42,6 +42,7 @@ class Registrant:
 
     Attributes:
         registered: set while registered. server_date: Date header of the last 200, as it came.
+        server_version: X-GB-Ver of the last 200, "" for none.
         remote, server_id: where we are registered; another server's after a redirection.
     """
 
@@ -63,6 +64,7 @@ class Registrant:
     ) -> None:
         self.registered = asyncio.Event()
         self.server_date: str | None = None
+        self.server_version = ""
         self.server_id, self.remote = server_id, remote
         self._home = server_id, remote
         self._endpoint = endpoint
@@ -139,6 +141,7 @@ class Registrant:
         if not response.is_success:
             return 0, f"{response.status} {response.reason}"
         self.server_date = response.headers.get("Date") or None
+        self.server_version = response.headers.get("X-GB-Ver")
         granted_s = response.expires
         return (self._expires_s if granted_s is None else granted_s), "registered"
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 
@@ -23,8 +24,8 @@ from tongshi.gateways.signalling.endpoint import IncomingRequest
 from tongshi.gateways.signalling.failures import Failures
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Account, Registrations, StoredRegistration
-from tongshi.protocols.gb28181.dates import render_date
-from tongshi.protocols.gb28181.profile import for_edition
+from tongshi.protocols.gb28181.dates import render_date, render_rfc1123
+from tongshi.protocols.gb28181.profile import Profile, Quirk, Transport
 from tongshi.protocols.gb28181.types import MAX_ID_CHARS
 from tongshi.protocols.gb28181.version import OWN_EDITION, Edition, parse_version
 from tongshi.protocols.sip.digest import (
@@ -56,6 +57,18 @@ class Domain:
     min_expires_s: int = MIN_EXPIRES_S
 
 
+class PeerProfiles(Protocol):
+    """How to deal with peers."""
+
+    def effective(self, peer_id: str) -> Profile:
+        """As far as is known before this registration."""
+        ...
+
+    def registered(self, peer_id: str, request: Request, transport: Transport, username: str) -> Profile:
+        """A registration was accepted: what follows from it and from all before."""
+        ...
+
+
 class Registrar:
     """Answers REGISTER.
 
@@ -63,6 +76,7 @@ class Registrar:
         channels_of: channels that are reached by a peer; they go offline with it.
         on_online: told of a peer that was not registered before, or not at this address.
         on_offline: told of a peer that deregistered.
+        profiles: how to deal with each peer, by what it was seen to do.
     """
 
     def __init__(
@@ -75,7 +89,9 @@ class Registrar:
         channels_of: Callable[[str], Sequence[str]],
         on_online: Callable[[Peer], None],
         on_offline: Callable[[Peer, str], None],
+        profiles: PeerProfiles,
     ) -> None:
+        self._profiles = profiles
         self._domain = domain
         self._peers = peers
         self._record = record
@@ -113,7 +129,7 @@ class Registrar:
             return
         credentials = Authorization.parse(authorization)
         account = await self._record.account(peer_id, credentials.username)
-        if account is None or not self._is_right(credentials, account):
+        if account is None or not self._is_right(peer_id, credentials, account):
             self.failures.count(incoming.remote.host, now)
             log.warning(
                 "registration_refused",
@@ -127,11 +143,14 @@ class Registrar:
         elif _expires_of(request) == 0:
             await self._deregister(incoming, peer_id)
         else:
-            await self._register(incoming, peer_id, account, edition)
+            await self._register(incoming, peer_id, account, edition, credentials.username)
 
-    def _is_right(self, credentials: Authorization, account: Account) -> bool:
+    def _is_right(self, peer_id: str, credentials: Authorization, account: Account) -> bool:
+        # The secret decides in either case (quirk 18).
+        is_foreign = self._profiles.effective(peer_id).has(Quirk.FOREIGN_REALM)
+        realm = credentials.realm if is_foreign else self._domain.realm
         try:
-            ha1 = secret_hash(credentials.algorithm, credentials.username, self._domain.realm, account.secret)
+            ha1 = secret_hash(credentials.algorithm, credentials.username, realm, account.secret)
         except TongshiError:
             return False
         return verify(credentials, method="REGISTER", ha1=ha1)
@@ -146,7 +165,7 @@ class Registrar:
         incoming.respond(401, headers=(*headers, _VERSION))
 
     async def _register(
-        self, incoming: IncomingRequest, peer_id: str, account: Account, edition: Edition
+        self, incoming: IncomingRequest, peer_id: str, account: Account, edition: Edition, username: str
     ) -> None:
         request, now, at = incoming.request, self._clock.now(), self._clock.at()
         known = self._peers.get(peer_id)
@@ -174,7 +193,7 @@ class Registrar:
             ),
             is_refresh=known is not None,
         )
-        profile = for_edition(edition, remote.transport)
+        profile = self._profiles.registered(peer_id, request, remote.transport, username)
         before = self._peers.get(peer_id)  # again: another registration may have been faster
         sn = before.sn if before is not None else 0
         peer = Peer(peer_id, remote, profile, now + expires_s, now, account.is_platform, sn)
@@ -185,7 +204,7 @@ class Registrar:
             headers=(
                 ("Contact", f"{bound};expires={expires_s}"),
                 ("Expires", str(expires_s)),
-                ("Date", render_date(at)),
+                *_date(at, profile),
                 _VERSION,
             ),
         )
@@ -206,6 +225,13 @@ class Registrar:
 def _expires_of(request: Request) -> int:
     """The lifetime asked for, or the default (9.1.1 d)."""
     return DEFAULT_EXPIRES_S if request.expires is None else min(request.expires, MAX_EXPIRES_S)
+
+
+def _date(at: datetime, profile: Profile) -> tuple[tuple[str, str], ...]:
+    """The time, in the form that the peer can take; none for one whose clock it would break (quirk 22)."""
+    if profile.has(Quirk.NO_DATE_HEADER):
+        return ()
+    return (("Date", render_rfc1123(at) if profile.has(Quirk.RFC1123_DATE) else render_date(at)),)
 
 
 def _ascii(text: str) -> str:

@@ -45,7 +45,7 @@ class Upper:
     """One platform above us.
 
     Args:
-        on_state: told (registered, reason) at each change.
+        on_state: told (registered, reason) at each change. on_heard: told of each heartbeat it answered.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Upper:
         post: Post,
         beat: Beat,
         on_state: Callable[[Upper, bool, str], None],
+        on_heard: Callable[[Upper], None] = lambda _: None,
     ) -> None:
         self.id = account.id
         self.remote = account.remote
@@ -65,6 +66,7 @@ class Upper:
         self._post = post
         self._beat = beat
         self._on_state = on_state
+        self._on_heard = on_heard
         self._sn = 0
         self._task: asyncio.Task[None] | None = None
         self._registrant = Registrant(
@@ -81,6 +83,11 @@ class Upper:
     @property
     def is_registered(self) -> bool:
         return self._registrant.registered.is_set()
+
+    @property
+    def said_edition(self) -> str:
+        """X-GB-Ver of its answer to our registration, "" for none."""
+        return self._registrant.server_version
 
     def is_at(self, remote: Remote) -> bool:
         """Did this come from where the platform is configured to be?"""
@@ -123,7 +130,10 @@ class Upper:
         except TongshiError as error:
             log.info("keepalive_unanswered", platform_id=self.id, error=error.message)
             return False
-        return 200 <= status < 300
+        if not 200 <= status < 300:
+            return False
+        self._on_heard(self)
+        return True
 
     def _state_changed(self, is_registered: bool, reason: str) -> None:
         log.info("upper_state", platform_id=self.id, registered=is_registered, reason=reason)

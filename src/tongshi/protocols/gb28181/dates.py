@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 
 from tongshi.clock import BEIJING
@@ -25,6 +25,11 @@ _MAX_CHARS: Final = 64
 def render_date(at: datetime) -> str:
     """The Date header of the final 200 to REGISTER: ``2024-05-20T09:30:15.250``, Beijing time."""
     return at.astimezone(BEIJING).replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+def render_rfc1123(at: datetime) -> str:
+    """The Date header as RFC 3261 has it, for devices that know no other (quirk 22): GMT."""
+    return format_datetime(at.astimezone(UTC), usegmt=True)
 
 
 def render_time(at: datetime) -> str:

@@ -20,13 +20,16 @@ class Quirk(Enum):
     """Habits that need another behaviour of ours; what a tolerant parser swallows has no name here."""
 
     FORCED_CHARSET = "forced-charset"  # 1: short Chinese text that is valid in both charsets
+    FOREIGN_REALM = "foreign-realm"  # 18: its digest is made with another realm than ours
     NO_DATE_HEADER = "no-date-header"  # 22: the device sets a wrong clock from it
     RFC1123_DATE = "rfc1123-date"  # 22
+    DUAL_HOMED = "dual-homed"  # 24: also speaks from other addresses than it registered from
     VENDOR_RTPMAPS = "vendor-rtpmaps"  # 37: refuses an offer without 125, 126, 99, 34
     STREAM_PROFILE_ATTRIBUTE = "stream-profile"  # 67: a=streamprofile:n selects the stream
     STREAM_ATTRIBUTE = "stream"  # 67: a=stream:n
     STREAM_MODE_ATTRIBUTE = "stream-mode"  # 67: a=streamMode:main or sub
     GUARD_BEFORE_ALARM = "guard-before-alarm"  # 61: no alarm without SetGuard
+    SLOW_ANSWER = "slow-answer"  # 79: a call is answered after five to ten seconds
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):

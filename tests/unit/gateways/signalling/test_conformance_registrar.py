@@ -13,11 +13,13 @@ from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.keepalive import Beat, Keepalives
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Account, StoredRegistration
+from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.registrar import Domain, Registrar
 from tongshi.protocols.gb28181.notify import Keepalive
 from tongshi.protocols.gb28181.profile import Profile
 from tongshi.protocols.sip.digest import Challenge, answer
 from tongshi.protocols.sip.message import Request, parse
+from tongshi.resources.peers.model import PeerProfile
 
 SERVER, DEVICE, CHANNEL = "31010100002000000001", "31010100001180000001", "31010100001320000001"
 AT = Remote("192.0.2.7", 5060, "udp")
@@ -41,6 +43,12 @@ class Record:
 
     async def heard(self, seen: Mapping[str, datetime]) -> None:
         self.seen.update(seen)
+
+    async def put_profiles(self, profiles: Sequence[PeerProfile]) -> None:
+        return None
+
+    async def profiles_after(self, peer_id: str) -> Sequence[PeerProfile]:
+        return ()
 
     async def stored(self, at: datetime) -> Sequence[StoredRegistration]:
         return ()
@@ -91,6 +99,7 @@ class Desk:
             channels_of=lambda _: (CHANNEL,),
             on_online=lambda _: None,
             on_offline=self._lost,
+            profiles=Profiles(self.record, self.peers, lambda: (), self.clock, str),
         )
         self.keepalives = Keepalives(
             Beat(),

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections import OrderedDict
 from contextvars import ContextVar
 from typing import Final
 
@@ -32,7 +31,7 @@ from tongshi.protocols.sip.message import Remote
 from tongshi.resources.traces.model import TraceKind
 
 DEFAULT_BYTES: Final = 32 * 1024 * 1024
-MAX_KEYS: Final = 200_000
+MAX_KEYS_OF_SESSION: Final = 64
 # A device that registers anew each hour keeps its Call-ID; each time is a session of its own.
 REGISTRATION_GAP_S: Final = 60.0
 QUESTION_LIFE_S: Final = 600.0
@@ -81,14 +80,16 @@ class Recorder:
         self.own_id = own_id
         self.max_bytes = max_bytes
         self.rings = {
-            kind: Ring(int(max_bytes * share), of_device) for kind, (share, of_device) in _SHARES.items()
+            kind: Ring(int(max_bytes * share), of_device, self._forget)
+            for kind, (share, of_device) in _SHARES.items()
         }
         # Tells numbers of this run from those of the run before.
         self._run = secrets.token_hex(4)
         self._clock = clock
         self._numbers = 0
-        self._by_call: OrderedDict[bytes, Session] = OrderedDict()
-        self._questions: OrderedDict[tuple[str, bytes, bytes], Session] = OrderedDict()
+        # Both go with their sessions.
+        self._by_call: dict[bytes, Session] = {}
+        self._questions: dict[object, Session] = {}
 
     # The hook.
 
@@ -107,17 +108,26 @@ class Recorder:
             _current.set(session)
 
     def _is_stale(self, session: Session, now: float) -> bool:
-        if session.kind is TraceKind.REGISTRATION and now - session.touched > REGISTRATION_GAP_S:
-            return True
-        return self.rings[session.kind].get(session.number) is None
+        return session.kind is TraceKind.REGISTRATION and now - session.touched > REGISTRATION_GAP_S
 
     def _begin(self, direction: str, remote: Remote, data: bytes, call_id: bytes, now: float) -> Session:
         session = self._answered(remote, data, now) or self._new(direction, remote, data, now)
         self._by_call[call_id] = session
-        self._by_call.move_to_end(call_id)
-        if len(self._by_call) > MAX_KEYS:
-            self._by_call.popitem(last=False)
+        if len(session.keys) < MAX_KEYS_OF_SESSION:
+            session.keys.append(call_id)
+        else:
+            # A catalogue in thousands of parts: each answer was said and answered long before the last one.
+            self._by_call.pop(session.keys[0], None)
+            session.keys = [*session.keys[1:], call_id]
         return session
+
+    def _forget(self, session: Session) -> None:
+        """A ring let go of it."""
+        for key in session.keys:
+            if self._by_call.get(key) is session:
+                del self._by_call[key]
+        if self._questions.get(session.question) is session:
+            del self._questions[session.question]
 
     def _new(self, direction: str, remote: Remote, data: bytes, now: float) -> Session:
         kind = _kind(data)
@@ -143,14 +153,12 @@ class Recorder:
         session = self._questions.get(_question(remote, data))
         if session is None or now - session.touched > QUESTION_LIFE_S:
             return None
-        return session if self.rings[session.kind].get(session.number) is session else None
+        return session
 
     def _remember(self, remote: Remote, data: bytes, session: Session) -> None:
         key = _question(remote, data)
+        session.question = key
         self._questions[key] = session
-        self._questions.move_to_end(key)
-        if len(self._questions) > MAX_KEYS:
-            self._questions.popitem(last=False)
 
     # What others add (viewing.ports.Timeline).
 
@@ -222,8 +230,8 @@ class Recorder:
 def link(one: Session, other: Session) -> None:
     """Link two sessions, unless one has as many links as it may."""
     if len(one.links) < MAX_LINKS and len(other.links) < MAX_LINKS:
-        one.links.add(other.number)
-        other.links.add(one.number)
+        one.links = (*one.links, other.number)
+        other.links = (*other.links, one.number)
 
 
 def is_packet(entry: Entry) -> bool:

@@ -8,6 +8,7 @@ grows past its own bound keeps how it began and how it goes on, and counts what 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,8 +45,8 @@ class Session:
     """One session: a call, a registration, a question with its answers, or a viewing."""
 
     __slots__ = (
-        "device_id", "entries", "kind", "links", "now", "number", "omitted", "peer_id", "remote", "size",
-        "tail", "title", "touched",
+        "device_id", "entries", "is_kept", "keys", "kind", "links", "now", "number", "omitted", "peer_id",
+        "question", "remote", "size", "tail", "title", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -58,9 +59,13 @@ class Session:
         self.peer_id = peer_id
         self.remote = remote
         self.title = ""
-        self.links: set[int] = set()
+        # What is seldom needed is made when it is: heartbeats are many.
+        self.links: tuple[int, ...] = ()
         self.entries: list[Entry] = []
-        self.tail: deque[Entry] = deque()
+        self.tail: deque[Entry] | None = None
+        self.keys: list[bytes] = []  # its Call-IDs
+        self.question: object = None
+        self.is_kept = True
         self.size = _SESSION_BYTES
         self.omitted = 0
 
@@ -68,9 +73,11 @@ class Session:
         """Keep an entry; how many bytes the session grew, negative when it let go of more."""
         before, self.touched = self.size, now
         self.size += _size(entry)
-        if len(self.entries) < _HEAD_PACKETS and self.size < _HEAD_BYTES and not self.tail:
-            self.entries.append(entry)
-            return self.size - before
+        if self.tail is None:
+            if len(self.entries) < _HEAD_PACKETS and self.size < _HEAD_BYTES:
+                self.entries.append(entry)
+                return self.size - before
+            self.tail = deque()
         self.tail.append(entry)
         most = MAX_SESSION_PACKETS - _HEAD_PACKETS
         while len(self.tail) > 1 and (len(self.tail) > most or self.size > MAX_SESSION_BYTES):
@@ -80,13 +87,16 @@ class Session:
 
     def all(self) -> list[Entry]:
         """What is kept, in order."""
-        return [*self.entries, *self.tail]
+        return self.entries if self.tail is None else [*self.entries, *self.tail]
 
 
 class Ring:
     """Sessions of one kind of traffic."""
 
-    def __init__(self, max_bytes: int, max_of_device: int) -> None:
+    def __init__(
+        self, max_bytes: int, max_of_device: int, on_drop: Callable[[Session], None] = lambda _: None
+    ) -> None:
+        self._on_drop = on_drop
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self.dropped = 0
@@ -130,8 +140,10 @@ class Ring:
 
     def _drop(self, number: int) -> None:
         session = self._sessions.pop(number)
+        session.is_kept = False
         self.used_bytes -= session.size
         self.dropped += 1
+        self._on_drop(session)
         key = session.device_id or session.peer_id
         numbers = self._of_device[key]
         numbers.remove(number)

@@ -194,6 +194,8 @@ def test_a_flood_of_heartbeats_and_registrations_takes_no_room_from_calls() -> N
         desk.inward(said(f"REGISTER sip:{OWN}@x SIP/2.0", f"r{number}", sender=sender, cseq="1 REGISTER"))
     kept = desk.book.bounds()
     assert kept.used_bytes <= kept.max_bytes
+    # Nothing remembers what the rings let go of.
+    assert len(desk.recorder._by_call) == kept.sessions
     assert kept.dropped > 4_000
     assert desk.only(kind=TraceKind.CALL)
 
@@ -223,6 +225,19 @@ def test_the_ring_counts_what_it_holds(desk: Desk) -> None:
         desk.outward(said(f"INFO sip:{CAMERA}@x SIP/2.0", f"c{number % 7}", body="x" * 4_000))
     for ring in desk.recorder.rings.values():
         assert ring.used_bytes == sum(session.size for session in ring.sessions())
+
+
+def test_answers_in_thousands_of_parts_do_not_pile_up_keys(desk: Desk) -> None:
+    ask = said(f"MESSAGE sip:{CAMERA}@10.0.0.2 SIP/2.0", "q1", sender=OWN, body=xml("Query", "Catalog", 7))
+    desk.outward(ask)
+    for part in range(2_000):
+        body = xml("Response", "Catalog", 7, "<SumNum>2000</SumNum>")
+        desk.inward(said(f"MESSAGE sip:{OWN}@x SIP/2.0", f"a{part}", body=body))
+        desk.outward(said("SIP/2.0 200 OK", f"a{part}"))
+    assert len(desk.recorder._by_call) == 64
+    detail = desk.book.timeline(desk.only())
+    assert detail is not None
+    assert (detail.summary.messages, detail.summary.omitted) == (200, 3801)
 
 
 @pytest.mark.parametrize("noise", [b"", b"\r\n", b"\0" * 500, b"SIP/2.0 200 OK\r\nCall-ID: nobody\r\n\r\n"])
