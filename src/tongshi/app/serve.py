@@ -18,7 +18,7 @@ import uvloop
 from tongshi.app.composition import Platform, build
 from tongshi.audit import store as audit
 from tongshi.config.sections import Config, HttpSection, PlatformSection, StorageSection, load
-from tongshi.observe import logs
+from tongshi.observe import collector, logs
 from tongshi.storage.engine import Database
 from tongshi.web import openapi
 
@@ -45,6 +45,7 @@ async def _serve(config: Config, folder: Path) -> int:
             platform = await build(config)
             code = await platform.start(stack)
             announce_setup(code, folder, config.http)
+            collector.settle()
             await _serve_http(platform, stop)
     except OSError as error:
         log.error("start_failed", error=str(error))

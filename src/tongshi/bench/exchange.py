@@ -37,13 +37,13 @@ from tongshi.exchange.client import Link, Packed
 from tongshi.exchange.model import Equality
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.signing import Signer
-from tongshi.observe import logs
+from tongshi.observe import collector, logs
 from tongshi.resources.devices import store as devices
 from tongshi.resources.platforms.model import Relation
 from tongshi.storage.bulk import bulk_insert, bulk_upsert, in_key_order
 from tongshi.storage.engine import Database
 from tongshi.storage.schema import device_archive
-from tongshi.testing.postgres import create_database, private_postgres
+from tongshi.testing.postgres import AS_ADVISED, create_database, private_postgres
 from tongshi.testing.rest_platform import RestPlatform, sample_archives
 
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -124,7 +124,7 @@ def _databases(engine: str) -> Iterator[Urls]:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tongshi-bench-"))
             yield Urls(*(f"sqlite:///{folder}/{name}.db" for name in Urls.__slots__))
         else:
-            server = stack.enter_context(private_postgres())
+            server = stack.enter_context(private_postgres(AS_ADVISED))
             made = [asyncio.run(create_database(server, name)) for name in Urls.__slots__]
             yield Urls(*made)
 
@@ -147,6 +147,7 @@ async def measure(urls: Urls, count: int, say: Say = lambda text: None) -> Round
         link = _CountedLink(address, Signer(_KEY_ID, SECRET, CITY, clock), http)
         sender = Sender(below, clock, link, CITY)
         link.progress = Progress("full exchange", count, say)
+        collector.settle()
         full_s, full = await _timed(sender)
         changed = sample_archives(DISTRICT, max(1, int(count * CHANGED_SHARE)), name="改")
         for first in range(0, len(changed), BATCH):
@@ -263,6 +264,7 @@ async def _serve_city(url: str, pipe: Pipe) -> None:
     """Serve until the other end of the pipe is closed."""
     city = await RestPlatform.open(CITY, await Database.open(url), SystemClock())
     assert await city.admit(DISTRICT, Relation.LOWER, SECRET) == _KEY_ID
+    collector.settle()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(city.asgi, log_level="warning", access_log=False, lifespan="off")

@@ -43,7 +43,7 @@ from tongshi.sharing.permissions import Permission
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.engine import Database
 from tongshi.storage.schema import device_archive
-from tongshi.testing.postgres import create_database, private_postgres
+from tongshi.testing.postgres import AS_ADVISED, create_database, private_postgres
 from tongshi.testing.rest_platform import RestPlatform, sample_archives
 
 HOME = "31010400002000000001"
@@ -202,7 +202,7 @@ def _databases(engine: str) -> Iterator[tuple[list[str], Path]]:
         if engine == "sqlite":
             yield [f"sqlite:///{folder}/{name}.db" for name in names], folder
         else:
-            server = stack.enter_context(private_postgres())
+            server = stack.enter_context(private_postgres(AS_ADVISED))
             yield [asyncio.run(create_database(server, name)) for name in names], folder
 
 

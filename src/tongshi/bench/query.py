@@ -39,7 +39,7 @@ from tongshi.bench.exchange import Progress
 from tongshi.bench.query_bare import connect
 from tongshi.clock import SystemClock
 from tongshi.errors import TongshiError, Unavailable
-from tongshi.observe import logs
+from tongshi.observe import collector, logs
 from tongshi.resources.devices import index_store, store
 from tongshi.resources.devices.geometry import Box, Circle, Corridor
 from tongshi.resources.devices.indexing import SearchIndex
@@ -51,7 +51,7 @@ from tongshi.sharing.model import Scope
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.engine import Database
 from tongshi.storage.schema import device_status
-from tongshi.testing.postgres import PostgresMissing, create_database, private_postgres
+from tongshi.testing.postgres import AS_ADVISED, PostgresMissing, create_database, private_postgres
 from tongshi.testing.rest_platform import sample_archives
 
 Say = Callable[[str], None]
@@ -151,7 +151,7 @@ def run_cli(args: argparse.Namespace) -> int:
             found.append(asyncio.run(measure(url, args.devices, args.questions, say)))
         if args.engine != "sqlite":
             try:
-                server = stack.enter_context(private_postgres())
+                server = stack.enter_context(private_postgres(AS_ADVISED))
             except PostgresMissing as missing:
                 print(missing, file=sys.stderr)
             else:
@@ -185,6 +185,7 @@ async def measure(url: str, count: int, questions: int, say: Say = lambda text: 
     if db.dialect == "postgresql":
         await _settle(url)
     queries = DeviceQueries(db, index)
+    collector.settle()
     boxes = _boxes(count, questions)
     bare = await connect(url)
     sizes: list[int] = []

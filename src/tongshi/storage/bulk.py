@@ -7,6 +7,7 @@ merge; few rows go by a prepared statement there too, since a staging table cost
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 from zlib import crc32
@@ -72,6 +73,20 @@ def in_key_order(conn: Connection) -> None:
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql("SET LOCAL enable_sort = off")
         conn.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+
+
+@contextmanager
+def by_index(conn: Connection) -> Iterator[None]:
+    """Let the statements inside look things up in an index, whatever PostgreSQL thinks of it.
+
+    For a limited question it sometimes reads a whole table instead and hopes to be done early.
+    """
+    if conn.dialect.name != "postgresql":
+        yield
+        return
+    conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    yield
+    conn.exec_driver_sql("SET LOCAL enable_seqscan = on")
 
 
 def among(conn: Connection, column: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[bool]:

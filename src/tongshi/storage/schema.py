@@ -8,6 +8,8 @@ text joined by "/", as GB/T 28181 writes them. JSON is text. Each table that gro
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     text,
     true,
 )
+from sqlalchemy.types import TypeEngine
 
 # Names that do not depend on the engine, so that a migration can name a constraint on both.
 metadata = MetaData(
@@ -297,6 +300,8 @@ device_status = Table(  # one row a device
     _time("last_seen_at", nullable=False),
     _text("source"),
     _text("reason"),
+    # Looked up by its key for every row of every list: one tree instead of two.
+    sqlite_with_rowid=False,
 )
 
 device_shard = Table(  # owners x administrative divisions
@@ -309,6 +314,20 @@ device_shard = Table(  # owners x administrative divisions
     PrimaryKeyConstraint("owner_platform", "shard"),
 )
 
+# What a map shows and asks of an archive, copied beside its position by the follower of the change feed.
+COPIED_COLUMNS: tuple[tuple[str, TypeEngine[Any]], ...] = (
+    ("name", Text()),
+    ("civil_code", _Code),
+    ("owner_platform", _Code),
+    ("revision", BigInteger()),
+    ("ptz_type", Integer()),
+    ("point_type", Integer()),
+    ("is_controllable", Boolean()),
+    ("is_networked", Boolean()),
+    ("industries", Text()),
+    ("missing_since", BigInteger()),
+)
+
 device_search = Table(  # one row a device
     "device_search",
     metadata,
@@ -319,12 +338,15 @@ device_search = Table(  # one row a device
     _text("initials"),  # lines of first letters of the name's pinyin
     Column("longitude", Float),  # WGS 84; both are NULL without a position
     Column("latitude", Float),
+    # What a map asks of an archive, so that a box reads one row a device and not three.
+    *(Column(name, kind) for name, kind in COPIED_COLUMNS),
     UniqueConstraint("device_id"),
 )
 
-# The indexes themselves differ by engine and are made by the migration alone: FTS5 and R*Tree on SQLite, with
-# tables of their own behind them; tsvector with GIN and point with GiST on PostgreSQL.
+# The indexes themselves differ by engine and are made by migrations alone: FTS5 and R*Tree on SQLite, with
+# tables of their own behind them; tsvector with GIN and, on device_search itself, GiST on PostgreSQL.
 ENGINE_TABLES = ("device_terms", "device_box")
+ENGINE_INDEXES = ("ix_device_search_place",)
 
 archive_issue = Table(  # devices x rules of devices.rules.check
     "archive_issue",

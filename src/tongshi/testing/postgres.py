@@ -41,6 +41,10 @@ _SETTINGS = {
 }
 
 
+# For measurements: memory as docs/architecture.md 4 advises, a quarter of a small server's.
+AS_ADVISED = {"shared_buffers": "2GB"}
+
+
 class PostgresMissing(Exception):
     """No usable PostgreSQL on this machine; the text says what to install."""
 
@@ -64,9 +68,9 @@ def find_programs() -> Path:
 
 
 @contextlib.contextmanager
-def private_postgres() -> Iterator[str]:
+def private_postgres(settings: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run a server for the time of the context; yields ``postgresql://tongshi@127.0.0.1:port``."""
-    with PrivatePostgres() as server:
+    with PrivatePostgres(settings) as server:
         yield server.url
 
 

@@ -20,10 +20,10 @@ from sqlalchemy import Connection, delete, func, literal, select, text
 from tongshi.resources.devices.search_terms import Document, document, pieces
 from tongshi.storage import changes
 from tongshi.storage.bulk import among, bulk_upsert, stage
-from tongshi.storage.schema import change, device_archive, device_search, setting
+from tongshi.storage.schema import COPIED_COLUMNS, change, device_archive, device_search, setting
 
-# Device id, name, address, longitude, latitude.
-Entry = tuple[str, str | None, str | None, float | None, float | None]
+# Device id, address, longitude, latitude, and then what is copied.
+Entry = tuple[Any, ...]
 Row = Any
 
 KIND = "device"
@@ -33,7 +33,8 @@ TRAILING = 500
 # Remaining changes are counted no further than this.
 MAX_COUNTED = 5_000_000
 POSITION, STARTED, REACHED = "search_position", "search_started", "search_reached"
-_COLUMNS = ("number", "device_id", "text", "initials", "longitude", "latitude")
+_COPIED = tuple(name for name, _ in COPIED_COLUMNS)
+_COLUMNS = ("number", "device_id", "text", "initials", "longitude", "latitude", *_COPIED)
 _LOCK = text("SELECT pg_advisory_xact_lock(7311003)")
 _s = device_search.c
 _a = device_archive.c
@@ -70,7 +71,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step writes. ``rows`` are ``(number or None for a new one, id, text, initials, lon, lat)``."""
+    """What one step writes. ``rows`` are those of ``device_search``, None for a number to be given."""
 
     before: State
     after: State
@@ -82,13 +83,18 @@ class Step:
 
 def is_current(conn: Connection) -> bool:
     """Whether every archive that this snapshot shows is indexed as it is."""
+    return current_to(conn) is not None
+
+
+def current_to(conn: Connection) -> int | None:
+    """The change to which the index followed, if it knows every archive as this snapshot shows it."""
     position, floor = conn.execute(_STANDING).one()
     if position is None or int(position) < int(floor or 0):
-        return False
+        return None
     # Without the feed's fence: what is visible and cannot be followed yet counts as not indexed. A statement
     # of its own, because PostgreSQL looks at every change when it does not know the number.
     newer = select(change.c.seq).where(change.c.seq > int(position), change.c.kind == KIND).limit(1)
-    return conn.execute(newer).first() is None
+    return int(position) if conn.execute(newer).first() is None else None
 
 
 def is_trailing(conn: Connection) -> bool:
@@ -130,19 +136,18 @@ def make(fetched: Fetched) -> Step:
     rows: list[Row] = []
     words: list[Word] = []
     places: list[tuple[str, float | None, float | None, bool]] = []
-    for device_id, name, address, longitude, latitude in fetched.entries:
+    for device_id, address, longitude, latitude, *copied in fetched.entries:
         held = fetched.known.get(device_id)
-        told = document(device_id, name or "", address or "")
+        told = document(device_id, copied[0] or "", address or "")
         lon, lat = _place(longitude, latitude)
         before = None if held is None else Document(held.text, held.initials)
-        is_moved = held is None or (held.longitude, held.latitude) != (lon, lat)
         if told != before:
             words.append(Word(device_id, told, pieces(told), None if before is None else pieces(before)))
-        if is_moved:
+        if held is None or (held.longitude, held.latitude) != (lon, lat):
             places.append((device_id, lon, lat, held is not None))
-        if told != before or is_moved:
-            number = None if held is None else held.number
-            rows.append((number, device_id, told.text, told.initials, lon, lat))
+        row = (None if held is None else held.number, device_id, told.text, told.initials, lon, lat, *copied)
+        if held is None or tuple(held) != row:
+            rows.append(row)
     return Step(fetched.before, fetched.after, rows, words, places, fetched.has_more)
 
 
@@ -207,9 +212,9 @@ def _position(conn: Connection, state: State) -> int | None:
 
 
 def _entries(conn: Connection, device_ids: Sequence[str]) -> list[Entry]:
-    columns = (_a.device_id, _a["name"], _a.address, _a.longitude, _a.latitude)
+    columns = (_a.device_id, _a.address, _a.longitude, _a.latitude, *(_a[name] for name in _COPIED))
     rows = conn.execute(select(*columns).where(among(conn, _a.device_id, device_ids)))
-    return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+    return [tuple(row) for row in rows]
 
 
 def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:
@@ -248,18 +253,9 @@ def _write_postgresql(conn: Connection, step: Step, numbers: dict[str, int]) -> 
         words = [(numbers[word.device_id], word.come) for word in step.words]
         staging = stage(conn, "terms", {"number": "integer", "pieces": "text[]"}, words)
         conn.exec_driver_sql(_PUT_WORDS.format(staging=staging))
-    left = [numbers[device_id] for device_id, _, _, is_held in step.places if is_held]
-    if left:
-        conn.execute(_DROP_PLACES, {"numbers": left})
-    points = [(numbers[key], (lon, lat)) for key, lon, lat, _ in step.places if lon is not None]
-    if points:
-        staging = stage(conn, "places", {"number": "integer", "place": "point"}, points)
-        conn.exec_driver_sql(_PUT_PLACES.format(staging=staging))
 
 
 _PUT_WORDS = (
     "INSERT INTO device_terms (number, terms) SELECT number, array_to_tsvector(pieces) FROM {staging} "
     "ON CONFLICT (number) DO UPDATE SET terms = excluded.terms"
 )
-_DROP_PLACES = text("DELETE FROM device_box WHERE number = ANY(CAST(:numbers AS integer[]))")
-_PUT_PLACES = "INSERT INTO device_box (number, place) SELECT number, place FROM {staging}"

@@ -48,6 +48,8 @@ MANY_PROPOSED = 3_000
 # So many devices are looked at one by one before the index is asked for a very short keyword.
 GLIMPSE = 1_000
 MAX_CLUSTERS = 1_024
+# Selections whose devices without a position are counted once for all questions.
+MAX_REMEMBERED = 256
 # Seconds that one question may take in the database, or for its shape. Past the first a question is begun
 # anew as one of few at a time, so that who asks for little need not wait for those who ask for everything.
 QUICK_S, BUDGET_S = 0.5, 5.0
@@ -134,6 +136,30 @@ class Allowed:
     grants: tuple[Grant, ...]
 
 
+class Placeless:
+    """How many devices without a position a selection holds, remembered until an archive changes.
+
+    Whoever moves a map asks it each time with the same selection. What depends on more than archives (status,
+    members of a plan, tags, words) is counted each time.
+    """
+
+    def __init__(self, limit: int = MAX_REMEMBERED) -> None:
+        self._limit = limit
+        self._known: dict[Selection, tuple[int, int]] = {}
+
+    def count(self, conn: Connection, selection: Selection, position: int | None) -> int:
+        """The count in this snapshot; it shows archives up to ``position``, None when that is not known."""
+        if position is None or selection.online is not None or selection.narrowings or selection.needle:
+            return store.count_placeless(conn, selection)
+        known_to, count = self._known.get(selection, (-1, 0))
+        if known_to != position:
+            count = store.count_placeless(conn, selection)
+            if len(self._known) >= self._limit:
+                self._known.clear()
+            self._known[selection] = position, count
+        return count
+
+
 class DeviceQueries:
     """Answers questions about the archive. ``index`` is brought up to date before words and places."""
 
@@ -141,6 +167,7 @@ class DeviceQueries:
         self._db = db
         self._index = index
         self.cursors = cursors or Cursors()
+        self._placeless = Placeless()
         self._heavy = asyncio.Semaphore(MAX_HEAVY)
         self._heavy_waiting = 0
 
@@ -154,8 +181,11 @@ class DeviceQueries:
             Unavailable: it took longer than ``BUDGET_S``.
         """
 
-        def ask(conn: Connection) -> FoundInArea:
-            return _in_area(conn, selection, area, limit, after)
+        def ask(conn: Connection, position: int | None) -> FoundInArea:
+            found = _in_area(conn, selection, area, limit, after, is_current=position is not None)
+            if not area.with_total:
+                return found
+            return replace(found, placeless=self._placeless.count(conn, selection, position))
 
         found, lag = await self._indexed(ask, _LESS_AREA)
         return replace(found, lag=lag)
@@ -182,7 +212,7 @@ class DeviceQueries:
 
         if selection.needle is None:
             return await self._read(ask, _LESS)
-        (ids, found), lag = await self._indexed(ask, _LESS)
+        (ids, found), lag = await self._indexed(lambda conn, _: ask(conn), _LESS)
         return ids, replace(found, lag=lag)
 
     async def groups(self, selection: Selection, codes: Sequence[str], by: str) -> list[Group]:
@@ -197,19 +227,29 @@ class DeviceQueries:
 
         if selection.needle is None:
             return await self._read(ask, _LESS_GROUPS)
-        return (await self._indexed(ask, _LESS_GROUPS))[0]
+        return (await self._indexed(lambda conn, _: ask(conn), _LESS_GROUPS))[0]
 
-    async def _indexed(self, ask: Callable[[Connection], T], way_out: str) -> tuple[T, Lag | None]:
-        """Ask the indexes; what the answer's own snapshot shows and they do not know yet comes beside it."""
+    async def _indexed(
+        self, ask: Callable[[Connection, int | None], T], way_out: str
+    ) -> tuple[T, Lag | None]:
+        """Ask the indexes; what the answer's own snapshot shows and they do not know yet comes beside it.
+
+        ``ask`` is told to which change of the archive they are current, None when they are not.
+        """
 
         def if_current(conn: Connection) -> tuple[T] | None:
-            return (ask(conn),) if index_store.is_current(conn) else None
+            position = index_store.current_to(conn)
+            return None if position is None else (ask(conn, position),)
+
+        def as_it_is(conn: Connection) -> tuple[T, bool]:
+            position = index_store.current_to(conn)
+            return ask(conn, position), position is not None
 
         first = await self._read(if_current, way_out)
         if first is not None:
             return first[0], None
         await self._index.refresh()
-        found, is_current = await self._read(lambda conn: (ask(conn), index_store.is_current(conn)), way_out)
+        found, is_current = await self._read(as_it_is, way_out)
         return found, None if is_current else await self._index.lag()
 
     async def _read(self, ask: Callable[[Connection], T], way_out: str) -> T:
@@ -301,30 +341,37 @@ def _proposed(conn: Connection, selection: Selection) -> Selection:
     if selection.needle is None or selection.proposed is not None:
         return selection
     numbers = store.proposed(conn, selection.needle, MANY_PROPOSED)
-    return replace(selection, proposed=numbers) if len(numbers) < MANY_PROPOSED else selection
+    return selection if numbers is None else replace(selection, proposed=numbers)
 
 
 def _in_area(
-    conn: Connection, selection: Selection, area: Area, limit: int, after: Place | None
+    conn: Connection, selection: Selection, area: Area, limit: int, after: Place | None, *, is_current: bool
 ) -> FoundInArea:
     beyond = int(after[0]) if after else 0
     is_exact = isinstance(area.shape, Box) and area.system in (GeoCoordSys.WGS84, GeoCoordSys.CGCS2000)
     find = _in_box if is_exact else _in_shape
-    found = find(conn, selection, area, limit, beyond)
+    found = find(conn, selection, area, limit, beyond, is_current=is_current)
     if area.show is Show.FULL:
         known = archives.get_many(conn, found.ids, selection.scope)
         found = replace(found, archives=[known[key] for key in found.ids])
-    if area.with_total:
-        found = replace(found, placeless=store.count_placeless(conn, selection))
     return found
 
 
-def _in_box(conn: Connection, selection: Selection, area: Area, limit: int, beyond: int) -> FoundInArea:
+def _plan(conn: Connection, box: Box, *, is_current: bool) -> BoxPlan:
+    """What a question about a box begins with. Copies are read only when each is as the snapshot shows it."""
+    if store.count_near(conn, box, MANY) >= MANY:
+        return BoxPlan.SELECTION
+    return BoxPlan.PLACE if is_current else BoxPlan.TRAILING
+
+
+def _in_box(
+    conn: Connection, selection: Selection, area: Area, limit: int, beyond: int, *, is_current: bool
+) -> FoundInArea:
     """A box in our own coordinates: all of it is SQL."""
     box = area.shape.box
-    plan = BoxPlan.PLACE if store.count_near(conn, box, MANY) < MANY else BoxPlan.SELECTION
-    if plan is BoxPlan.PLACE and area.cell_deg is not None:
-        return _in_shape(conn, selection, area, limit, beyond)
+    plan = _plan(conn, box, is_current=is_current)
+    if plan is not BoxPlan.SELECTION and area.cell_deg is not None:
+        return _in_shape(conn, selection, area, limit, beyond, is_current=is_current)
     total = None
     if plan is BoxPlan.SELECTION:
         if area.cell_deg is not None:
@@ -338,14 +385,15 @@ def _in_box(conn: Connection, selection: Selection, area: Area, limit: int, beyo
             plan = BoxPlan.WALK
     page: Sequence[tuple[int, Lite | str]]
     if area.show is Show.LITE:
-        page, found = store.rows_in_box(conn, selection, box, plan, limit + 1, beyond)
+        page = store.rows_in_box(conn, selection, box, plan, limit + 1, beyond)
     else:
-        page, found = store.ids_in_box(conn, selection, box, plan, limit + 1, beyond)
+        page = store.ids_in_box(conn, selection, box, plan, limit + 1, beyond)
     if not area.with_total:
         total = None
     elif total is None:
-        # What lies before a cursor is not among what was found.
-        total = store.count_in_box(conn, selection, box, plan) if beyond else found
+        # A page that is not full is all there is; what lies before a cursor is not on it.
+        is_all = not beyond and len(page) <= limit
+        total = len(page) if is_all else store.count_in_box(conn, selection, box, plan)
     kept = page[:limit]
     rows = [row for _, row in kept if not isinstance(row, str)]
     ids = [row if isinstance(row, str) else row.device_id for _, row in kept]
@@ -353,9 +401,11 @@ def _in_box(conn: Connection, selection: Selection, area: Area, limit: int, beyo
     return FoundInArea(ids, rows, None, total, None, further)
 
 
-def _in_shape(conn: Connection, selection: Selection, area: Area, limit: int, beyond: int) -> FoundInArea:
+def _in_shape(
+    conn: Connection, selection: Selection, area: Area, limit: int, beyond: int, *, is_current: bool
+) -> FoundInArea:
     """Any shape in any coordinates: each position that may lie in it is looked at."""
-    near = _spots(conn, selection, area)
+    near = _spots(conn, selection, area, is_current=is_current)
     spots = offload(conn, partial(_held, near, area))
     if area.cell_deg is not None and (not area.is_auto or len(spots) > limit):
         cells = offload(conn, partial(_cells, spots, area.cell_deg))
@@ -367,12 +417,12 @@ def _in_shape(conn: Connection, selection: Selection, area: Area, limit: int, be
     return FoundInArea(ids, rows, None, len(spots), None, further)
 
 
-def _spots(conn: Connection, selection: Selection, area: Area) -> list[Spot]:
+def _spots(conn: Connection, selection: Selection, area: Area, *, is_current: bool) -> list[Spot]:
     """Every position that may lie in the shape, in WGS 84."""
     box = area.shape.box
     if area.system not in (GeoCoordSys.WGS84, GeoCoordSys.CGCS2000):
         box = box.widened(MAX_SHIFT_DEG)
-    plan = BoxPlan.PLACE if store.count_near(conn, box, MANY) < MANY else BoxPlan.SELECTION
+    plan = _plan(conn, box, is_current=is_current)
     near = store.spots_in_box(conn, selection, box, plan, MAX_EXAMINED + 1)
     if len(near) > MAX_EXAMINED:
         raise InvalidRequest(f"范围内点位超过 {MAX_EXAMINED} 个，请缩小范围", code=40002, field="shape")

@@ -7,6 +7,7 @@ coordinates, so that both engines give what a look at every row would give.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from enum import Enum
@@ -43,14 +44,16 @@ from sqlalchemy import (
 from tongshi.resources.devices.geometry import Box
 from tongshi.resources.devices.search_terms import AllOf, Asked, Needle, Piece
 from tongshi.resources.devices.selection import UNASSIGNED, Place, Selection, Sort
-from tongshi.resources.devices.store import scope_clause
+from tongshi.resources.devices.store import Columns, scope_clause
 from tongshi.sharing.model import Scope
-from tongshi.storage.bulk import among, chunks
+from tongshi.storage.bulk import among, by_index, chunks
 from tongshi.storage.schema import PLACELESS, device_archive, device_search, device_status
 
 _a, _s, _t = device_archive.c, device_search.c, device_status.c
 # Half a 32-bit float's step at 180 degrees, generously; PostgreSQL's operators are fuzzy by 1e-6 as well.
 _WIDEN_DEG = 2e-5
+# Of so many devices a sample is taken; one in fifty of it is then at least twice what is fetched.
+_SAMPLED_FROM, _SAMPLE = 300_000, 250
 
 
 class Lite(NamedTuple):
@@ -75,7 +78,8 @@ class Lite(NamedTuple):
 class BoxPlan(Enum):
     """What a question about a box begins with."""
 
-    PLACE = "the place index"  # a box that holds little
+    PLACE = "the place index and what it copies"  # a box that holds little
+    TRAILING = "the place index and archives"  # the same, while the copies may be old
     SELECTION = "scope and divisions"  # a box that holds much, a selection that holds less, or a count
     WALK = "number by number"  # a box and a selection that hold much, one page of which is asked
 
@@ -114,22 +118,25 @@ class Group(NamedTuple):
     networked: int
 
 
-_LITE_COLUMNS = (
-    _a.device_id,
-    _a["name"],
-    _a.civil_code,
-    _a.owner_platform,
-    _a.revision,
-    _a.longitude,
-    _a.latitude,
-    _a.ptz_type,
-    _a.point_type,
-    _a.is_controllable,
-    _a.is_networked,
-    _a.industries,
-    _t.is_online,
-)
-_LITE = select(*_LITE_COLUMNS).select_from(
+def _lite_columns(of: Columns) -> tuple[ColumnElement[Any], ...]:
+    return (
+        of.device_id,
+        of["name"],
+        of.civil_code,
+        of.owner_platform,
+        of.revision,
+        of.longitude,
+        of.latitude,
+        of.ptz_type,
+        of.point_type,
+        of.is_controllable,
+        of.is_networked,
+        of.industries,
+        _t.is_online,
+    )
+
+
+_LITE = select(*_lite_columns(_a)).select_from(
     device_archive.outerjoin(device_status, _a.device_id == _t.device_id)
 )
 # Word for word what the partial index says, with the table's name because others have such columns too.
@@ -152,9 +159,28 @@ def count(conn: Connection, selection: Selection, most: int | None = None) -> in
     return int(conn.execute(statement).scalar_one())
 
 
-def proposed(conn: Connection, needle: Needle, most: int) -> tuple[int, ...]:
-    """Numbers that the words' index proposes, whoever asks, at most ``most``."""
-    return tuple(conn.execute(_proposed(conn, needle).limit(most)).scalars())
+def proposed(conn: Connection, needle: Needle, most: int) -> tuple[int, ...] | None:
+    """Numbers that the words' index proposes, whoever asks; None when they are ``most`` or more."""
+    if conn.dialect.name == "postgresql" and _is_everywhere(conn, needle):
+        return None
+    with by_index(conn):
+        found = tuple(conn.execute(_proposed(conn, needle).limit(most)).scalars())
+    return found if len(found) < most else None
+
+
+def _is_everywhere(conn: Connection, needle: Needle) -> bool:
+    """Whether a sample says that very many have these words.
+
+    PostgreSQL collects all that its index proposes before it gives the first.
+    """
+    highest = conn.execute(select(func.coalesce(func.max(_s.number), 0))).scalar_one()
+    if highest < _SAMPLED_FROM:
+        return False
+    picked = random.sample(range(1, highest + 1), _SAMPLE)
+    numbered = _TERMS.c.number == any_(bindparam(None, picked, type_=ARRAY(Integer)))
+    near = select(func.count()).select_from(_TERMS).where(numbered)
+    matches = text("terms @@ CAST(:asked AS tsquery)").bindparams(asked=_as_tsquery(needle.asked))
+    return int(conn.execute(near.where(matches)).scalar_one()) >= _SAMPLE // 50
 
 
 def keys(
@@ -213,7 +239,7 @@ def lite(conn: Connection, device_ids: Sequence[str]) -> list[Lite]:
 
 def count_near(conn: Connection, box: Box, most: int) -> int:
     """How many devices the place index proposes for a box, whoever asks, counted no further than ``most``."""
-    near = _near(conn, box).limit(most).subquery()
+    near = select(_s.number).where(_is_near(conn, box)).limit(most).subquery()
     return int(conn.execute(select(func.count()).select_from(near)).scalar_one())
 
 
@@ -231,31 +257,27 @@ def count_in_box(
 
 def rows_in_box(
     conn: Connection, selection: Selection, box: Box, plan: BoxPlan, limit: int, after: int
-) -> tuple[list[tuple[int, Lite]], int]:
-    """``(number, row)`` of devices in a box in order of number, after a number; and how many there are so."""
-    # What a page is cut from has been sorted by then, so that its count costs little.
-    counted = literal(0) if plan is BoxPlan.WALK else func.count().over()
-    columns = select(*_LITE_COLUMNS, _s.number, counted)
+) -> list[tuple[int, Lite]]:
+    """``(number, row)`` of devices in a box in order of number, after a number."""
+    columns = select(*_lite_columns(_of(plan)), _s.number)
     statement = _in_box(conn, columns, selection, box, plan, with_status=True)
     statement = statement.where(_s.number > after).order_by(_s.number).limit(limit)
-    found = conn.execute(statement).all()
-    return [(row[-2], Lite._make((*row[:-2], ()))) for row in found], int(found[0][-1]) if found else 0
+    return [(row[-1], Lite._make((*row[:-1], ()))) for row in conn.execute(statement).all()]
 
 
 def ids_in_box(
     conn: Connection, selection: Selection, box: Box, plan: BoxPlan, limit: int, after: int
-) -> tuple[list[tuple[int, str]], int]:
+) -> list[tuple[int, str]]:
     """``(number, id)`` as ``rows_in_box``."""
-    counted = literal(0) if plan is BoxPlan.WALK else func.count().over()
-    statement = _in_box(conn, select(_s.number, _a.device_id, counted), selection, box, plan)
+    statement = _in_box(conn, select(_s.number, _s.device_id), selection, box, plan)
     statement = statement.where(_s.number > after).order_by(_s.number).limit(limit)
-    found = conn.execute(statement).all()
-    return [(row[0], row[1]) for row in found], int(found[0][-1]) if found else 0
+    return [(row[0], row[1]) for row in conn.execute(statement).all()]
 
 
 def spots_in_box(conn: Connection, selection: Selection, box: Box, plan: BoxPlan, most: int) -> list[Spot]:
     """Positions of devices in a box, at most ``most`` of them, in no order."""
-    columns = select(_s.number, _a.device_id, _a.longitude, _a.latitude, _t.is_online)
+    of = _of(plan)
+    columns = select(_s.number, of.device_id, of.longitude, of.latitude, _t.is_online)
     statement = _in_box(conn, columns, selection, box, plan, with_status=True).limit(most)
     return [Spot._make(row) for row in conn.execute(statement).all()]
 
@@ -343,34 +365,43 @@ def _in_box(
     with_number: bool = True,
 ) -> Select[Any]:
     """The devices of a selection in a box, beginning with what ``plan`` says."""
-    with_number = with_number or plan is not BoxPlan.SELECTION or selection.needle is not None
-    joined: FromClause = device_archive
-    if with_number:
+    of = _of(plan)
+    joined: FromClause = device_search if of is _s else device_archive
+    if of is _a and (with_number or plan is not BoxPlan.SELECTION or selection.needle is not None):
         joined = device_search.join(device_archive, _a.device_id == _s.device_id)
     if with_status or selection.online is not None:
-        joined = joined.outerjoin(device_status, _a.device_id == _t.device_id)
+        joined = joined.outerjoin(device_status, of.device_id == _t.device_id)
     place = _a if plan is BoxPlan.SELECTION else _s
     statement = statement.select_from(joined).where(
         between(place.longitude, box.west, box.east),
         between(place.latitude, box.south, box.north),
-        *_clauses(conn, selection, is_walk=plan is BoxPlan.WALK),
+        *_clauses(conn, selection, of, is_walk=plan is BoxPlan.WALK),
     )
     if plan is BoxPlan.SELECTION:
         return statement.where(or_(_a.longitude != 0, _a.latitude != 0))
-    return statement if plan is BoxPlan.WALK else statement.where(_s.number.in_(_near(conn, box)))
+    return statement if plan is BoxPlan.WALK else statement.where(_is_near(conn, box))
 
 
-def _near(conn: Connection, box: Box) -> Select[Any]:
-    """Numbers of the devices that the place index proposes."""
+def _of(plan: BoxPlan) -> Columns:
+    """Where what is asked of an archive is read."""
+    return _s if plan is BoxPlan.PLACE else _a
+
+
+def _is_near(conn: Connection, box: Box) -> ColumnElement[bool]:
+    """Whether the place index proposes a device for a box."""
     wide = box.widened(_WIDEN_DEG)
+    edges = {"w": wide.west, "e": wide.east, "s": wide.south, "n": wide.north}
     if conn.dialect.name == "sqlite":
-        near = "east >= :w AND west <= :e AND north >= :s AND south <= :n"
-    else:
-        near = "place <@ box(point(:w, :s), point(:e, :n))"
-    within = text(near).bindparams(w=wide.west, s=wide.south, e=wide.east, n=wide.north)
-    return select(_BOX.c.number).where(within)
+        near = text("east >= :w AND west <= :e AND north >= :s AND south <= :n")
+        return _s.number.in_(select(_BOX.c.number).where(near.bindparams(**edges)))
+    return and_(text(_NEAR).bindparams(**edges))
 
 
+# Word for word what the partial index says, with the table's name because others have such columns too.
+_NEAR = (
+    "(device_search.longitude IS NOT NULL AND "
+    "point(device_search.longitude, device_search.latitude) <@ box(point(:w, :s), point(:e, :n)))"
+)
 _BOX = table("device_box", column("number", Integer))
 
 
@@ -383,31 +414,33 @@ def _cell(conn: Connection, degrees: ColumnElement[float], cell_deg: float) -> C
     return whole - beyond
 
 
-def _clauses(conn: Connection, selection: Selection, *, is_walk: bool = False) -> list[ColumnElement[bool]]:
+def _clauses(
+    conn: Connection, selection: Selection, of: Columns = _a, *, is_walk: bool = False
+) -> list[ColumnElement[bool]]:
     # "+" keeps SQLite from beginning with the civil code.
     is_plain = not is_walk or conn.dialect.name == "postgresql"
-    civil_code = _a.civil_code if is_plain else literal_column("+device_archive.civil_code", Text)
-    clauses = [scope_clause(selection.scope, civil_code), scope_clause(selection.also, civil_code)]
+    civil_code = of.civil_code if is_plain else literal_column("+device_archive.civil_code", Text)
+    clauses = [scope_clause(selection.scope, civil_code, of), scope_clause(selection.also, civil_code, of)]
     if not selection.include_missing:
-        clauses.append(_a.missing_since.is_(None))
+        clauses.append(of.missing_since.is_(None))
     if selection.civil_codes:
         clauses.append(_of_divisions(selection, civil_code))
     if selection.online is not None:
         clauses.append(func.coalesce(_t.is_online, false()).is_(selection.online))
     if selection.point_classes:
-        clauses.append(_a.point_type.in_(selection.point_classes))
+        clauses.append(of.point_type.in_(selection.point_classes))
     if selection.ptz_types:
-        clauses.append(_a.ptz_type.in_(selection.ptz_types))
+        clauses.append(of.ptz_type.in_(selection.ptz_types))
     if selection.industries:
-        told = literal("/") + func.coalesce(_a.industries, "") + "/"
+        told = literal("/") + func.coalesce(of.industries, "") + "/"
         clauses.append(or_(*(told.contains(f"/{one}/", autoescape=True) for one in selection.industries)))
     if selection.ids:
-        clauses.append(_a.device_id.in_(selection.ids))
+        clauses.append(of.device_id.in_(selection.ids))
     if selection.owner:
-        clauses.append(_a.owner_platform == selection.owner)
+        clauses.append(of.owner_platform == selection.owner)
     if selection.needle is not None:
         clauses += _found(conn, selection, selection.needle, is_walk=is_walk)
-    return clauses + [narrowing.clause(conn, _a.device_id) for narrowing in selection.narrowings]
+    return clauses + [narrowing.clause(conn, of.device_id) for narrowing in selection.narrowings]
 
 
 def _of_divisions(selection: Selection, civil_code: ColumnElement[str]) -> ColumnElement[bool]:

@@ -11,9 +11,10 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Select,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from tongshi.errors import LimitExceeded
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus
@@ -403,18 +405,29 @@ def combine(digests: Iterable[bytes]) -> bytes:
     return (_sum(digests) % _MODULUS).to_bytes(32, "big")
 
 
-def scope_clause(scope: Scope, civil_code: ColumnElement[str] = _a.civil_code) -> ColumnElement[bool]:
-    """The caller's scope as a condition on device_archive; ``civil_code`` is how that column is written."""
+Columns: TypeAlias = ReadOnlyColumnCollection[str, Column[Any]]
+
+
+def scope_clause(
+    scope: Scope, civil_code: ColumnElement[str] | None = None, of: Columns = _a
+) -> ColumnElement[bool]:
+    """The caller's scope as a condition on archives.
+
+    Args:
+        scope: what the caller may see.
+        civil_code: how that column is written, when otherwise than in ``of``.
+        of: columns of ``device_archive``, or of a table that copies them.
+    """
     if scope.is_everything:
         return true()
+    code = of.civil_code if civil_code is None else civil_code
     clauses: list[ColumnElement[bool]] = [
-        and_(civil_code >= prefix, civil_code < prefix + chr(0x10FFFF))
-        for prefix in sorted(scope.civil_codes)
+        and_(code >= prefix, code < prefix + chr(0x10FFFF)) for prefix in sorted(scope.civil_codes)
     ]
     if scope.owners:
-        clauses.append(_a.owner_platform.in_(sorted(scope.owners)))
+        clauses.append(of.owner_platform.in_(sorted(scope.owners)))
     if scope.device_ids:
-        clauses.append(_a.device_id.in_(sorted(scope.device_ids)))
+        clauses.append(of.device_id.in_(sorted(scope.device_ids)))
     return or_(*clauses) if clauses else false()
 
 
