@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection
 from tongshi.bench import sip_catalogue, sip_ptz
 from tongshi.bench.sip_platform import HOST, PLATFORM, REALM, SECRET, TICK_S, Setup, child, cpu_s
 from tongshi.bench.sip_platform import platform as platform_process
-from tongshi.bench.sip_storm import Storm
+from tongshi.bench.sip_storm import INTERVAL_S, Storm
 
 WINDOW = 64
 _CASES = ("keepalives", "keepalives_untraced", "registrations", "registrations_untraced")
@@ -130,7 +130,9 @@ def run_cli(args: argparse.Namespace) -> int:
     return 0
 
 
-def storm(devices: int, within_s: float, beat_minutes: float) -> dict[str, object]:
+def storm(
+    devices: int, within_s: float, beat_minutes: float, interval_s: float = INTERVAL_S
+) -> dict[str, object]:
     """The storm and the calm after it."""
     cores = sorted(os.sched_getaffinity(0))
     with (
@@ -139,7 +141,7 @@ def storm(devices: int, within_s: float, beat_minutes: float) -> dict[str, objec
     ):
         os.sched_setaffinity(0, {cores[-1]})
         try:
-            return Storm(platform, devices, within_s).run(beat_minutes)
+            return Storm(platform, devices, within_s, interval_s).run(beat_minutes)
         finally:
             os.sched_setaffinity(0, set(cores))
 

@@ -17,6 +17,7 @@ import uvloop
 
 from tongshi.bench.sip_platform import HOST, PLATFORM, SECRET, Running, Setup, child, cpu_s, platform
 from tongshi.gateways.signalling.endpoint import Remote
+from tongshi.gateways.signalling.sending_window import WIDEST
 from tongshi.testing.defects import Defects
 from tongshi.testing.lower_platform import LowerPlan, LowerPlatform
 from tongshi.testing.many_channels import ManyChannels
@@ -26,7 +27,7 @@ LOWER, UPPER = "31010400002000000001", "31000000002000000009"
 LOSS = 0.05
 GOAL_TCP_S = 60
 LIMIT_S = 900.0
-WINDOW = 64
+WINDOW = WIDEST
 
 
 def run(channels: int, transports: tuple[str, ...] = ("tcp", "udp")) -> dict[str, object]:

@@ -68,7 +68,7 @@ class LowerPlatform:
 
     Attributes:
         channels, defects: may be replaced while it runs.
-        answers: catalogue queries that were answered, by the code asked for.
+        answers: codes asked for by the catalogue queries that were answered, the last thousand.
         controls: device controls that came, the last thousand.
         parts: bodies of catalogues that were sent and acknowledged.
     """
@@ -164,6 +164,7 @@ class LowerPlatform:
         else:
             incoming.respond(200)
             answer = self.answers.count(query.device_id)
+            del self.answers[:-999]
             self.answers.append(query.device_id)
             self._spawn(self._answer(query, total, answer))
 

@@ -129,12 +129,17 @@ class Catalogues:
     async def take(self, peer: Peer, part: CatalogResponse) -> None:
         """One part from a peer; dropped when nobody asked. Returns when there is room for the next."""
         running = self._running.get((peer.id, part.device_id))
-        if running is None or not running.collector.add(part, self._clock.now()):
+        if running is None:
             return
-        running.bell.set()
+        collector, due = running.collector, running.collector.next_timer()
+        if not collector.add(part, self._clock.now()):
+            return
+        now_due = collector.next_timer()
+        if now_due is None or (due is not None and now_due < due) or collector.waiting >= BATCH:
+            running.bell.set()
         if not running.is_awaited:
             self._begin_late(running)
-        if running.collector.waiting > MAX_UNMERGED:
+        if collector.waiting > MAX_UNMERGED:
             running.room.clear()
             try:
                 async with asyncio.timeout(MAX_HOLD_S):
@@ -143,11 +148,15 @@ class Catalogues:
                 pass  # the items are kept; only the pace is lost
 
     def forget(self, peer_id: str) -> None:
-        """The peer is gone: its query ends."""
+        """The peer is gone: its query ends, and what came is still merged."""
         task = self._tasks.get(peer_id)
-        if task is not None:
-            task.cancel()
+        if task is None:
+            return
+        task.cancel()
         self.standings.lost(peer_id)
+        for running in [one for one in self._running.values() if one.peer.id == peer_id]:
+            running.collector.close()
+            self._begin_late(running)
 
     async def stop(self) -> None:
         """End all queries."""
@@ -285,7 +294,8 @@ class Catalogues:
             await self._merge(running)
         except TongshiError as error:
             log.warning("catalogue_not_stored", peer_id=running.peer.id, error=error.message)
-        if running.collector.device_id == running.peer.id and running.peer.id not in self._tasks:
+        of, peer_id = running.collector, running.peer.id
+        if of.device_id == peer_id and of.state != "collecting" and peer_id not in self._tasks:
             self._conclude(running)
 
     def _leave(self, running: _Collection) -> None:

@@ -17,7 +17,7 @@ from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
 from tongshi.gateways.signalling.ports import Account, DeviceSummary, StoredRegistration, Wanted
-from tongshi.protocols.gb28181.codes import normalise_civil_code
+from tongshi.protocols.gb28181.codes import ItemKind, kind_of, normalise_civil_code
 from tongshi.protocols.gb28181.items import conforming
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices import store as device_store
@@ -198,10 +198,18 @@ def _shared_item(archive: DeviceArchive, self_id: str) -> CatalogItem:
         replace(
             item,
             status=status,
-            parent_ids=item.parent_ids or (self_id,),
+            parent_ids=_parents(item, archive.owner or self_id),
             civil_code=normalise_civil_code(item.civil_code) or normalise_civil_code(item.device_id[:10]),
         )
     )
+
+
+def _parents(item: CatalogItem, owner: str) -> tuple[str, ...]:
+    """A device names its parent device or its system, and the organisation beside it (Annex J h)."""
+    organisations = (ItemKind.BUSINESS_GROUP, ItemKind.VIRTUAL_ORGANISATION)
+    if any(kind_of(parent) not in organisations for parent in item.parent_ids):
+        return item.parent_ids
+    return (owner, *item.parent_ids)
 
 
 def _is_placed(row: Placed, wanted: Wanted) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from tongshi.errors import TongshiError
 
 SERIAL_PARTS = 20
-WIDEST = 64
+WIDEST = 128  # at T1 of half a second and a tenth to repeat that is 2,300 parts a second
 WIDEST_TCP = 4  # parts of a quarter of a megabyte; a connection with four unsent megabytes is given up
 
 

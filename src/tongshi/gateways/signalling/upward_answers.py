@@ -16,7 +16,7 @@ from tongshi.errors import RemoteViolation, TongshiError
 from tongshi.gateways.signalling.ports import Archive
 from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.upward import Upper
-from tongshi.gateways.signalling.upward_catalogue import UpwardCatalogue
+from tongshi.gateways.signalling.upward_catalogue import UpwardCatalogue, check_times
 from tongshi.protocols.gb28181.dates import render_time
 from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
@@ -66,18 +66,27 @@ class UpwardAnswers:
     async def _catalogue(self, upper: Upper, query: CatalogQuery) -> int:
         """An answer under way to the same question gives way: who asks again does not want the first."""
         try:
-            chosen = await self._catalogues.choose(upper, query)
+            check_times(query)
         except RemoteViolation:
             return 400
-        if not chosen.is_known:
-            return 404
+        if query.device_id == self._own.device_id:
+            # That is known without a look; choosing among very many takes longer than a 200 may.
+            answering = self._whole(upper, query)
+        else:
+            chosen = await self._catalogues.choose(upper, query)
+            if not chosen.is_known:
+                return 404
+            answering = self._catalogues.send(upper, query, chosen)
         key = (upper.id, query.device_id)
         former = self._answering.get(key)
         if former is not None:
             former.cancel()
-        task = self._answering[key] = self._begin(self._catalogues.send(upper, query, chosen))
+        task = self._answering[key] = self._begin(answering)
         task.add_done_callback(lambda done: self._over(key, done))
         return 200
+
+    async def _whole(self, upper: Upper, query: CatalogQuery) -> None:
+        await self._catalogues.send(upper, query, await self._catalogues.choose(upper, query))
 
     def _over(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         if self._answering.get(key) is task:

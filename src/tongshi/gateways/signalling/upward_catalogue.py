@@ -165,6 +165,13 @@ class UpwardCatalogue:
             await asyncio.sleep(PAUSE_S)
 
 
+def check_times(query: CatalogQuery) -> None:
+    """Raise RemoteViolation when a time of the query cannot be read."""
+    for text in (query.start_time, query.end_time):
+        if text:
+            parse_time(text)
+
+
 def _names(upper: Upper) -> Names:
     return getattr(upper, "names", NO_NAMES)
 

@@ -23,7 +23,7 @@ from tongshi.sharing.model import Scope
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Page, Quota, Request
 
-MAX_EXAMINED = 5_000  # peers whose archive is looked at for one list
+AT_ONCE = 5_000  # peers whose archive is looked at in one query
 
 REASONS = {
     "": "",
@@ -104,8 +104,10 @@ def operations(
         known = await platforms()
         if scope.is_everything:
             return list(rows)
-        seen = await devices([row.peer_id for row in rows if row.peer_id not in known], scope)
-        return [row for row in rows if row.peer_id in known or row.peer_id in seen]
+        seen = set(known)
+        for start in range(0, len(rows), AT_ONCE):
+            seen.update(await devices([row.peer_id for row in rows[start : start + AT_ONCE]], scope))
+        return [row for row in rows if row.peer_id in seen]
 
     async def one(call: Call[Nothing, Nothing]) -> CatalogueStanding:
         standing = standings.of(call.path["peerId"])
@@ -120,7 +122,7 @@ def operations(
     async def list_all(call: Call[Nothing, CatalogueQuery]) -> Page[CatalogueRow]:
         query = call.query
         rows = [row for row in standings.all() if query.state in (None, row.state)]
-        rows = await visible(call, rows[:MAX_EXAMINED])
+        rows = await visible(call, rows)
         start = (query.page_no - 1) * query.page_size
         page = [_row(row) for row in rows[start : start + query.page_size]]
         return Page(page, len(rows), query.page_no, query.page_size)

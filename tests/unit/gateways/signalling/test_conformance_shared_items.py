@@ -15,6 +15,7 @@ from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices.model import DeviceArchive, Placed
 from tongshi.sharing.model import Scope
 
+AREA = "31010100002160000001"
 OWN, LOWER, UPPER, NVR = (
     "31010100002000000001",
     "31010400002000000001",
@@ -56,9 +57,16 @@ async def shared(*archives: DeviceArchive, wanted: Wanted = Wanted()) -> list[Ca
     return items
 
 
-async def test_a_device_names_its_parents_or_else_the_platform() -> None:
-    items = await shared(archive(1, OWN, True, NVR, LOWER), archive(2))
-    assert [item.parent_ids for item in items] == [(NVR, LOWER), (OWN,)]
+async def test_a_device_names_its_parent_or_its_system_and_its_organisation() -> None:
+    items = await shared(
+        archive(1, OWN, True, NVR, LOWER),
+        archive(2),
+        archive(3, LOWER),
+        archive(4, LOWER, True, AREA),
+        archive(5, OWN, True, NVR, AREA),
+    )
+    told = [item.parent_ids for item in items]
+    assert told == [(NVR, LOWER), (OWN,), (LOWER,), (LOWER, AREA), (NVR, AREA)]
     assert all(kind_of(item.device_id) is ItemKind.DEVICE for item in items)
 
 
