@@ -128,7 +128,9 @@ class Ring:
         self._shrink()
 
     def add(self, session: Session, entry: Entry, now: float) -> None:
-        """Keep an entry of a session that is here."""
+        """Keep an entry of a session that is here; one that had to make room gets no more of them."""
+        if session.number not in self._sessions:
+            return
         self.used_bytes += session.add(entry, now)
         self._sessions.move_to_end(session.number)
         if self.used_bytes > self.max_bytes:

@@ -200,6 +200,17 @@ def test_a_flood_of_heartbeats_and_registrations_takes_no_room_from_calls() -> N
     assert desk.only(kind=TraceKind.CALL)
 
 
+def test_an_answer_to_what_had_to_make_room_hurts_nobody() -> None:
+    desk = Desk(max_bytes=1 << 18)
+    asked = [f"3101010000132{number:07}" for number in range(1_000)]
+    for number, sender in enumerate(asked):
+        desk.inward(said(f"REGISTER sip:{OWN}@x SIP/2.0", f"r{number}", sender=sender, cseq="1 REGISTER"))
+    for number, sender in enumerate(asked):
+        desk.outward(said("SIP/2.0 200 OK", f"r{number}", sender=sender, cseq="1 REGISTER"))
+    for ring in desk.recorder.rings.values():
+        assert ring.used_bytes == sum(session.size for session in ring.sessions())
+
+
 def test_one_device_keeps_a_bounded_number_of_sessions(desk: Desk) -> None:
     for number in range(300):
         body = xml("Notify", "Alarm", number)
