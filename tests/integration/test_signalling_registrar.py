@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tongshi.gateways.signalling.admission.bans import MAX_FAILURES
 from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
-from tongshi.gateways.signalling.failures import MAX_FAILURES
 from tongshi.protocols.gb28181.dates import parse_time
 from tongshi.protocols.gb28181.notify import Keepalive
 from tongshi.protocols.gb28181.response import CatalogResponse
@@ -128,7 +128,7 @@ async def test_a_wrong_secret_an_unknown_code_and_a_foreign_name_are_refused(
         assert (await stranger.sign_in()).status == 403
     finally:
         await stranger.endpoint.stop()
-    assert platform.gateway.registrar.failures.total == 2
+    assert platform.gateway.admission.ban_table.total == 2
     assert not len(platform.gateway.peers)
 
 

@@ -81,7 +81,7 @@ async def test_a_wrong_secret_is_refused_with_403(platform: SmallPlatform, sipp:
     run = await running.end()
     assert (run.status, run.errors) == (0, "")
     assert DEVICE not in platform.gateway.peers
-    assert platform.gateway.registrar.failures.total == 1
+    assert platform.gateway.admission.ban_table.total == 1
 
 
 async def test_a_storm_of_registrations_is_taken_whole(platform: SmallPlatform, sipp: Sipp) -> None:

@@ -1407,6 +1407,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/signalling/bans": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询信令封禁 */
+        get: operations["listBans"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/bans/lift": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 解除信令封禁 */
+        post: operations["liftBan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/signalling/catalogues": {
         parameters: {
             query?: never;
@@ -1452,6 +1486,40 @@ export interface paths {
         put?: never;
         /** 重新查询一个对端的目录 */
         post: operations["refreshPeerCatalogue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/fingerprints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询设备特征 */
+        get: operations["listFingerprints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/fingerprints/{deviceId}/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 确认设备特征变化 */
+        post: operations["confirmFingerprint"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1504,6 +1572,23 @@ export interface paths {
         put?: never;
         /** 撤销对信令对端的设置 */
         post: operations["undoPeer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/strangers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询被拒绝的信令来源 */
+        get: operations["listStrangers"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2657,7 +2742,25 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        AuditTag: "access_decision" | "admission_query" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "fingerprint_confirm" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_ban" | "peer_ban_lift" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_query";
+        /**
+         * BanReason
+         * @description What led to a ban.
+         * @enum {unknown}
+         */
+        BanReason: "binding" | "digest" | "flood" | "unknown";
+        /**
+         * BanRow
+         * @description One ban that has not ended. ``level`` counts those in a row.
+         */
+        BanRow: {
+            level: number;
+            reason: components["schemas"]["BanReason"];
+            refused: number;
+            since: string;
+            subject: string;
+            until: string;
+        };
         /**
          * BasicParam
          * @description Name and rhythms; seconds.
@@ -3658,6 +3761,34 @@ export interface components {
             tagExpr?: components["schemas"]["TagExpr"] | null;
         };
         /**
+         * FingerprintQuery
+         * @description ``standing`` narrows to those that changed or are blocked.
+         */
+        FingerprintQuery: {
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default null */
+            standing?: components["schemas"]["Standing"] | null;
+        };
+        /**
+         * FingerprintRow
+         * @description One device: what is trusted, and what it says now where that differs.
+         */
+        FingerprintRow: {
+            changed: {
+                [key: string]: string;
+            };
+            changedAt: string;
+            deviceId: string;
+            firstAt: string;
+            standing: components["schemas"]["Standing"];
+            traits: {
+                [key: string]: string;
+            };
+        };
+        /**
          * Format
          * @description Forms of a data file. Parquet needs a library of its own (``requirements/parquet.in``).
          * @enum {unknown}
@@ -4103,6 +4234,13 @@ export interface components {
             rule: string;
         };
         /**
+         * Lifting
+         * @description The subject of a ban as the list shows it.
+         */
+        Lifting: {
+            subject: string;
+        };
+        /**
          * LinkDetail
          * @description The exchange with one neighbour. ``canAsk``: we know its REST address and hold a key.
          */
@@ -4472,11 +4610,31 @@ export interface components {
             total: number;
         };
         /**
+         * Page[BanRow]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_BanRow_: {
+            list: components["schemas"]["BanRow"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Page[CatalogueRow]
          * @description One page of a list. ``total`` counts what the caller may see.
          */
         Page_CatalogueRow_: {
             list: components["schemas"]["CatalogueRow"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
+         * Page[FingerprintRow]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_FingerprintRow_: {
+            list: components["schemas"]["FingerprintRow"][];
             pageNo: number;
             pageSize: number;
             total: number;
@@ -4522,6 +4680,16 @@ export interface components {
             total: number;
         };
         /**
+         * Page[StrangerRow]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_StrangerRow_: {
+            list: components["schemas"]["StrangerRow"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Page[TagDefine]
          * @description One page of a list. ``total`` counts what the caller may see.
          */
@@ -4540,6 +4708,16 @@ export interface components {
             pageNo: number;
             pageSize: number;
             total: number;
+        };
+        /**
+         * Paged
+         * @description Which page.
+         */
+        Paged: {
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
         };
         /**
          * Pause
@@ -5607,6 +5785,12 @@ export interface components {
          */
         Source: "cascade" | "file" | "manual" | "rest" | "signalling";
         /**
+         * Standing
+         * @description How a fingerprint stands.
+         * @enum {unknown}
+         */
+        Standing: "blocked" | "changed" | "known";
+        /**
          * Status
          * @description A draft is its owner's alone. Running plans (row E.4-19) are not built yet.
          * @enum {unknown}
@@ -5685,6 +5869,19 @@ export interface components {
             sessionId?: string | null;
             /** @default null */
             streamId?: string | null;
+        };
+        /**
+         * StrangerRow
+         * @description One source that may not ask: how much was refused, how much dropped unread, and what it asked last.
+         */
+        StrangerRow: {
+            address: string;
+            code: string;
+            dropped: number;
+            firstAt: string;
+            lastAt: string;
+            method: string;
+            refused: number;
         };
         /**
          * StreamLine
@@ -9985,6 +10182,87 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    listBans: {
+        parameters: {
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_BanRow_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    liftBan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Lifting"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: Record<string, never>;
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     listPeerCatalogues: {
         parameters: {
             query?: {
@@ -10086,6 +10364,86 @@ export interface operations {
                         /** @constant */
                         code: 0;
                         data: components["schemas"]["Asked"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listFingerprints: {
+        parameters: {
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+                standing?: components["schemas"]["Standing"] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_FingerprintRow_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    confirmFingerprint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["FingerprintRow"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */
@@ -10266,6 +10624,46 @@ export interface operations {
             403: components["responses"]["403"];
             404: components["responses"]["404"];
             409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listStrangers: {
+        parameters: {
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_StrangerRow_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];

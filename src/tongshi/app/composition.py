@@ -33,6 +33,11 @@ from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.viewer_server import ViewerServer
+from tongshi.gateways.signalling.admission.bindings import Binding
+from tongshi.gateways.signalling.admission.desk import AdmissionConfig
+from tongshi.gateways.signalling.admission.desk import AdmissionDesk as Doorway
+from tongshi.gateways.signalling.admission.door import Limits
+from tongshi.gateways.signalling.admission.fingerprints import Policy
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
 from tongshi.gateways.signalling.keepalive import Beat
@@ -42,6 +47,9 @@ from tongshi.gateways.signalling.upward_names import Alias, Names
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
+from tongshi.resources.admission import http as admission_http
+from tongshi.resources.admission import store as admission_store
+from tongshi.resources.admission.service import AdmissionDesk
 from tongshi.resources.alarms import http as alarms_http
 from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control import http as control_desk_http
@@ -272,11 +280,13 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *status_http.operations(statuses, access, clock),
         *alarms_http.operations(alarms),
         *services_http.operations(directory),
+        *admission_http.operations(AdmissionDesk(database, admission_store, signalling.admission)),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
         *plans_http.operations(plans, lent),
         *tags_http.operations(tags, annotations, queries, asking),
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)
+    _follow_admission(metrics, signalling.admission)
     table += system.operations(table, metrics=metrics.render)
     asgi = web.build(
         table,
@@ -341,6 +351,29 @@ def gateway_config(config: Config) -> GatewayConfig:
         media_transports=tuple(
             (neighbour.id, Transport(neighbour.media_transport)) for neighbour in config.neighbours
         ),
+        admission=_admission(config),
+    )
+
+
+def _follow_admission(metrics: Metrics, admission: Doorway) -> None:
+    """Show what signalling refuses."""
+    strangers, bans = admission.stranger_table, admission.ban_table
+    prefix = "tongshi_signalling"
+    metrics.follow(f"{prefix}_refused_messages", "Requests of strangers refused", lambda: strangers.total)
+    metrics.follow(f"{prefix}_dropped_messages", "Messages dropped unread", lambda: strangers.dropped)
+    metrics.follow(f"{prefix}_failed_registrations", "Registrations refused", lambda: bans.total)
+    metrics.follow(f"{prefix}_bans", "Sources banned now", lambda: len(admission.bans()))
+
+
+def _admission(config: Config) -> AdmissionConfig:
+    """How strangers are met, who is bound to where, and what a changed device may do."""
+    section = config.signalling
+    bindings = [Binding(account.prefix, account.addresses, account.macs) for account in config.accounts]
+    bindings += [Binding(neighbour.id, neighbour.sip_addresses) for neighbour in config.neighbours]
+    return AdmissionConfig(
+        Limits(section.stranger_burst, section.stranger_rate_per_s),
+        tuple(binding for binding in bindings if binding.addresses or binding.macs),
+        Policy(section.fingerprints),
     )
 
 

@@ -20,7 +20,9 @@ from tongshi.web.ports import Attempt
 SAME_REFUSAL_S = 10.0
 MAX_REFUSALS_KEPT = 10_000
 # Read again and again by an open console, of no resource in particular.
-_QUIET = frozenset({AuditTag.SESSION_QUERY, AuditTag.PLATFORM_QUERY, AuditTag.SERVICE_QUERY})
+_QUIET = frozenset(
+    {AuditTag.SESSION_QUERY, AuditTag.PLATFORM_QUERY, AuditTag.SERVICE_QUERY, AuditTag.ADMISSION_QUERY}
+)
 
 
 class _Caller(Protocol):

@@ -6,6 +6,7 @@ A secret is given as text, as ``env:NAME`` or as ``file:/path``; it prints as ``
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from tongshi.errors import InvalidRequest
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 ShareScope = Annotated[str, Meta(pattern=r"^(\*|[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})$")]
+Mac = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2}){5}$")]
 Code20 = Annotated[str, Meta(pattern=r"^[0-9]{20}$")]
 
 
@@ -47,6 +49,14 @@ def reveal(secret: str) -> str:
             raise InvalidRequest(f"密钥文件 {path} 不存在", field=str(path))
         return path.read_text(encoding="utf-8").strip()
     return secret
+
+
+def _check_networks(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        try:
+            ip_network(text, strict=False)
+        except ValueError as error:
+            raise ValueError(f"{text} is no address and no network") from error
 
 
 class PlatformSection(_Section, frozen=True):
@@ -81,6 +91,9 @@ class SignallingSection(_Section, frozen=True):
     registration_retry_s: Annotated[float, Meta(ge=0.5, le=3600)] = 60.0
     registration_expires_s: Annotated[int, Meta(ge=3600, le=604800)] = 86400
     answer_timeout_s: Annotated[float, Meta(ge=1, le=60)] = 10.0
+    fingerprints: Literal["off", "show", "block"] = "show"
+    stranger_burst: Annotated[int, Meta(ge=10, le=1_000_000)] = 500
+    stranger_rate_per_s: Annotated[float, Meta(ge=1, le=100_000)] = 50.0
     trace_memory_mb: Annotated[int, Meta(ge=0, le=4096)] = 32
 
 
@@ -109,11 +122,19 @@ class FilesSection(_Section, frozen=True):
 
 
 class AccountSection(_Section, frozen=True):
-    """Who may register: one device, or every device whose id begins with ``prefix`` (a domain secret)."""
+    """Who may register: one device, or every device whose id begins with ``prefix`` (a domain secret).
+
+    ``addresses`` and ``macs`` bind it: registered from elsewhere, or with other hardware, it is refused.
+    """
 
     prefix: Annotated[str, Meta(pattern=r"^[0-9]{8,20}$")]
     secret: str
     username: str = ""
+    addresses: tuple[str, ...] = ()
+    macs: tuple[Mac, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_networks(self.addresses)
 
 
 class AliasSection(_Section, frozen=True):
@@ -145,6 +166,10 @@ class NeighbourSection(_Section, frozen=True):
     media_transport: Literal["udp", "tcp-passive", "tcp-active"] = "udp"
     share: tuple[ShareScope, ...] = ()
     aliases: Annotated[tuple[AliasSection, ...], Meta(max_length=10_000)] = ()
+    sip_addresses: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_networks(self.sip_addresses)
 
 
 class LogSection(_Section, frozen=True):

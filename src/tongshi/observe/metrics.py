@@ -6,6 +6,7 @@ Labels come from closed sets: an operation's name and a class of status, never a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -79,6 +80,10 @@ class Metrics:
     def note_index_lag(self, remaining: int) -> None:
         """Note how many archives are not indexed yet."""
         self._index_lag.set(remaining)
+
+    def follow(self, name: str, about: str, read: Callable[[], float]) -> None:
+        """Show a figure that another part keeps, read whenever somebody asks."""
+        Gauge(name, about, registry=self.registry).set_function(read)
 
     def render(self) -> tuple[bytes, str]:
         """The text for a scraper, and its media type."""

@@ -147,6 +147,30 @@ peer_profile = Table(  # one row a peer that was ever registered; goes with its 
     _time("updated_at", nullable=False),
 )
 
+sip_ban = Table(  # bounded by admission.bans.MAX_BANS, and a day after the end
+    "sip_ban",
+    metadata,
+    _code("subject", primary_key=True),
+    _text("reason"),
+    _integer("level"),
+    _time("since_at", nullable=False),
+    _time("until_at", nullable=False),
+)
+
+peer_fingerprint = (
+    Table(  # one row a peer that ever registered, at most admission.fingerprints.MAX_FINGERPRINTS
+        "peer_fingerprint",
+        metadata,
+        _code("code", primary_key=True),
+        _text("traits", "{}"),
+        _text("changed", "{}"),
+        _text("standing", "known"),
+        _time("first_at", nullable=False),
+        _time("changed_at", nullable=False),
+        Index(None, "standing", "changed_at"),
+    )
+)
+
 open_call = Table(  # one row a running call; those left by a crash live until the next start
     "open_call",
     metadata,

@@ -20,6 +20,7 @@ from tongshi.audit import http as audit_http
 from tongshi.audit.recorder import AuditRecorder
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
+from tongshi.errors import Unavailable
 from tongshi.exchange import control_http, proofs, pull_http
 from tongshi.exchange import http as exchange_http
 from tongshi.exchange.client import Link
@@ -29,8 +30,9 @@ from tongshi.exchange.pull import Pulls
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.service import Exchange
 from tongshi.exchange.signing import Signer
+from tongshi.gateways.signalling.admission import desk as admission_gates
 from tongshi.gateways.signalling.catalogue_standings import Standings
-from tongshi.gateways.signalling.peers import Peers
+from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.trace.book import TraceBook
@@ -38,7 +40,11 @@ from tongshi.gateways.signalling.trace.recorder import Recorder
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols import pcap
+from tongshi.protocols.gb28181.response import DeviceInfoResponse
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.admission import http as admission_http
+from tongshi.resources.admission import store as admission_store
+from tongshi.resources.admission.service import AdmissionDesk
 from tongshi.resources.alarms import http as alarms_http
 from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control import http as control_desk_http
@@ -137,6 +143,7 @@ class RestPlatform:
     standings: Standings
     alarms: Alarms
     profiles: Profiles
+    admission: admission_gates.AdmissionDesk
     operations: list[AnyOperation]
     asgi: Starlette
     links: list[Link] = field(default_factory=list)
@@ -178,6 +185,7 @@ class RestPlatform:
         standings = Standings(clock)
         guard = SharingGuard(access, RecordedArchive(devices, access, clock, own_id), clock)
         alarms = Alarms(db, platform_store, clock, own_id)
+        admission = _admission(db, clock, own_id)
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
@@ -206,6 +214,7 @@ class RestPlatform:
             ),
             *control_desk_http.operations(DeviceControlDesk(SilentDevices(), guard)),
             *alarms_http.operations(alarms),
+            *admission_http.operations(AdmissionDesk(db, admission_store, admission)),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)
@@ -220,7 +229,7 @@ class RestPlatform:
         await tags.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
         parts = (accounts, grants, access, platforms, devices, exchange, files, plans, tags, pulls, timeline)
-        return cls(own_id, db, clock, *parts, standings, alarms, profiles, table, asgi)
+        return cls(own_id, db, clock, *parts, standings, alarms, profiles, admission, table, asgi)
 
     async def close(self) -> None:
         """Close links and the database."""
@@ -259,6 +268,25 @@ class RestPlatform:
         key_id = await upper.admit(self.id, Relation.LOWER, secret)
         await self.platforms.put(Platform(upper.id, "上级", Relation.UPPER))
         return Sender(self.db, self.clock, self.link_to(upper, key_id, secret), upper.id)
+
+
+def _admission(db: Database, clock: Clock, own_id: PlatformId) -> admission_gates.AdmissionDesk:
+    """Admission of a gateway with nobody registered and no sockets."""
+    return admission_gates.AdmissionDesk(
+        admission_gates.AdmissionConfig(),
+        RecordedRegistrations(db, clock, own_id),
+        clock,
+        is_home=lambda host: False,
+        lives_at=lambda code, remote: False,
+        challenge=lambda request, source: None,
+        ask=_nobody,
+        end=lambda code, reason: None,
+        shut_out=lambda hosts: None,
+    )
+
+
+async def _nobody(peer: Peer) -> DeviceInfoResponse:
+    raise Unavailable("没有设备")
 
 
 def sample_archives(owner: str, count: int, first: int = 1, name: str = "路口") -> list[DeviceArchive]:

@@ -14,6 +14,7 @@ from tongshi._media import Engine
 from tongshi.clock import SystemClock
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.viewer_server import ViewerServer
+from tongshi.gateways.signalling.admission.desk import AdmissionConfig
 from tongshi.gateways.signalling.alarms import Persistence
 from tongshi.gateways.signalling.catalogues import Patience
 from tongshi.gateways.signalling.endpoint import Remote
@@ -81,6 +82,7 @@ class PlatformPlan:
     beat: Beat = field(default_factory=lambda: Beat(0.3, 3))
     port: int = 0
     persistence: Persistence = field(default_factory=lambda: Persistence(2.0, (0.05, 0.05)))
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
 
 
 class SmallPlatform:
@@ -102,6 +104,7 @@ class SmallPlatform:
                 host=HOST,
                 port=plan.port,
                 beat=plan.beat,
+                admission=plan.admission,
                 uppers=tuple(self._uppers()),
                 media_transports=tuple((n.id, n.media_transport) for n in plan.neighbours),
                 patience=Patience(idle_s=1.0, total_s=10.0, retries=1, retry_s=0.2),

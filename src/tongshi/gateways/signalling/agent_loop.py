@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from tongshi.clock import Clock
 from tongshi.errors import LimitExceeded, PeerTimeout, RemoteViolation, TongshiError, Unavailable
@@ -25,6 +25,7 @@ from tongshi.protocols.sip.agent import (
     ResponseArrived,
     UserAgent,
 )
+from tongshi.protocols.sip.calls import Pairs
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.timers import TimerValues
 from tongshi.protocols.sip.transaction import Key, Output
@@ -39,6 +40,22 @@ MAX_UNREACHABLE = 1_000
 UNREACHABLE_S = 600.0  # before a receiver that refused TCP is tried again
 
 
+class Doorkeeper(Protocol):
+    """Who looks at a source and at a request before they cost anything (``admission.door``)."""
+
+    def admits(self, source: Remote) -> bool:
+        """May anything of this source be read?"""
+        ...
+
+    def screen(self, request: Request, source: Remote) -> tuple[int, Pairs] | None:
+        """The answer that needs no state (0: silence), or None: go on."""
+        ...
+
+    def admits_connection(self, source: Remote, open_already: int) -> bool:
+        """May this address open one more TCP connection?"""
+        ...
+
+
 class AgentLoop:
     """One user agent on one pair of sockets.
 
@@ -51,6 +68,7 @@ class AgentLoop:
     Attributes:
         agent: None before ``open`` and after ``halt``.
         trace: called with "in" or "out", the remote and the bytes.
+        door: set before ``open``; decides what is read at all.
     """
 
     def __init__(
@@ -66,6 +84,7 @@ class AgentLoop:
     ) -> None:
         self.agent: UserAgent | None = None
         self.trace = trace
+        self.door: Doorkeeper | None = None
         self._identity = identity
         self._sockets = sockets
         self._clock = clock
@@ -88,6 +107,9 @@ class AgentLoop:
         self.agent = UserAgent(
             identity, random_bytes=secrets.token_bytes, values=self._values, max_pending=self._max_pending
         )
+        if self.door is not None:
+            self.agent.screen = self.door.screen
+            self._sockets.admits = self.door.admits_connection
         return port
 
     def halt(self, agent: UserAgent, *, silently: bool) -> None:
@@ -100,6 +122,10 @@ class AgentLoop:
             self._wake.cancel()
         for future in self._waiting.values():
             reject(future, Unavailable("信令服务已停止"))
+
+    def shut_out(self, hosts: Iterable[str]) -> None:
+        """See ``SipSockets.shut_out``."""
+        self._sockets.shut_out(hosts)
 
     async def close(self) -> None:
         """Close the sockets."""
@@ -231,7 +257,7 @@ class AgentLoop:
                 self._on_event(event)
 
     def _receive(self, data: bytes, source: Remote) -> None:
-        if self.agent is None:
+        if self.agent is None or (self.door is not None and not self.door.admits(source)):
             return
         if self.trace is not None:
             self.trace("in", source, data)

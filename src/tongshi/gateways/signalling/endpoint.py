@@ -8,13 +8,13 @@ tasks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
 import structlog
 
 from tongshi.clock import Clock, SystemClock
 from tongshi.errors import LocalViolation, PeerTimeout, Unavailable
-from tongshi.gateways.signalling.agent_loop import AgentLoop, Trace
+from tongshi.gateways.signalling.agent_loop import AgentLoop, Doorkeeper, Trace
 from tongshi.gateways.signalling.call_desk import CallDesk
 from tongshi.gateways.signalling.calls import (
     Call,
@@ -131,6 +131,14 @@ class SipEndpoint:
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls = CallDesk(self._loop, self._invite_arrived)
         self._subscriptions = SubscriptionDesk(self._loop, self._subscribe_arrived)
+
+    def guard(self, door: Doorkeeper) -> None:
+        """Let this one look at everything that comes in; before ``start``."""
+        self._loop.door = door
+
+    def shut_out(self, hosts: Iterable[str]) -> None:
+        """Hear nothing of these hosts from now on; of all others again."""
+        self._loop.shut_out(hosts)
 
     async def start(self) -> None:
         """Bind and listen. Raises OSError when the port is taken."""

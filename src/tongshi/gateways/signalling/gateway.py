@@ -19,6 +19,7 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import RemoteViolation, TongshiError
+from tongshi.gateways.signalling.admission.desk import AdmissionConfig, AdmissionDesk
 from tongshi.gateways.signalling.alarms import AlarmFlow, Persistence
 from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.catalogues import Catalogues, Patience
@@ -38,7 +39,6 @@ from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Registrar
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
-from tongshi.gateways.signalling.strangers import Strangers
 from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import DEFAULT_BYTES, Recorder
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
@@ -93,6 +93,7 @@ class GatewayConfig:
     media_transports: tuple[tuple[str, Transport], ...] = ()
     min_expires_s: int = MIN_EXPIRES_S
     patience: Patience = field(default_factory=Patience)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     trace_bytes: int = DEFAULT_BYTES
 
 
@@ -137,7 +138,6 @@ class SignallingGateway:
             trace=self.timeline if config.trace_bytes else None,
         )
         self.dispatch = Dispatch()
-        self.strangers = Strangers(clock)
         self.peers = Peers()
         self.profiles = Profiles(
             record, self.peers, lambda: tuple(self.uppers.values()), clock, self.timeline.current
@@ -154,6 +154,18 @@ class SignallingGateway:
         self.orders = DeviceOrders(self._post, self._routes, clock, self.dispatch)
         self.downward = Downward(self._routes, self._calls, self._controls, self._media_transport)
         self.catalogues = Catalogues(self._post, archive, self._routes, clock, config.patience, own_id)
+        self.admission = AdmissionDesk(
+            config.admission,
+            record,
+            clock,
+            is_home=self._is_home,
+            lives_at=lambda code, remote: self._sender(code, remote) is not None,
+            challenge=lambda request, source: self.registrar.challenge(request, source),
+            ask=lambda peer: self._post.device_info(peer, peer.id),
+            end=self._end_registration,
+            shut_out=self.endpoint.shut_out,
+        )
+        self.endpoint.guard(self.admission.door)
         self.registrar = Registrar(
             Domain(own_id, sip_domain(own_id), config.min_expires_s),
             self.peers,
@@ -163,6 +175,7 @@ class SignallingGateway:
             on_online=self._peer_online,
             on_offline=self._peer_offline,
             profiles=self.profiles,
+            judge=self.admission.judge,
         )
         self._keepalives = Keepalives(
             config.beat,
@@ -229,8 +242,10 @@ class SignallingGateway:
 
     async def start(self) -> None:
         """Bind, take up what was stored, register above. Raises OSError when the port is taken."""
+        await self.admission.restore()
         await self.endpoint.start()
         await self.profiles.load()
+        self.admission.start()
         await self._restore()
         # Read before anybody can call, so that no call of ours is among them.
         self._begin(self._running.end_left(await self._running.left()))
@@ -248,6 +263,7 @@ class SignallingGateway:
             await self.alarms.stop()
         await asyncio.gather(*(upper.stop() for upper in self.uppers.values()), return_exceptions=True)
         await self._upward.stop()
+        await self.admission.stop()
         await self.catalogues.stop()
         await self._keepalives.stop()
         for task in tuple(self._tasks):
@@ -288,7 +304,7 @@ class SignallingGateway:
     async def _on_message(self, incoming: IncomingRequest) -> None:
         sender = self._sender(incoming.request.from_.uri.user, incoming.remote)
         if sender is None:
-            self.strangers.note("MESSAGE", incoming.remote)
+            self.admission.stranger_table.note("MESSAGE", incoming.remote)
             incoming.respond(403)
             return
         if incoming.request.content_type not in ("", CONTENT_TYPE.lower()):
@@ -329,6 +345,7 @@ class SignallingGateway:
     async def _catalogue_part(self, incoming: IncomingRequest, peer: Peer, message: CatalogResponse) -> None:
         await self.catalogues.take(peer, message)
         incoming.respond(200)
+        self.admission.catalogued(peer, message.items)
 
     async def _answer(self, incoming: IncomingRequest, peer: Peer, message: BaseMessage) -> None:
         incoming.respond(200)
@@ -369,7 +386,7 @@ class SignallingGateway:
         elif sender is not None:
             await self.dispatch.call_of_peer(invite, sender)
         else:
-            self.strangers.note("INVITE", invite.remote)
+            self.admission.stranger_table.note("INVITE", invite.remote)
             invite.reject(403)
 
     def _sender(self, sender_id: str, remote: Remote) -> Peer | Upper | None:
@@ -379,6 +396,19 @@ class SignallingGateway:
             return upper if upper.is_registered and upper.is_at(remote) else None
         peer = self.peers.get(sender_id) or self._peer_of_channel(sender_id)
         return peer if peer is not None and peer.is_at(remote) else None
+
+    def _is_home(self, host: str) -> bool:
+        """Is somebody registered with us from this address, or a platform above us there?"""
+        return self.peers.is_home(host) or any(upper.remote.host == host for upper in self.uppers.values())
+
+    def _end_registration(self, peer_id: str, reason: str) -> None:
+        """A peer may not stay: offline now, as if it had deregistered."""
+        peer = self.peers.remove(peer_id)
+        if peer is not None:
+            log.warning("peer_offline", peer_id=peer_id, reason=reason)
+            self._peer_offline(peer, reason)
+            channels = self._routes.channels_of(peer_id)
+            self._begin(self._record.remove(peer_id, channels, self._clock.at(), reason))
 
     def _peer_of_channel(self, channel_id: str) -> Peer | None:
         """Some recorders write the channel into From (quirk 78)."""
@@ -399,6 +429,7 @@ class SignallingGateway:
     def _peer_online(self, peer: Peer) -> None:
         log.info("peer_online", peer_id=peer.id, remote=str(peer.remote), platform=peer.is_platform)
         self.catalogues.refresh(peer)
+        self.admission.identify(peer)
         if peer.profile.has(Quirk.GUARD_BEFORE_ALARM):
             self._begin(self._set_guard(peer))
 

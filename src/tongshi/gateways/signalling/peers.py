@@ -9,7 +9,7 @@ is registered.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from tongshi.gateways.signalling.endpoint import Remote
@@ -29,6 +29,7 @@ class Peer:
         last_seen_s: monotonic time of the last REGISTER or Keepalive.
         is_platform: a lower platform rather than a device.
         sn: last SN we used toward it.
+        addresses: others that it may speak from (quirk 24), as its account names them.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Peer:
     last_seen_s: float
     is_platform: bool = False
     sn: int = 0
+    addresses: tuple[str, ...] = ()
 
     def next_sn(self) -> int:
         """A new SN toward this peer."""
@@ -49,7 +51,8 @@ class Peer:
 
         Ports change behind NAT, addresses only of those of whom an administrator says so (quirk 24).
         """
-        return remote.host == self.remote.host or self.profile.has(Quirk.DUAL_HOMED)
+        is_its_own = remote.host == self.remote.host or remote.host in self.addresses
+        return is_its_own or self.profile.has(Quirk.DUAL_HOMED)
 
 
 class Peers:
@@ -58,6 +61,7 @@ class Peers:
     def __init__(self, limit: int = MAX_PEERS) -> None:
         self._limit = limit
         self._peers: OrderedDict[str, Peer] = OrderedDict()
+        self._homes: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -77,17 +81,30 @@ class Peers:
 
     def put(self, peer: Peer) -> None:
         """Add or replace; it was heard just now."""
+        self.remove(peer.id)
         self._peers[peer.id] = peer
+        self._homes.update((peer.remote.host, *peer.addresses))
         self._peers.move_to_end(peer.id)
 
     def heard(self, peer: Peer, remote: Remote, now: float) -> None:
         """Note a sign of life and the address it came from (NAT may have changed the port)."""
         peer.last_seen_s = now
-        peer.remote = remote
+        if remote.host == peer.remote.host:  # from another of its addresses it only speaks
+            peer.remote = remote
         self._peers.move_to_end(peer.id)
 
     def remove(self, peer_id: str) -> Peer | None:
-        return self._peers.pop(peer_id, None)
+        peer = self._peers.pop(peer_id, None)
+        if peer is not None:
+            for host in (peer.remote.host, *peer.addresses):
+                self._homes[host] -= 1
+                if not self._homes[host]:
+                    del self._homes[host]
+        return peer
+
+    def is_home(self, host: str) -> bool:
+        """Is anybody registered from this address?"""
+        return host in self._homes
 
     def silent(self, before: float) -> list[Peer]:
         """Peers last heard before that time."""

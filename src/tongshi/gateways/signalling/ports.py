@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.resources.admission.model import Ban, Fingerprint
 from tongshi.resources.peers.model import PeerProfile
 from tongshi.resources.registrations.model import OpenCall
 
@@ -88,7 +89,19 @@ class ProfileRecord(Protocol):
         ...
 
 
-class Record(Registrations, OpenCalls, ProfileRecord, Protocol):
+class Admissions(Protocol):
+    """Bans and fingerprints in the record."""
+
+    async def admissions(self, at: datetime) -> tuple[Sequence[Ban], Sequence[Fingerprint]]:
+        """What is in force at that time."""
+        ...
+
+    async def note_admissions(self, bans: Sequence[Ban], fingerprints: Sequence[Fingerprint]) -> None:
+        """Record what is new, bans with their audit record."""
+        ...
+
+
+class Record(Registrations, OpenCalls, ProfileRecord, Admissions, Protocol):
     """What of signalling survives a restart."""
 
 

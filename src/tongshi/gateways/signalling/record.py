@@ -20,6 +20,8 @@ from tongshi.gateways.signalling.ports import Account, DeviceSummary, StoredRegi
 from tongshi.protocols.gb28181.codes import ItemKind, kind_of, normalise_civil_code
 from tongshi.protocols.gb28181.items import conforming
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
+from tongshi.resources.admission import store as admission_store
+from tongshi.resources.admission.model import Ban, Fingerprint
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.model import DeviceArchive, Placed
 from tongshi.resources.devices.service import DeviceArchives
@@ -95,6 +97,12 @@ class RecordedRegistrations:
 
     async def stored(self, at: datetime) -> Sequence[StoredRegistration]:
         return await self._db.read(_stored, at)
+
+    async def admissions(self, at: datetime) -> tuple[Sequence[Ban], Sequence[Fingerprint]]:
+        return await self._db.read(_admissions, at)
+
+    async def note_admissions(self, bans: Sequence[Ban], fingerprints: Sequence[Fingerprint]) -> None:
+        await self._db.write(_note_admissions, bans, fingerprints)
 
     async def note_calls(self, opened: Sequence[OpenCall], ended: Sequence[str]) -> None:
         await self._db.write(open_call_store.note, opened, ended)
@@ -292,6 +300,21 @@ def _remove(
     else:
         offline = dict.fromkeys((peer_id, *channel_ids), False)
         device_store.set_statuses(conn, offline, "keepalive", at, reason, self_id)
+
+
+def _admissions(conn: Connection, at: datetime) -> tuple[list[Ban], list[Fingerprint]]:
+    bans = admission_store.list_bans(conn, at - admission_store.KEPT_AFTER_END)
+    fingerprints: list[Fingerprint] = []
+    after = ""
+    while page := admission_store.list_fingerprints(conn, after):
+        after = page[-1].code
+        fingerprints += page
+    return bans, fingerprints
+
+
+def _note_admissions(conn: Connection, bans: Sequence[Ban], fingerprints: Sequence[Fingerprint]) -> None:
+    admission_store.put_bans(conn, bans)
+    admission_store.put_fingerprints(conn, fingerprints)
 
 
 def _stored(conn: Connection, at: datetime) -> list[StoredRegistration]:

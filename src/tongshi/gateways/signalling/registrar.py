@@ -20,8 +20,8 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import RemoteViolation, TongshiError
+from tongshi.gateways.signalling.admission.judgement import Judge, TrustingJudge
 from tongshi.gateways.signalling.endpoint import IncomingRequest
-from tongshi.gateways.signalling.failures import Failures
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Account, Registrations, StoredRegistration
 from tongshi.protocols.gb28181.dates import render_date, render_rfc1123
@@ -36,7 +36,8 @@ from tongshi.protocols.sip.digest import (
     secret_hash,
     verify,
 )
-from tongshi.protocols.sip.message import Request
+from tongshi.protocols.sip.message import Remote, Request
+from tongshi.resources.admission.model import BanReason
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class Registrar:
         on_online: told of a peer that was not registered before, or not at this address.
         on_offline: told of a peer that deregistered.
         profiles: how to deal with each peer, by what it was seen to do.
+        judge: who may register from where, and what becomes of those who fail.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Registrar:
         on_online: Callable[[Peer], None],
         on_offline: Callable[[Peer, str], None],
         profiles: PeerProfiles,
+        judge: Judge | None = None,
     ) -> None:
         self._profiles = profiles
         self._domain = domain
@@ -100,7 +103,7 @@ class Registrar:
         self._on_online = on_online
         self._on_offline = on_offline
         self._nonces = NonceStore(secrets.token_bytes(32), lifetime_s=NONCE_LIFETIME_S)
-        self.failures = Failures()
+        self._judge = judge or TrustingJudge()
 
     async def handle(self, incoming: IncomingRequest) -> None:
         """One REGISTER, answered exactly once."""
@@ -119,27 +122,23 @@ class Registrar:
         peer_id = request.from_.uri.user
         if not 0 < len(peer_id) <= MAX_ID_CHARS:
             raise RemoteViolation("no user in From")
-        if self.failures.is_blocked(incoming.remote.host, now):
+        if self._judge.is_banned(peer_id, incoming.remote):
             incoming.respond(403, headers=(_VERSION,))
+            return
+        challenge = self.challenge(request, incoming.remote)
+        if challenge is not None:
+            incoming.respond(challenge[0], headers=challenge[1])
             return
         edition = parse_version(request.headers.get("X-GB-Ver") or None)
-        authorization = request.headers.get("Authorization")
-        if not authorization:
-            self._challenge(incoming, edition, is_stale=False)
-            return
-        credentials = Authorization.parse(authorization)
+        credentials = Authorization.parse(request.headers.get("Authorization"))
+        audience = _audience(peer_id, incoming.remote)
         account = await self._record.account(peer_id, credentials.username)
         if account is None or not self._is_right(peer_id, credentials, account):
-            self.failures.count(incoming.remote.host, now)
-            log.warning(
-                "registration_refused",
-                peer_id=peer_id,
-                source=str(incoming.remote),
-                reason="unknown" if account is None else "digest",
-            )
-            incoming.respond(403, headers=(_VERSION,))
-        elif self._nonces.accept(credentials, self._nonce_time()) is not NonceState.FRESH:
-            self._challenge(incoming, edition, is_stale=True)
+            self._refuse(incoming, peer_id, BanReason.UNKNOWN if account is None else BanReason.DIGEST)
+        elif self._nonces.accept(credentials, now, audience) is not NonceState.FRESH:
+            incoming.respond(401, headers=self._challenges(edition, audience, is_stale=True))
+        elif (objection := self._judge.objection(peer_id, incoming.remote)) is not None:
+            self._refuse(incoming, peer_id, BanReason.BINDING, objection)
         elif _expires_of(request) == 0:
             await self._deregister(incoming, peer_id)
         else:
@@ -155,14 +154,46 @@ class Registrar:
             return False
         return verify(credentials, method="REGISTER", ha1=ha1)
 
-    def _challenge(self, incoming: IncomingRequest, edition: Edition, *, is_stale: bool) -> None:
-        nonce = self._nonces.issue(self._nonce_time(), secrets.token_bytes(4))
+    def challenge(self, request: Request, source: Remote) -> tuple[int, tuple[tuple[str, str], ...]] | None:
+        """The 401 for a REGISTER that carries no nonce of ours for this sender at this address; None: go on.
+
+        It needs no state, and nobody's secret is looked up for who may not even receive what we answer.
+        """
+        try:
+            peer_id = request.from_.uri.user
+            text = request.headers.get("Authorization")
+            nonce = Authorization.parse(text).nonce if text else ""
+        except RemoteViolation:
+            return None  # answered 400 by whoever handles it
+        audience = _audience(peer_id, source)
+        if text and self._nonces.is_ours(nonce, audience):
+            return None
+        edition = parse_version(request.headers.get("X-GB-Ver") or None)
+        return 401, self._challenges(edition, audience, is_stale=bool(text))
+
+    def _challenges(self, edition: Edition, audience: str, *, is_stale: bool) -> tuple[tuple[str, str], ...]:
+        now = self._clock.now()
+        nonce = self._nonces.issue_steady(now, secrets.token_bytes(4), audience)
         basic = Challenge(self._domain.realm, nonce, is_stale=is_stale)
         challenges = [basic]
         if edition >= Edition.GB2022:
             challenges.append(replace(basic, algorithm="SHA-256", qop="auth"))
-        headers = [("WWW-Authenticate", challenge.render()) for challenge in challenges]
-        incoming.respond(401, headers=(*headers, _VERSION))
+        return (*(("WWW-Authenticate", challenge.render()) for challenge in challenges), _VERSION)
+
+    def _refuse(
+        self, incoming: IncomingRequest, peer_id: str, reason: BanReason, objection: str = ""
+    ) -> None:
+        """403, with a reason that its owner can read when it is not about the secret."""
+        self._judge.failed(peer_id, incoming.remote, reason)
+        log.warning(
+            "registration_refused",
+            peer_id=peer_id,
+            source=str(incoming.remote),
+            reason=reason.value,
+            objection=objection,
+        )
+        warning = (("Warning", f'399 tongshi "{objection}"'),) if objection else ()
+        incoming.respond(403, headers=(_VERSION, *warning))
 
     async def _register(
         self, incoming: IncomingRequest, peer_id: str, account: Account, edition: Edition, username: str
@@ -197,7 +228,9 @@ class Registrar:
         before = self._peers.get(peer_id)  # again: another registration may have been faster
         sn = before.sn if before is not None else 0
         peer = Peer(peer_id, remote, profile, now + expires_s, now, account.is_platform, sn)
+        peer.addresses = self._judge.other_addresses(peer_id, remote)
         self._peers.put(peer)
+        self._judge.passed(peer, request)
         bound = f"<{contact.uri}>" if contact is not None else f"<sip:{peer_id}@{remote.host}:{remote.port}>"
         incoming.respond(
             200,
@@ -218,8 +251,10 @@ class Registrar:
         if peer is not None:
             self._on_offline(peer, "deregistered")
 
-    def _nonce_time(self) -> float:
-        return self._clock.now()
+
+def _audience(peer_id: str, source: Remote) -> str:
+    """Whom a nonce is for: a replay from elsewhere, or for another code, is worth nothing."""
+    return f"{peer_id[:64]} {source.host}"
 
 
 def _expires_of(request: Request) -> int:

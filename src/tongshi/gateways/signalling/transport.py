@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import structlog
 
+from tongshi.gateways.signalling import kernel_filter
 from tongshi.protocols.sip.message import Remote
 from tongshi.protocols.sip.stream import StreamParser
 from tongshi.protocols.sip.transaction import Output
@@ -34,7 +36,9 @@ class SipSockets:
 
     Attributes:
         on_message: called with each datagram or whole frame and its source.
-        on_lost: called when a TCP connection is gone or could not be made. Both are set before ``open``.
+        on_lost: called when a TCP connection is gone or could not be made.
+        admits: asked for each connection that somebody opens, with how many of that address are open.
+            All are set before ``open``.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class SipSockets:
         self._port = port
         self.on_message: Callable[[bytes, Remote], None] = _nothing
         self.on_lost: Callable[[Remote], None] = _nothing
+        self.admits: Callable[[Remote, int], bool] = lambda remote, open_already: True
         self._allow_udp = allow_udp
         self._allow_tcp = allow_tcp
         self._max_connections = max_connections
@@ -58,6 +63,7 @@ class SipSockets:
         self._udp: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
         self._connections: dict[Remote, _Connection] = {}
+        self._hosts: Counter[str] = Counter()
         self._dials: dict[Remote, tuple[asyncio.Task[None], list[bytes]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -120,6 +126,15 @@ class SipSockets:
                 await asyncio.wait((dial[0],))
         return remote in self._connections
 
+    def shut_out(self, hosts: Iterable[str]) -> None:
+        """Drop what comes from these hosts before it costs anything, and close their connections."""
+        shut = frozenset(hosts)
+        if self._udp is not None:
+            kernel_filter.shut_out(self._udp.get_extra_info("socket"), sorted(shut))
+        for remote, connection in list(self._connections.items()):
+            if remote.host in shut:
+                connection.abort()
+
     def has_connection(self, remote: Remote) -> bool:
         """Is this connection open?"""
         return remote in self._connections
@@ -135,6 +150,10 @@ class SipSockets:
         """A connection came to be. False when there is no room for it."""
         if self._is_closed or len(self._connections) >= self._max_connections:
             return False
+        host = connection.remote.host
+        if not connection.is_dialled and not self.admits(connection.remote, self._hosts[host]):
+            return False
+        self._hosts[host] += 1
         self._connections[connection.remote] = connection
         return True
 
@@ -142,6 +161,10 @@ class SipSockets:
         """A connection is gone."""
         if self._connections.get(connection.remote) is connection:
             del self._connections[connection.remote]
+            host = connection.remote.host
+            self._hosts[host] -= 1
+            if not self._hosts[host]:
+                del self._hosts[host]
             self.on_lost(connection.remote)
 
     # Private.
@@ -229,6 +252,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, sockets: SipSockets, remote: Remote | None = None) -> None:
         self._sockets = sockets
         self._dialled = remote
+        self.is_dialled = remote is not None
         self._parser = StreamParser()
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()

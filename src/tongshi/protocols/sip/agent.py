@@ -106,6 +106,8 @@ class RequestFailed:
     is_timeout: bool
 
 
+# What is answered without a transaction: status and headers, 0 for silence; None lets the request in.
+Screen = Callable[[Request, Remote], "tuple[int, Pairs] | None"]
 AgentEvent = RequestArrived | ResponseArrived | RequestFailed | CallEvent | SubscriptionEvent
 
 
@@ -147,6 +149,9 @@ class UserAgent:
         random_bytes: source of tags, branches and Call-IDs.
         values: T1, T2, T4.
         max_pending: bound of transactions each way and of calls.
+
+    Attributes:
+        screen: sees every request before it becomes a transaction.
     """
 
     def __init__(
@@ -167,6 +172,7 @@ class UserAgent:
         )
         self._inside: dict[Key, int] = {}
         self._events: deque[AgentEvent] = deque()
+        self.screen: Screen | None = None
 
     # The five verbs.
 
@@ -183,8 +189,11 @@ class UserAgent:
             return
         try:
             message.check()
-            if isinstance(message, Request) and message.cseq.method != message.method:
-                raise RemoteViolation("CSeq names another method")
+            if isinstance(message, Request):
+                if message.cseq.method != message.method:
+                    raise RemoteViolation("CSeq names another method")
+                if self._is_screened(message, source):
+                    return
             self._transactions.receive(message, source, now)
         except RemoteViolation:
             self.counts.malformed += 1
@@ -371,6 +380,17 @@ class UserAgent:
             self._calls.end(call)
         else:
             self._events.append(RequestArrived(key, request, source, call))
+
+    def _is_screened(self, request: Request, source: Remote) -> bool:
+        """Refused before it costs a transaction: the answer, if there is one, leaves without state."""
+        verdict = None if self.screen is None else self.screen(request, source)
+        if verdict is None:
+            return False
+        status, headers = verdict
+        if status:
+            answer = reply(request, source, status, to_tag=self._token(), headers=self._with_ours(headers))
+            self._transactions.reply_stateless(answer, source)
+        return True
 
     def _own_answer(self, request: Request) -> tuple[int, Pairs]:
         """Status and headers of what we answer without asking anybody; 0 when somebody must decide."""

@@ -25,6 +25,7 @@ _PAIR = re.compile(r'[ \t]*([A-Za-z0-9_.-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|
 _SCHEME = re.compile(r"[ \t]*Digest[ \t]+", re.IGNORECASE)
 _HEX_COUNT = re.compile(r"[0-9A-Fa-f]{8}\Z", re.ASCII)
 _NONCE = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
+STEADY_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +197,29 @@ class NonceStore:
         self._used: OrderedDict[str, int] = OrderedDict()
         self._floor = -1
 
-    def issue(self, now: float, random: bytes) -> str:
-        """A nonce of 32 hex digits from at least four random bytes."""
+    def issue(self, now: float, random: bytes, audience: str = "") -> str:
+        """A nonce of 32 hex digits from at least four random bytes, good for ``audience`` only."""
         head = (int(now) & 0xFFFFFFFF).to_bytes(4, "big") + random[:4]
-        return (head + self._seal(head)).hex()
+        return (head + self._seal(head, audience)).hex()
 
-    def accept(self, credentials: Authorization, now: float) -> NonceState:
+    def issue_steady(self, now: float, random: bytes, audience: str, steady_s: int = STEADY_S) -> str:
+        """A nonce that stays the same for a short time, unless it was used meanwhile (quirk 20)."""
+        slot = int(now) // steady_s * steady_s
+        mark = hmac.digest(self._secret, f"steady {slot} {audience}".encode(), "sha256")
+        nonce = self.issue(slot, mark, audience)
+        return nonce if nonce not in self._used else self.issue(now, random, audience)
+
+    def is_ours(self, nonce: str, audience: str = "") -> bool:
+        """Did we issue this nonce for that audience, however long ago?"""
+        raw = bytes.fromhex(nonce) if _NONCE.match(nonce) else b""
+        return bool(raw) and hmac.compare_digest(raw[8:], self._seal(raw[:8], audience))
+
+    def accept(self, credentials: Authorization, now: float, audience: str = "") -> NonceState:
         """Judge and record one use. Call it only after ``verify`` said yes.
 
         Without qop a nonce is good once; with qop each count once and rising.
         """
-        state, issued = self._age(credentials.nonce, now)
+        state, issued = self._age(credentials.nonce, now, audience)
         if state is not NonceState.FRESH:
             return state
         count = int(credentials.nc, 16) if credentials.qop else 1
@@ -219,12 +232,10 @@ class NonceStore:
     def __len__(self) -> int:
         return len(self._used)
 
-    def _age(self, nonce: str, now: float) -> tuple[NonceState, int]:
-        if not _NONCE.match(nonce):
+    def _age(self, nonce: str, now: float, audience: str) -> tuple[NonceState, int]:
+        if not self.is_ours(nonce, audience):
             return NonceState.UNKNOWN, 0
         raw = bytes.fromhex(nonce)
-        if not hmac.compare_digest(raw[8:], self._seal(raw[:8])):
-            return NonceState.UNKNOWN, 0
         issued = int.from_bytes(raw[:4], "big")
         age_s = (int(now) - issued) & 0xFFFFFFFF
         is_stale = age_s > self._lifetime_s or issued <= self._floor
@@ -241,8 +252,8 @@ class NonceStore:
                 self._floor = max(self._floor, issued)
             del self._used[oldest]
 
-    def _seal(self, head: bytes) -> bytes:
-        return hmac.digest(self._secret, head, "sha256")[:8]
+    def _seal(self, head: bytes, audience: str) -> bytes:
+        return hmac.digest(self._secret, head + audience.encode(), "sha256")[:8]
 
 
 def _response(credentials: Authorization, ha1: str, method: str) -> str:

@@ -1,4 +1,4 @@
-"""The bounded tables of signalling: peers, failures, waiting answers, routes."""
+"""The bounded tables of signalling: peers, waiting answers, routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from tongshi.errors import LimitExceeded, NotFound, PeerTimeout, Unavailable
 from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.endpoint import Remote
-from tongshi.gateways.signalling.failures import MAX_FAILURES, WINDOW_S, Failures
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import DeviceSummary, Wanted
 from tongshi.gateways.signalling.routes import Routes
@@ -46,18 +45,6 @@ def test_the_table_of_peers_is_bounded() -> None:
     peers = Peers(limit=1)
     peers.put(peer(NVR))
     assert peers.is_full
-
-
-def test_a_source_that_fails_too_often_is_blocked_for_a_while() -> None:
-    failures = Failures()
-    for _ in range(MAX_FAILURES):
-        assert not failures.is_blocked("a", 0.0)
-        failures.count("a", 0.0)
-    assert failures.is_blocked("a", WINDOW_S - 1)
-    assert not failures.is_blocked("a", WINDOW_S)
-    assert not failures.is_blocked("b", 0.0)
-    failures.count("a", WINDOW_S)
-    assert not failures.is_blocked("a", WINDOW_S)
 
 
 async def test_an_answer_finds_its_question_by_peer_command_and_number() -> None:
