@@ -10,16 +10,18 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 from hashlib import md5
+from heapq import heappop, heappush
 
 from tongshi.bench.sip_platform import HOST, PLATFORM, REALM, SECRET, Running, cpu_s
 
 INTERVAL_S = 60.0
 RESEND_S = (0.5, 1.5, 3.5, 7.5)  # after the first: T1 doubled (RFC 3261 17.1.2.2)
 GIVE_UP_S = 16.0
-BATCH = 64  # datagrams read at once
+BATCH = 1_000  # datagrams read at once
+RETRY_S = 60.0  # after a registration that nobody answered (9.1.1 c)
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class _Waiting:
 
     data: bytes
     sent_at: float
+    device: int
     turn: int = 0
 
 
@@ -48,7 +51,9 @@ class Storm:
         self._socket.setblocking(False)
         self._own = f"{HOST}:{self._socket.getsockname()[1]}"
         self._number = 0
-        self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
+        self._waiting: dict[str, _Waiting] = {}
+        self._due: list[tuple[float, str]] = []
+        self._retries: deque[tuple[float, int]] = deque()
         self._beats: deque[tuple[float, int]] = deque()
         self._registered: set[int] = set()
         self._delays_ms: list[float] = []
@@ -100,8 +105,10 @@ class Storm:
         while len(self._registered) < self._devices and time.perf_counter() - began < 300:
             now = time.perf_counter()
             while started < self._devices and began + started * self._gap_s <= now:
-                self._register(started, now)
+                self._register(started)
                 started += 1
+            while self._retries and self._retries[0][0] <= now:
+                self._register(self._retries.popleft()[1])
             before = len(self._registered)
             self._beat_due()
             self._turn(0.005)
@@ -115,7 +122,7 @@ class Storm:
             due, device = self._beats.popleft()
             self._beats.append((due + self._interval_s, device))
             self.beats += 1
-            self._keepalive(device, now)
+            self._keepalive(device)
 
     def _turn(self, wait_s: float) -> None:
         """Read what came, send again what is overdue."""
@@ -126,26 +133,25 @@ class Storm:
                 except BlockingIOError:
                     break
         now = time.perf_counter()
-        for key in [*self._overdue(now)]:
-            waiting = self._waiting[key]
-            if waiting.turn == len(RESEND_S):
-                del self._waiting[key]
-                self.given_up += 1
-                continue
-            waiting.turn += 1
-            self.resent += 1
-            self._socket.send(waiting.data)
+        while self._due and self._due[0][0] <= now:
+            self._again(heappop(self._due)[1], now)
 
-    def _overdue(self, now: float) -> list[str]:
-        """The oldest that wait too long; the table is in the order of sending."""
-        found = []
-        for key, waiting in self._waiting.items():
-            if now - waiting.sent_at < RESEND_S[0]:
-                break
-            due = RESEND_S[waiting.turn] if waiting.turn < len(RESEND_S) else GIVE_UP_S
-            if now - waiting.sent_at >= due:
-                found.append(key)
-        return found
+    def _again(self, key: str, now: float) -> None:
+        """Send what was not answered again, or give it up."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            return
+        if waiting.turn == len(RESEND_S):
+            del self._waiting[key]
+            self.given_up += 1
+            if waiting.data.startswith(b"REGISTER"):
+                self._retries.append((now + RETRY_S, waiting.device))
+            return
+        waiting.turn += 1
+        due = RESEND_S[waiting.turn] if waiting.turn < len(RESEND_S) else GIVE_UP_S
+        heappush(self._due, (waiting.sent_at + due, key))
+        self.resent += 1
+        self._socket.send(waiting.data)
 
     def _take(self, data: bytes) -> None:
         head = data.partition(b"\r\n\r\n")[0].decode("latin-1")
@@ -158,7 +164,7 @@ class Storm:
             return
         now = time.perf_counter()
         if head.startswith("SIP/2.0 401"):
-            self._authorize(head, now)
+            self._authorize(head)
         elif head.startswith("SIP/2.0 200"):
             self._done(head, now, waiting)
 
@@ -194,7 +200,7 @@ class Storm:
         )
         self._message(code, body)
 
-    def _keepalive(self, device: int, now: float) -> None:
+    def _keepalive(self, device: int) -> None:
         code = _code(device)
         body = (
             '<?xml version="1.0" encoding="GB18030"?>\r\n<Notify><CmdType>Keepalive</CmdType>'
@@ -206,13 +212,13 @@ class Storm:
     def _message(self, code: str, body: str) -> None:
         head = self._head("MESSAGE", code, PLATFORM, 1)
         kind = "Content-Type: Application/MANSCDP+xml"
-        self._send(f"{head}{kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}", "1 MESSAGE")
+        self._send(f"{head}{kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}", "1 MESSAGE", int(code[14:]))
 
-    def _register(self, device: int, now: float) -> None:
+    def _register(self, device: int) -> None:
         code = _code(device)
-        self._send(f"{self._head('REGISTER', code, code, 1)}Content-Length: 0\r\n\r\n", "1 REGISTER")
+        self._send(f"{self._head('REGISTER', code, code, 1)}Content-Length: 0\r\n\r\n", "1 REGISTER", device)
 
-    def _authorize(self, head: str, now: float) -> None:
+    def _authorize(self, head: str) -> None:
         nonce, code = head.partition('nonce="')[2].partition('"')[0], _user(head)
         uri = f"sip:{PLATFORM}@{REALM}"
         secret = _md5(f"{code}:{REALM}:{SECRET}")
@@ -222,11 +228,13 @@ class Storm:
             f'realm="{REALM}", nonce="{nonce}", uri="{uri}", response="{response}", algorithm=MD5\r\n'
             "Content-Length: 0\r\n\r\n",
             "2 REGISTER",
+            int(code[14:]),
         )
 
-    def _send(self, text: str, cseq: str) -> None:
-        data = text.encode()
-        self._waiting[f"s{self._number}@{HOST}{cseq}"] = _Waiting(data, time.perf_counter())
+    def _send(self, text: str, cseq: str, device: int) -> None:
+        data, now, key = text.encode(), time.perf_counter(), f"s{self._number}@{HOST}{cseq}"
+        self._waiting[key] = _Waiting(data, now, device)
+        heappush(self._due, (now + RESEND_S[0], key))
         self._socket.send(data)
 
     def _head(self, method: str, code: str, to: str, cseq: int) -> str:

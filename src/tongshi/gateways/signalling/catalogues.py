@@ -7,12 +7,14 @@ whether the catalogue will be proved complete or not; nothing is ever deleted by
 while too much waits for the database: a peer that sends one part after another is so paced by us. What is
 missing is asked for again, a bounded number of times: of a large catalogue first system by system, then the
 whole; what earlier answers told counts as long as the peer announces the same number. Asking by StartTime
-would not narrow it: nothing says when an item that did not come was added.
+would not narrow it: nothing says when an item that did not come was added. While peers come back in a storm
+nobody is asked: storing a catalogue costs more than a registration, and who waits for his would give up.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -42,6 +44,9 @@ MAX_UNMERGED = 6_000  # beyond, the answer to a part waits
 MAX_HOLD_S = 4.0  # and not longer: over UDP it is repeated meanwhile
 NARROW_FROM = 1_000  # smaller catalogues are asked for as a whole again
 MAX_NARROW = 64  # systems asked one by one
+STORM = 50  # peers that came within ``CALM_S``: they register first and are asked afterwards
+CALM_S = 1.0
+MAX_STORM_S = 120.0
 LINGER_S = 5.0  # parts that come after the last one announced are still taken
 
 _AGAIN = frozenset({Gap.MISSING, Gap.TOO_LONG, Gap.NOT_ANNOUNCED, Gap.BROKEN})
@@ -107,6 +112,10 @@ class Catalogues:
         self._late: set[asyncio.Task[None]] = set()
         self._asked_at: dict[str, Remote] = {}
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._recent: deque[float] = deque(maxlen=STORM)
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._held_since = 0.0
         self.standings = Standings(clock)
 
     def refresh(self, peer: Peer) -> None:
@@ -122,6 +131,11 @@ class Catalogues:
             running.cancel()
         elif len(self._tasks) >= MAX_PEERS_WAITING:
             return
+        self._recent.append(self._clock.now())
+        if self._is_storm() and self._calm.is_set():
+            self._calm.clear()
+            self._held_since = self._clock.now()
+            asyncio.get_running_loop().call_later(CALM_S, self._look_out)
         task = asyncio.get_running_loop().create_task(self._refresh(peer))
         self._tasks[peer.id], self._asked_at[peer.id] = task, peer.remote
         task.add_done_callback(lambda done: self._over(peer.id, done))
@@ -304,6 +318,18 @@ class Catalogues:
         if self._running.get(key) is running:
             del self._running[key]
 
+    # In a storm of registrations.
+
+    def _is_storm(self) -> bool:
+        return len(self._recent) == STORM and self._clock.now() - self._recent[0] < CALM_S
+
+    def _look_out(self) -> None:
+        """Let the questions go once it is calm, or when they have waited long enough."""
+        if self._is_storm() and self._clock.now() - self._held_since < MAX_STORM_S:
+            asyncio.get_running_loop().call_later(CALM_S, self._look_out)
+        else:
+            self._calm.set()
+
     def _over(self, peer_id: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(peer_id) is task:
             del self._tasks[peer_id], self._asked_at[peer_id]
@@ -314,6 +340,7 @@ class Catalogues:
         for turn in range(self._patience.retries + 1):
             if turn:
                 await asyncio.sleep(self._patience.retry_s * turn)
+            await self._calm.wait()
             try:
                 async with self._slots:
                     outcome, before = await self._ask_whole(peer, before)

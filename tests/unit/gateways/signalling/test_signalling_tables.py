@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tongshi.clock import SystemClock
 from tongshi.errors import LimitExceeded, NotFound, PeerTimeout, Unavailable
 from tongshi.gateways.signalling.answers import Answers
+from tongshi.gateways.signalling.catalogues import STORM, Catalogues, Patience
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import DeviceSummary, Wanted
@@ -138,3 +143,30 @@ def test_what_was_learned_is_bounded_and_belongs_to_the_last_teller() -> None:
     routes.learn("b", ["2", "3", "4"])
     assert routes.channels_of("a") == ()
     assert sorted(routes.channels_of("b")) == ["2", "3", "4"]
+
+
+async def test_in_a_storm_of_registrations_everybody_is_asked_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tongshi.gateways.signalling.catalogues.CALM_S", 0.1)
+    asked: list[str] = []
+
+    async def send(to: Peer, _: object) -> int:
+        asked.append(to.id)
+        return 404
+
+    post: Any = SimpleNamespace(send=send)
+    peers = Peers()
+    catalogues = Catalogues(post, Shelf(), Routes(OWN, peers, Shelf()), SystemClock(), Patience(retries=0))
+    for number in range(STORM - 1):
+        catalogues.refresh(peer(f"{number}"))
+    await asyncio.sleep(0.01)
+    assert len(asked) == STORM - 1  # not yet a storm
+    for number in range(200):
+        catalogues.refresh(peer(f"x{number}"))
+    await asyncio.sleep(0.01)
+    assert len(asked) == STORM - 1
+    async with asyncio.timeout(5.0):
+        while len(asked) < STORM - 1 + 200:  # noqa: ASYNC110  # the calm comes with time
+            await asyncio.sleep(0.02)
+    await catalogues.stop()
