@@ -11,7 +11,7 @@ until they commit: on PostgreSQL append last in a unit of work.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,12 +64,21 @@ class AuditRecord:
 
 def append(conn: Connection, entry: AuditEntry) -> int:
     """Add one entry to the chain in the caller's transaction. Returns its number, gapless from 1."""
-    seq, previous = _locked_end(conn)
-    seq += 1
-    values = _values(seq, entry)
-    chained = _chain(previous, tuple(values.values()))
-    conn.execute(insert(audit).values(**values, hash=chained))
-    conn.execute(update(audit_head).values(last_seq=seq, last_hash=chained))
+    return append_many(conn, (entry,))
+
+
+def append_many(conn: Connection, entries: Sequence[AuditEntry]) -> int:
+    """Add entries in their order. Returns the number of the last."""
+    seq, chained = _locked_end(conn)
+    rows: list[dict[str, object]] = []
+    for entry in entries:
+        seq += 1
+        values = _values(seq, entry)
+        chained = _chain(chained, tuple(values.values()))
+        rows.append({**values, "hash": chained})
+    if rows:
+        conn.execute(insert(audit), rows)
+        conn.execute(update(audit_head).values(last_seq=seq, last_hash=chained))
     return seq
 
 

@@ -53,11 +53,11 @@ class Storm:
         self._number = 0
         self._waiting: dict[str, _Waiting] = {}
         self._due: list[tuple[float, str]] = []
-        self._retries: deque[tuple[float, int]] = deque()
+        self._retries: list[tuple[float, int]] = []
         self._beats: deque[tuple[float, int]] = deque()
         self._registered: set[int] = set()
         self._delays_ms: list[float] = []
-        self.resent = self.given_up = self.beats = self.answered = self.catalogues = 0
+        self.resent = self.given_up = self.refused = self.beats = self.answered = self.catalogues = 0
 
     def run(self, beat_minutes: float) -> dict[str, object]:
         """Everything: the storm, the calm after it, the figures."""
@@ -92,6 +92,7 @@ class Storm:
             ),
             "sent_again": self.resent,
             "given_up": self.given_up,
+            "refused_for_a_while": self.refused,
             "catalogues_complete_after_storm": calm["complete"],
             "catalogues_complete": figures["complete"],
             "online_at_the_end": figures["peers"],
@@ -108,7 +109,7 @@ class Storm:
                 self._register(started)
                 started += 1
             while self._retries and self._retries[0][0] <= now:
-                self._register(self._retries.popleft()[1])
+                self._register(heappop(self._retries)[1])
             before = len(self._registered)
             self._beat_due()
             self._turn(0.005)
@@ -145,7 +146,7 @@ class Storm:
             del self._waiting[key]
             self.given_up += 1
             if waiting.data.startswith(b"REGISTER"):
-                self._retries.append((now + RETRY_S, waiting.device))
+                heappush(self._retries, (now + RETRY_S, waiting.device))
             return
         waiting.turn += 1
         due = RESEND_S[waiting.turn] if waiting.turn < len(RESEND_S) else GIVE_UP_S
@@ -167,6 +168,10 @@ class Storm:
             self._authorize(head)
         elif head.startswith("SIP/2.0 200"):
             self._done(head, now, waiting)
+        elif waiting.data.startswith(b"REGISTER"):
+            self.refused += 1
+            wait_s = float(_field(head, "Retry-After") or RETRY_S)
+            heappush(self._retries, (now + wait_s, waiting.device))
 
     def _done(self, head: str, now: float, waiting: _Waiting) -> None:
         if "REGISTER" in _field(head, "CSeq"):

@@ -6,8 +6,10 @@ together.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -41,6 +43,7 @@ from tongshi.storage.engine import Database
 
 ACCOUNT_CACHE_S = 5.0
 MAX_CACHED_ACCOUNTS = 100_000
+PUTS_AT_ONCE = 200  # registrations in one unit
 SHARED_PAGE = 20_000
 
 _BELOW = (Relation.LOWER, Relation.LATERAL)  # who may register with us
@@ -60,11 +63,21 @@ def platform_subject(platform_id: str, name: str = "") -> Subject:
     return Subject(SubjectKind.PLATFORM, platform_id, name or platform_id, permissions=_UPPER_MAY)
 
 
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """A registration on its way into the record, and who waits for it."""
+
+    registration: StoredRegistration
+    is_refresh: bool
+    done: asyncio.Future[None]
+
+
 class RecordedRegistrations:
     """Fulfils ``ports.Record``.
 
     Accounts are cached for a few seconds: devices that come back together after an outage ask for the same
-    domain.
+    domain. Registrations that come while one is written go into the next unit together: a first one has
+    a status, the change feed and the audit chain to write, and many cost hardly more than one.
     """
 
     def __init__(self, db: Database, clock: Clock, self_id: str) -> None:
@@ -72,6 +85,8 @@ class RecordedRegistrations:
         self._clock = clock
         self._self_id = self_id
         self._accounts: OrderedDict[str, tuple[float, Account | None]] = OrderedDict()
+        self._puts: list[_Put] = []
+        self._putting: asyncio.Task[None] | None = None
 
     async def account(self, peer_id: str, username: str) -> Account | None:
         now = self._clock.now()
@@ -87,9 +102,16 @@ class RecordedRegistrations:
         return account
 
     async def put(self, registration: StoredRegistration, *, is_refresh: bool) -> None:
-        await self._db.write(_put, registration, self._self_id, is_refresh)
+        put = _Put(registration, is_refresh, asyncio.get_running_loop().create_future())
+        self._puts.append(put)
+        if self._putting is None:
+            self._putting = asyncio.get_running_loop().create_task(self._put_waiting())
+        await put.done
 
     async def remove(self, peer_id: str, channel_ids: Sequence[str], at: datetime, reason: str) -> None:
+        before = [put.done for put in self._puts if put.registration.peer_id == peer_id]
+        if before:
+            await asyncio.wait(before)
         await self._db.write(_remove, peer_id, channel_ids, at, reason, self._self_id)
 
     async def heard(self, seen: Mapping[str, datetime]) -> None:
@@ -115,6 +137,29 @@ class RecordedRegistrations:
 
     async def profiles_after(self, peer_id: str) -> Sequence[PeerProfile]:
         return await self._db.read(peer_store.after, peer_id)
+
+    async def _put_waiting(self) -> None:
+        try:
+            while self._puts:
+                batch, self._puts = self._puts[:PUTS_AT_ONCE], self._puts[PUTS_AT_ONCE:]
+                await self._put_batch(batch)
+        finally:
+            self._putting = None
+
+    async def _put_batch(self, batch: Sequence[_Put]) -> None:
+        """One unit for all; when it fails each alone, so that nobody pays for another's."""
+        try:
+            await self._db.write(_put, batch, self._self_id)
+        except Exception as error:  # noqa: BLE001  # whoever waits is told, whatever it is
+            if len(batch) > 1:
+                for put in batch:
+                    await self._put_batch((put,))
+            elif not batch[0].done.done():
+                batch[0].done.set_exception(error)
+            return
+        for put in batch:
+            if not put.done.done():
+                put.done.set_result(None)
 
 
 class RecordedArchive:
@@ -249,41 +294,48 @@ def _find_account(conn: Connection, peer_id: str) -> Account | None:
     return None if found is None or not found.secret else Account(found.username, found.secret)
 
 
-def _put(conn: Connection, new: StoredRegistration, self_id: str, is_refresh: bool) -> None:
-    registration_store.put(
-        conn,
-        Registration(
-            id=new.peer_id,
-            host=new.host,
-            port=new.port,
-            transport=new.transport,
-            registered_at=new.registered_at,
-            expires_at=new.expires_at,
-            last_seen_at=new.last_seen_at,
-            contact=new.contact,
-            call_id=new.call_id,
-            user_agent=new.user_agent,
-            edition=new.edition,
-        ),
-    )
-    at = new.last_seen_at
-    if new.is_platform:
-        state = PlatformState(True, registered_at=at, last_seen_at=at, expires_at=new.expires_at)
-        platform_store.set_state(conn, new.peer_id, state, at)
-    elif not is_refresh:
-        device_store.set_statuses(conn, {new.peer_id: True}, "register", at, "", self_id)
-    if not is_refresh:
-        audit.append(
+def _put(conn: Connection, puts: Sequence[_Put], self_id: str) -> None:
+    online: dict[str, bool] = {}
+    entries: list[audit.AuditEntry] = []
+    for put in puts:
+        new, at = put.registration, put.registration.last_seen_at
+        registration_store.put(
             conn,
-            audit.AuditEntry(
-                at,
-                AuditTag.PEER_REGISTER,
-                Outcome.DONE,
-                subject_kind="platform" if new.is_platform else "device",
-                subject_id=new.peer_id,
-                address=new.host,
+            Registration(
+                id=new.peer_id,
+                host=new.host,
+                port=new.port,
+                transport=new.transport,
+                registered_at=new.registered_at,
+                expires_at=new.expires_at,
+                last_seen_at=at,
+                contact=new.contact,
+                call_id=new.call_id,
+                user_agent=new.user_agent,
+                edition=new.edition,
             ),
         )
+        if new.is_platform:
+            state = PlatformState(True, registered_at=at, last_seen_at=at, expires_at=new.expires_at)
+            platform_store.set_state(conn, new.peer_id, state, at)
+        elif not put.is_refresh:
+            online[new.peer_id] = True
+        if not put.is_refresh:
+            entries.append(
+                audit.AuditEntry(
+                    at,
+                    AuditTag.PEER_REGISTER,
+                    Outcome.DONE,
+                    subject_kind="platform" if new.is_platform else "device",
+                    subject_id=new.peer_id,
+                    address=new.host,
+                )
+            )
+    if online:
+        at = max(put.registration.last_seen_at for put in puts)
+        device_store.set_statuses(conn, online, "register", at, "", self_id)
+    if entries:
+        audit.append_many(conn, entries)
 
 
 def _remove(
