@@ -148,7 +148,10 @@ def test_an_edit_shows_its_difference_before_it_is_saved(
 ) -> None:
     page.fill("input[name=Longitude]", "121.4001")
     page.fill("input[name=Name]", "外滩观景台")
-    page.fill("input[name='ext.LWSX']", "0")
+    page.click("[data-field='ext.LWSX']")
+    page.click(".el-select-dropdown__item:visible:has-text('已联网')")
+    page.wait_for_timeout(400)
+    page.screenshot(path=pictures / "record-form.png")
     page.click("[data-test=edit-preview-button]")
     page.wait_for_selector("[data-test=edit-preview]")
     assert "已联网" in page.inner_text("[data-test=edit-preview]")

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 
-import { EDITABLE, NUMBERS, bodyOf, draftOf, fieldName, reading } from './edits'
+import { EDITABLE, LISTS, NUMBERS, bodyOf, chosen, draftOf, fieldName, optionsOf, reading, told } from './edits'
 
 const document = JSON.parse(readFileSync(new URL('../../../docs/openapi.json', import.meta.url), 'utf8'))
 const schemas = document.components.schemas
@@ -24,6 +24,28 @@ describe('the table of fields', () => {
       const isNumber = kinds(schema, field.name).some((kind) => kind === 'integer' || kind === 'number')
       expect([field.name, NUMBERS.has(field.name)]).toEqual([field.name, isNumber])
     }
+  })
+})
+
+describe('what may be chosen', () => {
+  const field = (name: string) => EDITABLE.find((one) => one.name === name)!
+
+  it('is the printed values in words, and what is held beside them', () => {
+    expect(optionsOf(field('LWSX'), '', 'zh')).toEqual([
+      { value: '0', label: '已联网' },
+      { value: '1', label: '未联网' },
+    ])
+    expect(optionsOf(field('PTZType'), '77', 'en').at(-1)).toEqual({ value: '77', label: '77' })
+    expect(optionsOf(field('FunctionType'), '01/77', 'zh').map((one) => one.value)).toEqual(['01', '02', '03', '04', '05', '99', '77'])
+  })
+  it('is one value, or several where a field holds several', () => {
+    expect(chosen(field('PTZType'), '1')).toEqual(['1'])
+    expect(chosen(field('FunctionType'), '01/02')).toEqual(['01', '02'])
+    expect(chosen(field('FunctionType'), '')).toEqual([])
+    expect([told(['01', '02']), told('1'), told(undefined), told([])]).toEqual(['01/02', '1', '', ''])
+  })
+  it('is several only in fields of printed codes that are no numbers', () => {
+    for (const name of LISTS) expect([field(name).values !== undefined, NUMBERS.has(name)]).toEqual([true, false])
   })
 })
 

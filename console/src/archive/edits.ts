@@ -12,6 +12,8 @@ export const NUMBERS = new Set([
   'DirectionType', 'SVCSpaceSupportMode', 'SVCTimeSupportMode', 'MobileDeviceType', 'HorizontalFieldAngle',
   'VerticalFieldAngle', 'MaxViewDistance', 'PointType', 'RecordSaveDays',
 ])
+/** Fields that hold several of their printed codes, joined by "/"; a test holds this against the document too. */
+export const LISTS = new Set(['PhotoelectricImagingType', 'FunctionType'])
 /** Flags of Table A.1 that nobody told are absent and not empty. */
 const FLAGS = new Set(['SFKK', 'DWMK', 'LWSX'])
 
@@ -20,6 +22,24 @@ export const EDITABLE: readonly Field[] = FIELDS.filter((field) => field.name !=
 
 export function pathOf(field: Field): string {
   return field.part === '' ? field.name : `${field.part}.${field.name}`
+}
+
+/** What may be chosen for a field: the printed values, and codes that are held although nobody printed them. */
+export function optionsOf(field: Field, held: string, locale: Locale): { value: string; label: string }[] {
+  // By text: keys that look like numbers would come before '01'.
+  const printed = Object.keys(field.values ?? {}).toSorted()
+  const others = chosen(field, held).filter((code) => code !== '' && !printed.includes(code))
+  return [...printed, ...others].map((value) => ({ value, label: words(value, field, locale) }))
+}
+
+/** The codes that a draft's text chooses. */
+export function chosen(field: Field, told: string): string[] {
+  return LISTS.has(field.name) ? told.split('/').filter((code) => code !== '') : [told]
+}
+
+/** The draft's text for what was chosen; nothing when the choice was cleared. */
+export function told(choice: string | string[] | null | undefined): string {
+  return Array.isArray(choice) ? choice.join('/') : (choice ?? '')
 }
 
 /** The record as the text of a form. */

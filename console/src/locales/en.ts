@@ -378,6 +378,7 @@ const en: Words<typeof zh> = {
     edit: 'Edit',
     editTitle: 'Edit the device record',
     editHint: 'Only changed fields are sent; an emptied field counts as not told. You see the difference before it is saved.',
+    untold: 'not told',
     notANumber: 'This must be a number',
     preview: 'Preview',
     save: 'Save',

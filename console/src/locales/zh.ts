@@ -372,6 +372,7 @@ export default {
     edit: '修改',
     editTitle: '修改设备档案',
     editHint: '只提交改动的字段；清空一项即为未填写。保存前先预览差异。',
+    untold: '未填写',
     notANumber: '此项应为数字',
     preview: '预览改动',
     save: '保存',
