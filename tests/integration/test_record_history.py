@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import Connection, func, select
 
+from tongshi.app.housekeeping import Housekeeping
 from tongshi.clock import ManualClock
 from tongshi.errors import Conflict, Forbidden, Gone, InvalidRequest, NotFound
 from tongshi.protocols.gb28181.types import CatalogItem
@@ -137,9 +138,10 @@ async def test_versions_of_a_device_and_their_age_are_bounded(
     assert [entry.number for entry in await desk.history()] == [5, 4, 3]
     desk.clock.advance((history_store.KEPT - timedelta(days=1)).total_seconds())
     await desk.devices.put([row("新", 7)], LOWER)
-    assert await desk.editing.sweep() == 0
+    keeping = Housekeeping(desk.db, desk.clock)
+    assert (await keeping.turn())["history of records"] == 0
     desk.clock.advance(timedelta(days=2).total_seconds())
-    assert await desk.editing.sweep() == 2
+    assert (await keeping.turn())["history of records"] == 2
     assert [entry.number for entry in await desk.history()] == [6]
 
 

@@ -137,7 +137,6 @@ class Platform:
     files: Files
     control: Control
     inspection: Inspection
-    editing: Editing
     index: SearchIndex
     plans: Plans
     tags: TagDictionary
@@ -169,8 +168,6 @@ class Platform:
         stack.push_async_callback(self.control.stop)
         stack.push_async_callback(self.inspection.stop)
         await self.inspection.start()
-        stack.push_async_callback(self.editing.stop)
-        await self.editing.start()
         stack.push_async_callback(self.index.stop)
         await self.index.start()
         housekeeping = Housekeeping(self.database, self.clock)
@@ -314,7 +311,6 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         files,
         control,
         inspection,
-        editing,
         index,
         plans,
         tags,

@@ -1,7 +1,8 @@
-"""What grows is cut back: once an hour, a step at a time, the change feed and alarms.
+"""What grows is cut back: once an hour, a step at a time, whatever is kept for a set time.
 
-The history of records is swept by who keeps it (``resources.devices.editing``). The audit is not cut by
-itself: who answers for a platform decides when records that may go do go.
+Implements: DB31DSJ/Z 001-2024 7.3
+
+A task that fails does not keep the others from their turn; the next hour tries again.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 
+from tongshi.audit import store as audit
 from tongshi.clock import Clock
 from tongshi.errors import TongshiError
 from tongshi.resources.alarms import model as alarm_model
 from tongshi.resources.alarms import store as alarm_store
+from tongshi.resources.devices import history_store
 from tongshi.storage import changes
 from tongshi.storage.engine import Database
 
@@ -27,11 +30,26 @@ INTERVAL_S = 3_600.0
 STEP_PAUSE_S = 0.2
 MAX_STEPS = 500
 
+# Rows of one step, so that no write waits long for a step to end.
+HISTORY_AT_ONCE = 5_000
+AUDIT_AT_ONCE = 2_000
+
+
+def _cut_history(conn: Connection, before: datetime) -> int:
+    return history_store.sweep(conn, before, HISTORY_AT_ONCE)
+
+
+def _cut_audit(conn: Connection, before: datetime) -> int:
+    return audit.purge(conn, before, before + audit.RETENTION, AUDIT_AT_ONCE)
+
+
 # Forgets what is older than a time, a bounded number at once, and says how many went.
 Forget = Callable[[Connection, datetime], int]
 TASKS: dict[str, tuple[Forget, timedelta]] = {
     "change feed": (changes.compact, changes.KEEP),
     "alarms": (alarm_store.forget, alarm_model.KEEP),
+    "history of records": (_cut_history, history_store.KEPT),
+    "audit": (_cut_audit, audit.RETENTION),
 }
 
 
@@ -56,10 +74,18 @@ class Housekeeping:
             self._task = None
 
     async def turn(self) -> dict[str, int]:
-        """Every task once, to its end or its bound. Returns how many rows each forgot."""
+        """Every task once, to its end or its bound. Returns how many rows went; what failed is absent."""
         gone = {}
         for name, (forget, keep) in TASKS.items():
-            gone[name] = await self._forget(forget, self._clock.at() - keep)
+            try:
+                gone[name] = await self._forget(forget, self._clock.at() - keep)
+            except TongshiError as error:
+                log.warning("housekeeping_waits", task=name, error=error.message)
+                continue
+            except Exception:
+                # A defect here must not end the program's other work.
+                log.exception("housekeeping_failed", task=name)
+                continue
             if gone[name]:
                 log.info("housekeeping_done", task=name, rows=gone[name])
         return gone
@@ -76,8 +102,5 @@ class Housekeeping:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self.turn()
-            except TongshiError as error:
-                log.warning("housekeeping_waits", error=error.message)
+            await self.turn()
             await asyncio.sleep(self._interval_s)

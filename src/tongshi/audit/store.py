@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ from tongshi.storage.times import from_ms, to_ms
 
 # Six months (7.3) in the longest reading; no configuration can make it shorter.
 RETENTION = timedelta(days=184)
+DAYS_THAT_FOLLOW = 183
+_DAY_MS = 86_400_000
 MAX_DETAILS_BYTES = 8 * 1024
 MAX_TEXT_CHARS = 256
 Row = Any  # a row of a select on audit
@@ -140,8 +143,18 @@ def page(
     return [_record(row) for row in rows], total
 
 
-def purge(conn: Connection, before: datetime, at: datetime) -> int:
+def purge(conn: Connection, before: datetime, at: datetime, limit: int) -> int:
     """Remove the oldest records, those older than ``before``, and note it. Returns how many went.
+
+    Age alone is not believed, because a clock that jumps ahead would make everything old at once: a record
+    goes only when ``DAYS_THAT_FOLLOW`` days on which something was recorded have followed it as well. A
+    platform that is seldom used keeps its records longer.
+
+    Args:
+        conn: connection in a transaction.
+        before: records of that time and later stay, and all that follow them in the chain.
+        at: now.
+        limit: at most so many go at once.
 
     Raises:
         LocalViolation: ``before`` lies within the six months that must be kept.
@@ -149,19 +162,33 @@ def purge(conn: Connection, before: datetime, at: datetime) -> int:
     if before > at - RETENTION:
         raise LocalViolation(f"audit records are kept at least {RETENTION.days} days")
     _locked_end(conn)
-    # Up to the first record that is young enough, so that what remains is one unbroken chain.
-    kept = conn.execute(select(func.min(audit.c.seq)).where(audit.c.at >= to_ms(before))).scalar()
-    wanted = audit.c.seq < kept if kept is not None else audit.c.seq > 0
-    last = conn.execute(
-        select(audit.c.seq, audit.c.hash).where(wanted).order_by(audit.c.seq.desc()).limit(1)
-    ).one_or_none()
-    if last is None:
+    if not _are_followed(conn, before):
         return 0
-    conn.execute(update(audit_head).values(first_seq=last.seq, first_hash=last.hash))
-    gone = conn.execute(delete(audit).where(wanted)).rowcount
-    details = {"removed": gone, "lastSeq": last.seq, "before": before.isoformat()}
-    append(conn, AuditEntry(at, AuditTag.AUDIT_PURGE, Outcome.DONE, details=details))
+    # Up to the first record that is young enough, so that what remains is one unbroken chain.
+    oldest = select(audit.c.seq, audit.c.at, audit.c.hash).order_by(audit.c.seq).limit(limit)
+    old = list(takewhile(lambda row: row.at < to_ms(before), conn.execute(oldest)))
+    if not old:
+        return 0
+    seq, _, chained = old[-1]
+    conn.execute(update(audit_head).values(first_seq=seq, first_hash=chained))
+    gone = conn.execute(delete(audit).where(audit.c.seq <= seq)).rowcount
+    details = {"removed": gone, "lastSeq": seq, "lastHash": chained.hex(), "before": before.isoformat()}
+    append(conn, AuditEntry(at, AuditTag.AUDIT_PURGE, Outcome.DONE, reason="已过保存期", details=details))
     return gone
+
+
+def _are_followed(conn: Connection, before: datetime) -> bool:
+    """Whether there are old records, and enough days with records since; a day is one step in the index."""
+    oldest = conn.execute(select(func.min(audit.c.at))).scalar()
+    if oldest is None or oldest >= to_ms(before):
+        return False
+    since = to_ms(before)
+    for _ in range(DAYS_THAT_FOLLOW):
+        found = conn.execute(select(func.min(audit.c.at)).where(audit.c.at >= since)).scalar()
+        if found is None:
+            return False
+        since = (found // _DAY_MS + 1) * _DAY_MS
+    return True
 
 
 def _locked_end(conn: Connection) -> tuple[int, bytes]:

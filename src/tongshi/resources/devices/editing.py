@@ -9,20 +9,17 @@ is restored as this person's word, because the next catalogue would otherwise ch
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-import structlog
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
-from tongshi.errors import Conflict, Forbidden, Gone, InvalidRequest, NotFound, TongshiError
+from tongshi.errors import Conflict, Forbidden, Gone, InvalidRequest, NotFound
 from tongshi.resources.devices import history_store, store
 from tongshi.resources.devices.history_store import Difference, Entry
 from tongshi.resources.devices.model import Act, DeviceArchive, Origin, Source
@@ -41,12 +38,6 @@ from tongshi.resources.devices.provenance import (
 from tongshi.sharing.model import Context, Scope, Subject, Target
 from tongshi.storage.engine import Database
 from tongshi.storage.times import to_ms
-
-log = structlog.get_logger(__name__)
-
-SWEEP_S: Final = 3_600.0
-_SWEPT_AT_ONCE = 5_000
-_REST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,38 +80,16 @@ def act_of(by: Subject, method: Source, kind: str = "") -> Act:
 
 
 class Editing:
-    """Changes records of this platform (``self_id``); ``start`` keeps the history within its bounds."""
+    """Changes records of this platform (``self_id``)."""
 
     def __init__(self, db: Database, clock: Clock, self_id: str) -> None:
         self._db = db
         self._clock = clock
         self._self_id = self_id
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin to sweep; returns at once."""
-        assert self._task is None, "started twice"
-        self._task = asyncio.create_task(self._run(), name="history-sweep")
-
-    async def stop(self) -> None:
-        """End and wait for it."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def history(self, device_id: str) -> list[Entry]:
         """What is kept of one device, newest first."""
         return await self._db.read(history_store.of_device, device_id)
-
-    async def sweep(self) -> int:
-        """Forget what is older than ``history_store.KEPT``. Returns how many rows went."""
-        before = self._clock.at() - history_store.KEPT
-        total = 0
-        while gone := await self._db.write(history_store.sweep, before, _SWEPT_AT_ONCE):
-            total += gone
-            await asyncio.sleep(_REST_S)
-        return total
 
     async def edit(
         self, by: Editor, device_id: str, want: Callable[[DeviceArchive], DeviceArchive], terms: Terms
@@ -144,17 +113,6 @@ class Editing:
             Forbidden, Conflict: as ``edit``; the device belonged to another platform then.
         """
         return await self._db.write(_undo, self._self_id, by, device_id, until, terms, self._clock.at())
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.sweep()
-            except TongshiError as error:
-                log.warning("history_sweep_delayed", error=error.message)
-            except Exception:
-                # A defect here must not end the program's other work; the next round tries again.
-                log.exception("history_sweep_failed")
-            await asyncio.sleep(SWEEP_S)
 
 
 def _edit(
