@@ -3397,7 +3397,7 @@ export interface components {
         };
         /**
          * DevicePage
-         * @description One page; ``total`` counts what the caller may see, and is null when it was not asked for.
+         * @description One page of devices with what may be done with them.
          */
         DevicePage: {
             asOfVersion: number;
@@ -6067,7 +6067,7 @@ export interface components {
         };
         /**
          * TaggedPage
-         * @description One page; ``total`` counts what the caller may see.
+         * @description One page, and how many devices each term holds for when that was asked.
          */
         TaggedPage: {
             explain: components["schemas"]["TermCount"][];

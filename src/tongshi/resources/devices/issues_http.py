@@ -19,7 +19,7 @@ from tongshi.resources.devices.rules.model import Severity
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.permissions import Permission
-from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Request
+from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Page, Quota, Request
 
 _Owner = Annotated[str, Meta(pattern=r"^(?:[0-9]{20})?\Z")]
 _Civil = Annotated[str, Meta(pattern=r"^(?:[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})?\Z")]
@@ -68,13 +68,9 @@ class RuleCount(Answer, frozen=True):
     count: int
 
 
-class IssuePage(Answer, frozen=True):
+class IssuePage(Page[DeviceIssue], frozen=True):
     """One page of issues. ``isCurrent`` is false while archives wait for inspection."""
 
-    rows: list[DeviceIssue] = field(name="list")
-    total: int
-    page_no: int
-    page_size: int
     counts: list[RuleCount]
     is_current: bool
 

@@ -167,8 +167,8 @@ def operations(queries: DeviceQueries, asking: Asking, names: Names) -> list[Any
             body.page_size,
             sealed(queries, question, found.after),
             found.as_of,
-            [group_of(one, called) for one in groups],
             indexing_of(found.lag),
+            [group_of(one, called) for one in groups],
         )
 
     return _table(area_query, search_ids, page, region_devices)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from msgspec import Meta, field
 
@@ -226,16 +226,23 @@ class DevicePermitted(DeviceLite, frozen=True, omit_defaults=True, kw_only=True)
     decidedBy: list[DecidedBy]
 
 
-class DevicePage(Answer, frozen=True):
+T = TypeVar("T")
+
+
+class ArchivePage(Answer, Generic[T], frozen=True):
     """One page; ``total`` counts what the caller may see, and is null when it was not asked for."""
 
-    rows: list[DevicePermitted] = field(name="list")
+    rows: list[T] = field(name="list")
     total: int | None
     page_no: int
     page_size: int
     next_cursor: str
     as_of_version: int
     indexing: Indexing | None
+
+
+class DevicePage(ArchivePage[DevicePermitted], frozen=True):
+    """One page of devices with what may be done with them."""
 
 
 class RegionQuery(Request, frozen=True):
@@ -263,17 +270,10 @@ class RegionGroup(Answer, frozen=True):
     networked: int
 
 
-class RegionPage(Answer, frozen=True):
+class RegionPage(ArchivePage[DeviceLite], frozen=True):
     """One page, and the counts by group."""
 
-    rows: list[DeviceLite] = field(name="list")
-    total: int | None
-    page_no: int
-    page_size: int
-    next_cursor: str
-    as_of_version: int
     groups: list[RegionGroup]
-    indexing: Indexing | None
 
 
 def shape_of(asked: ShapeAsked) -> Shape:

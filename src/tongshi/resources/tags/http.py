@@ -72,13 +72,9 @@ class TermCount(Answer, frozen=True):
     count: int
 
 
-class TaggedPage(Answer, frozen=True):
-    """One page; ``total`` counts what the caller may see."""
+class TaggedPage(Page[TaggedDevice], frozen=True):
+    """One page, and how many devices each term holds for when that was asked."""
 
-    rows: list[TaggedDevice] = field(name="list")
-    total: int
-    page_no: int
-    page_size: int
     explain: list[TermCount]
 
 
