@@ -140,7 +140,7 @@ def test_a_wrong_value_is_refused_beside_its_field(page: Page, until: Callable[.
     until(page, "document.querySelector('[data-fault=Longitude]')?.innerText === '此项应为数字'")
     page.fill("input[name=Longitude]", "500")
     page.click("[data-test=edit-preview-button]")
-    until(page, "document.querySelector('[data-fault=Longitude]')?.innerText.includes('Longitude')")
+    until(page, "document.querySelector('[data-fault=Longitude]')?.innerText.includes('不得大于 180')")
 
 
 def test_an_edit_shows_its_difference_before_it_is_saved(

@@ -13,7 +13,9 @@ export const NUMBERS = new Set([
   'VerticalFieldAngle', 'MaxViewDistance', 'PointType', 'RecordSaveDays',
 ])
 /** Fields that hold several of their printed codes, joined by "/"; a test holds this against the document too. */
-export const LISTS = new Set(['PhotoelectricImagingType', 'FunctionType'])
+export const LISTS = new Set(['PhotoelectricImagingType', 'FunctionType', 'SSBMHY'])
+/** Lists to which a district may add codes of its own. */
+export const OPEN = new Set(['SSBMHY'])
 /** Flags of Table A.1 that nobody told are absent and not empty. */
 const FLAGS = new Set(['SFKK', 'DWMK', 'LWSX'])
 
@@ -26,8 +28,8 @@ export function pathOf(field: Field): string {
 
 /** What may be chosen for a field: the printed values, and codes that are held although nobody printed them. */
 export function optionsOf(field: Field, held: string, locale: Locale): { value: string; label: string }[] {
-  // By text: keys that look like numbers would come before '01'.
-  const printed = Object.keys(field.values ?? {}).toSorted()
+  // By number: keys that look like whole numbers would come before '01'.
+  const printed = Object.keys(field.values ?? {}).toSorted((one, other) => Number(one) - Number(other))
   const others = chosen(field, held).filter((code) => code !== '' && !printed.includes(code))
   return [...printed, ...others].map((value) => ({ value, label: words(value, field, locale) }))
 }

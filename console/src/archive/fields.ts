@@ -32,6 +32,16 @@ const LAYERS: Field['values'] = {
   '3': ['3 级增强', '3 layers'],
 }
 
+// The printed list of Table A.1 row 9, which may be extended.
+const INDUSTRIES: Field['values'] = {
+  '1': ['公安机关', 'public security'], '2': ['环保部门', 'environment'], '3': ['文博部门', 'culture and museums'],
+  '4': ['医疗部门', 'health care'], '5': ['旅游管理', 'tourism'], '6': ['新闻广电', 'press and broadcasting'],
+  '7': ['食品医药监督管理部门', 'food and drugs'], '8': ['教育管理部门', 'education'], '9': ['检察院', 'procuratorate'],
+  '10': ['法院', 'courts'], '11': ['金融部门', 'finance'], '12': ['交通部门', 'transport'],
+  '13': ['住房和城乡建设部门', 'housing and construction'], '14': ['水利部门', 'water'], '15': ['林业部门', 'forestry'],
+  '16': ['安全生产监督部门', 'work safety'], '17': ['市政市容委', 'municipal appearance'], '18': ['国土局', 'land'],
+}
+
 export const FIELDS: readonly Field[] = [
   { name: 'DeviceID', part: '', group: 'identity', zh: '设备编码', en: 'Device code' },
   { name: 'Name', part: '', group: 'identity', zh: '名称', en: 'Name' },
@@ -137,7 +147,7 @@ export const FIELDS: readonly Field[] = [
   // 0 means networked here, while 1 means yes in every other flag (quirk Z001-1).
   { name: 'LWSX', part: 'ext', group: 'shanghai', zh: '联网属性', en: 'Networked', values: { '0': ['已联网', 'networked'], '1': ['未联网', 'not networked'] } },
   { name: 'SSXQGAJG', part: 'ext', group: 'shanghai', zh: '所属辖区公安机关', en: 'Police jurisdiction' },
-  { name: 'SSBMHY', part: 'ext', group: 'shanghai', zh: '所属部门/行业', en: 'Department or industry' },
+  { name: 'SSBMHY', part: 'ext', group: 'shanghai', zh: '所属部门/行业', en: 'Department or industry', values: INDUSTRIES },
 ]
 
 type Values = { [name: string]: unknown }

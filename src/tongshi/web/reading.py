@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from tongshi.errors import InvalidRequest, PayloadTooLarge, Unauthenticated, UnsupportedMediaType
 from tongshi.web.ports import BodyDigest
+from tongshi.web.shape_words import in_words
 
 # A sender slower than this holds a connection for nothing (slow-loris).
 BODY_TIMEOUT_S = 30.0
@@ -155,8 +156,4 @@ def _named(error: msgspec.ValidationError) -> InvalidRequest:
     if rule.startswith("Object contains unknown field"):
         path = f"{path}.{quoted[0]}".lstrip(".")
         return InvalidRequest(f"不认识的字段 {path}", field=path)
-    if rule.startswith("Expected") and ", got" in rule and len(quoted) >= 2:
-        return InvalidRequest(
-            f"{path or '请求体'} 应为 {quoted[0]}，收到的是 {quoted[1]}", field=path or None
-        )
-    return InvalidRequest(f"{path or '请求体'} 不符合要求：{rule}", field=path or None)
+    return InvalidRequest(f"{path or '请求体'} 不符合要求：{in_words(rule)}", field=path or None)

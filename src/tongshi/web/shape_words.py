@@ -1,4 +1,4 @@
-"""What msgspec says of a value that does not fit, in words for people who fill in tables."""
+"""What msgspec says of a value that does not fit, in words for people who fill in forms and tables."""
 
 from __future__ import annotations
 

@@ -9,7 +9,10 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from tongshi.resources.devices.shape_words import in_words
+from tongshi.errors import InvalidRequest
+from tongshi.web.operations import Request
+from tongshi.web.reading import decode, decode_query
+from tongshi.web.shape_words import in_words
 
 
 class Shape(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,3 +49,21 @@ def test_a_rule_of_the_library_is_said_in_chinese(value: dict[str, object], word
 
 def test_what_is_not_known_is_passed_on() -> None:
     assert in_words("Something new") == "Something new"
+
+
+class Asked(Request, frozen=True):
+    longitude: Annotated[float, Meta(le=180)] = 0
+    names: tuple[str, ...] = ()
+
+
+def test_what_a_body_or_a_query_breaks_is_said_in_chinese() -> None:
+    for body, words in (
+        (b'{"longitude": 500}', "longitude 不符合要求：不得大于 180.0"),
+        (b'{"names": [1]}', "names[0] 不符合要求：应为文字，收到的是整数"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            decode(body, Asked)
+        assert refused.value.message == words
+    with pytest.raises(InvalidRequest) as refused:
+        decode_query("longitude=x", Asked)
+    assert refused.value.message == "longitude 不符合要求：应为数字，收到的是文字"
