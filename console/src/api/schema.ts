@@ -2242,6 +2242,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/video/recordings/query": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 检索设备录像 */
+        post: operations["queryRecordings"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/video/sessions": {
         parameters: {
             query?: never;
@@ -2761,6 +2778,7 @@ export interface components {
             subject: string;
             until: string;
         };
+        AuditTag: "access_decision" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_playback" | "video_query";
         /**
          * BasicParam
          * @description Name and rhythms; seconds.
@@ -5041,6 +5059,117 @@ export interface components {
             withPerm?: boolean;
         };
         /**
+         * PlaybackControlRequest
+         * @description E.2-5. ``position`` is seconds from the start of what was asked for, or a moment.
+         */
+        PlaybackControlRequest: {
+            action: string;
+            /** @default null */
+            clientSeq?: number | null;
+            /** @default null */
+            position?: number | string | null;
+            /** @default null */
+            scale?: number | null;
+            sessionId: string;
+        };
+        /**
+         * PlaybackState
+         * @description E.2-5. ``position`` is reckoned by the clock between two controls.
+         */
+        PlaybackState: {
+            appliedAt: string;
+            /** @default null */
+            clientSeq?: number | null;
+            position: number;
+            positionTime: string;
+            scale: number;
+            state: string;
+        };
+        /**
+         * PlaybackUrlAnswer
+         * @description E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are.
+         */
+        PlaybackUrlAnswer: {
+            codec: components["schemas"]["WireCodec"] | null;
+            complete: boolean;
+            coverage: number | null;
+            expiresAt: string;
+            fileSize: number | null;
+            gaps: components["schemas"]["WireGap"][];
+            segments: components["schemas"]["Segment"][];
+            sessionId: string;
+            streamId: string;
+            timelineProblem: components["schemas"]["TimelineProblem"] | null;
+            totalSec: number | null;
+            trace: components["schemas"]["Trace"];
+            urls: components["schemas"]["StreamUrl"][];
+            watermark: components["schemas"]["Watermark"];
+        };
+        /**
+         * PlaybackUrlRequest
+         * @description E.2-4. ``speed`` is of a download; a playback's is changed by E.2-5.
+         */
+        PlaybackUrlRequest: {
+            DeviceID: string;
+            /** @default  */
+            applyNo?: string;
+            endTime: string;
+            /** @default 300 */
+            expireSec?: number;
+            /** @default null */
+            maxSessionSec?: number | null;
+            /**
+             * @default play
+             * @enum {unknown}
+             */
+            mode?: "download" | "play";
+            protocol?: string[];
+            /** @default  */
+            purpose?: string;
+            /**
+             * @default auto
+             * @enum {unknown}
+             */
+            recordLocation?: "auto" | "center" | "device";
+            /**
+             * @default all
+             * @enum {unknown}
+             */
+            recordType?: "alarm" | "all" | "manual" | "time";
+            /** @default false */
+            sign?: boolean;
+            /**
+             * @default 1
+             * @enum {unknown}
+             */
+            speed?: 1 | 2 | 4 | 8;
+            startTime: string;
+            /**
+             * @default 0
+             * @enum {unknown}
+             */
+            streamType?: 0 | 1 | 2;
+            /**
+             * @default auto
+             * @enum {unknown}
+             */
+            transport?: "auto" | "tcp-active" | "tcp-passive" | "udp";
+            /**
+             * @default {
+             *       "clientIp": "",
+             *       "orgCode": "",
+             *       "terminalId": "",
+             *       "userId": ""
+             *     }
+             */
+            viewer?: components["schemas"]["WireViewer"];
+            /**
+             * @default auto
+             * @enum {unknown}
+             */
+            watermark?: "auto" | "both" | "invisible" | "visible";
+        };
+        /**
          * PositionAnswer
          * @description Where the head looks: degrees, zoom in times, distance in metres; null is not told.
          */
@@ -5280,6 +5409,25 @@ export interface components {
         RecentQuery: {
             /** @default 50 */
             limit?: number;
+        };
+        /**
+         * RecordingsQuery
+         * @description Our own search. Times without a zone are Beijing's; the window is at most 31 days.
+         */
+        RecordingsQuery: {
+            DeviceID: string;
+            endTime: string;
+            /**
+             * @default auto
+             * @enum {unknown}
+             */
+            recordLocation?: "auto" | "center" | "device";
+            /**
+             * @default all
+             * @enum {unknown}
+             */
+            recordType?: "alarm" | "all" | "manual" | "time";
+            startTime: string;
         };
         /**
          * Rect
@@ -5558,6 +5706,19 @@ export interface components {
              * @enum {unknown}
              */
             totalMode?: "exact" | "none";
+        };
+        /**
+         * Segment
+         * @description One recorded stretch as its storage tells it; GB/T 28181 does not tell whether it is ``locked``.
+         */
+        Segment: {
+            endTime: string;
+            location: string;
+            /** @default null */
+            locked?: boolean | null;
+            size: number | null;
+            startTime: string;
+            type: string;
         };
         /**
          * SelectionAsked
@@ -5859,6 +6020,28 @@ export interface components {
             remainingViewers: number;
         };
         /**
+         * StopPlaybackAnswer
+         * @description E.2-3. ``signatureId`` stays empty: signing is not built.
+         */
+        StopPlaybackAnswer: {
+            bytes: number;
+            closed: boolean;
+            downloadedBytes: number | null;
+            durationSec: number;
+            remainingViewers: number;
+            /** @default  */
+            signatureId?: string;
+        };
+        /**
+         * StopPlaybackRequest
+         * @description E.2-3. A recording is one viewer's, so that its session says everything.
+         */
+        StopPlaybackRequest: {
+            /** @default  */
+            reason?: string;
+            sessionId: string;
+        };
+        /**
          * StopRequest
          * @description E.2-1: one of the two.
          */
@@ -6158,6 +6341,25 @@ export interface components {
             stopHour: number;
             stopMin: number;
             stopSec: number;
+        };
+        /**
+         * TimelineAnswer
+         * @description What there is within a window. ``complete`` false: the device's answer was cut short.
+         */
+        TimelineAnswer: {
+            complete: boolean;
+            coverage: number;
+            gaps: components["schemas"]["WireGap"][];
+            segments: components["schemas"]["Segment"][];
+            totalSec: number;
+        };
+        /**
+         * TimelineProblem
+         * @description Why a device could not be searched.
+         */
+        TimelineProblem: {
+            code: number;
+            message: string;
         };
         /**
          * TimelineStep
@@ -6491,6 +6693,14 @@ export interface components {
             details: Record<string, never>;
             message: string;
             step: string;
+        };
+        /**
+         * WireGap
+         * @description A stretch without a recording.
+         */
+        WireGap: {
+            endTime: string;
+            startTime: string;
         };
         /**
          * WireViewer
@@ -11659,17 +11869,42 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlaybackControlRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlaybackState"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
+            502: components["responses"]["502"];
             503: components["responses"]["503"];
+            504: components["responses"]["504"];
         };
     };
     stopPlayback: {
@@ -11679,16 +11914,38 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StopPlaybackRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["StopPlaybackAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };
@@ -11699,17 +11956,42 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlaybackUrlRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["PlaybackUrlAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
+            502: components["responses"]["502"];
             503: components["responses"]["503"];
+            504: components["responses"]["504"];
         };
     };
     controlPtz: {
@@ -11815,6 +12097,51 @@ export interface operations {
             500: components["responses"]["500"];
             501: components["responses"]["501"];
             503: components["responses"]["503"];
+        };
+    };
+    queryRecordings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecordingsQuery"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["TimelineAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
         };
     };
     listVideoSessions: {

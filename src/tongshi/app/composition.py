@@ -93,8 +93,10 @@ from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
 from tongshi.resources.trees import http as trees_http
 from tongshi.resources.trees.service import Trees, division_names
+from tongshi.resources.viewing import history_http
 from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
+from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.model import Timeouts, Transport
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.resources.viewing.service import Viewing
@@ -220,6 +222,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     ptz = PtzControl(signalling.downward, guard)
     signalling.attach(viewing, ptz)
     signalling.attach_alarms(alarms)
+    history = HistoryViewing(viewing, signalling.records, guard, clock)
+    signalling.attach_history(history)
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     pulls = Pulls(database, clock, exchange)
@@ -247,6 +251,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     asking = Asking(access, lists, lent)
     statuses = DeviceStatuses(database, status_store, clock, own_id, signalling.orders)
     table: list[AnyOperation] = [
+        *history_http.operations(history),
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
         *platforms_http.operations(

@@ -28,6 +28,7 @@ class AuditTag(StrEnum):
     ARCHIVE_UNDO = "archive_undo"
     ARCHIVE_MISSING = "archive_missing"
     VIDEO_LIVE = "video_live"
+    VIDEO_PLAYBACK = "video_playback"
     VIDEO_CLOSE = "video_close"
     VIDEO_QUERY = "video_query"
     PTZ_CONTROL = "ptz_control"

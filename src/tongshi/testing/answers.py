@@ -20,14 +20,17 @@ from tongshi.protocols.gb28181.dates import render_time
 from tongshi.protocols.gb28181.front_end import Instruction, parse_instruction
 from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
+from tongshi.protocols.gb28181.records import RecordInfoQuery, paginate_records
 from tongshi.protocols.gb28181.response import (
     DeviceControlResponse,
     DeviceInfoResponse,
     DeviceStatusResponse,
 )
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.testing import recordings
 from tongshi.testing.installation import CardSlot, Installation, configure, default_settings, place, tell
 from tongshi.testing.pan_tilt import Head, obey
+from tongshi.testing.recordings import Recorded
 from tongshi.testing.siren import Siren
 
 FIRMWARE = "Tongshi-Sim 1.0"
@@ -60,6 +63,8 @@ class Device:
     peripherals: dict[str, CatalogItem] = field(default_factory=dict)
     siren: Siren = field(default_factory=Siren)
     firmware: str = FIRMWARE
+    recorded: tuple[Recorded, ...] = ()
+    rate_kbps: int = 512
 
     @classmethod
     def of(cls, item: CatalogItem, channels: Iterable[CatalogItem]) -> Device:
@@ -95,6 +100,23 @@ class Device:
     def mount(self, code: str) -> Channel | Device | None:
         """The channel of a code, or the device itself."""
         return self.channels.get(code) or (self if code == self.item.device_id else None)
+
+    def recordings(self, query: RecordInfoQuery, *, is_tcp: bool, withheld: int = 0) -> list[BaseMessage]:
+        """The answer to a search, in parts; ``withheld`` files at its end are counted and never sent."""
+        channel = self.channels.get(query.device_id)
+        if channel is None:
+            return []
+        found = recordings.files(
+            recordings.matching(self.recorded, query),
+            channel_id=query.device_id,
+            name=channel.item.name,
+            location=self.item.device_id,
+            rate_kbps=self.rate_kbps,
+        )
+        max_bytes = TCP_BODY_BYTES if is_tcp else UDP_BODY_BYTES
+        kept = found[: len(found) - withheld]
+        parts = paginate_records(kept, query.sn, query.device_id, channel.item.name, max_bytes=max_bytes)
+        return [replace(part, sum_num=len(found)) for part in parts]
 
     def answer(self, query: object, at: datetime, *, is_tcp: bool, now: float = 0.0) -> list[BaseMessage]:
         """The messages that answer a query, in order; none for what is not asked of us.

@@ -1,6 +1,8 @@
-"""A camera's calls: INVITE in, live picture out, every end of it released.
+"""A camera's calls: INVITE in, live or recorded picture out, every end of it released.
 
 Implements: GB/T 28181-2022 9.2
+Implements: GB/T 28181-2022 9.8
+Implements: GB/T 28181-2022 9.9
 Not here: registration and queries (``camera``); pacing and coding (``stream``).
 
 A call ends by the peer's BYE, by our ``stop``, when the receiver's TCP connection breaks, when the platform
@@ -14,20 +16,27 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import PeerTimeout, RemoteViolation, Unavailable, Unprocessable
-from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite
+from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite, IncomingRequest
+from tongshi.protocols.gb28181 import mansrtsp
+from tongshi.protocols.gb28181.mansrtsp import Command, Method, Reply, Span
 from tongshi.protocols.gb28181.media_format import MediaFormat
+from tongshi.protocols.gb28181.notify import MediaStatus
 from tongshi.protocols.gb28181.offer import answer_live
+from tongshi.protocols.gb28181.records import RecordType
 from tongshi.protocols.gb28181.sdp import Sdp, SessionName, parse_sdp
 from tongshi.protocols.gb28181.subject import parse_subject
 from tongshi.testing.answers import Channel, Device
 from tongshi.testing.lossy import LossyLink, Weather
-from tongshi.testing.picture import HEIGHT, WIDTH
+from tongshi.testing.picture import HEIGHT, WIDTH, Picture
 from tongshi.testing.plan import CameraConfig, Faults
+from tongshi.testing.playback import RecordedStream
+from tongshi.testing.recordings import Recorded, size_bytes, within
 from tongshi.testing.senders import GarbageSender, MediaTransport, open_sender
 from tongshi.testing.stream import FrameSender, LiveStream
 from tongshi.testing.studio import Studio
@@ -46,7 +55,7 @@ class ActiveCall:
     stream_key: str
     sender: FrameSender
     sip: IncomingCall | None = None
-    stream: LiveStream | None = None
+    stream: LiveStream | RecordedStream | None = None
     link: LossyLink | None = None
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -75,6 +84,7 @@ class Calls:
         self._active: set[ActiveCall] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._sn = 0
 
     @property
     def count(self) -> int:
@@ -133,8 +143,11 @@ class Calls:
             return
         try:
             offer = parse_sdp(invite.offer)
-            if offer.session_name is not SessionName.PLAY or offer.ssrc is None:
-                raise Unprocessable("只支持带 y= 的实时点播")
+            if offer.session_name is SessionName.TALK or offer.ssrc is None:
+                raise Unprocessable("只支持带 y= 的点播、回放与下载")
+            if offer.session_name is not SessionName.PLAY and not self._recorded(offer):
+                invite.reject(404)
+                return
             call = await self._open(invite, channel, offer, faults)
             answer = self._sdp(channel, offer, call.sender.local_port)
         except (RemoteViolation, Unprocessable):
@@ -172,7 +185,24 @@ class Calls:
         sound = _G711 if self._config.audio else ("", "", "")
         said = MediaFormat(video, f"{WIDTH}x{HEIGHT}", "12", "2", str(self._config.rate_kbps), *sound)
         code, address = channel.item.device_id, self._config.host
-        return answer_live(offer, owner_id=code, address=address, port=port, f=said)
+        size = self._size(offer) if offer.session_name is SessionName.DOWNLOAD else None
+        return answer_live(offer, owner_id=code, address=address, port=port, file_size=size, f=said)
+
+    def _recorded(self, offer: Sdp) -> list[Recorded]:
+        """What was recorded of what the offer asks for."""
+        kind = RecordType.of_uri(offer.uri)
+        start, end = _window(offer)
+        return [
+            one
+            for one in self._device.recorded
+            if one.start < end and one.end > start and (kind is RecordType.ALL or one.kind == kind.value)
+        ]
+
+    def _size(self, offer: Sdp) -> int:
+        """About the size of what will be sent."""
+        spans = within(self._recorded(offer), *_window(offer))
+        length = timedelta(seconds=sum(end - begin for begin, end in spans))
+        return size_bytes(length, self._config.rate_kbps)
 
     async def _start(self, call: ActiveCall, offer: Sdp, faults: Faults) -> None:
         try:
@@ -190,7 +220,8 @@ class Calls:
             loop = asyncio.get_running_loop()
             self._timers.add(loop.call_later(faults.drop_after_s, self._on_drop))
         if not faults.no_media:
-            call.stream = self._stream(call)
+            is_live = offer.session_name is SessionName.PLAY
+            call.stream = self._stream(call) if is_live else self._recording(call, offer, faults)
             self._studio.pacer.add(call.stream)
 
     async def _target(self, call: ActiveCall, offer: Sdp, faults: Faults) -> tuple[str, int]:
@@ -204,26 +235,92 @@ class Calls:
 
     def _stream(self, call: ActiveCall) -> LiveStream:
         loop = asyncio.get_running_loop()
-        item, config = call.channel.item, self._config
-
-        def ended(reason: str) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._stream_ended, call, reason)
-
         return LiveStream(
-            open_picture=lambda: self._studio.open_picture(
-                config.scene,
-                label=item.name,
-                device_id=item.device_id,
-                codec=config.codec,
-                rate_kbps=config.rate_kbps,
-            ),
+            open_picture=lambda: self._picture(call.channel),
             head=call.channel.head,
             sender=call.sender,
             clock=self._clock,
-            on_end=ended,
-            audio=self._studio.sound if config.audio else b"",
+            on_end=lambda reason: _on_loop(loop, self._stream_ended, call, reason),
+            audio=self._studio.sound if self._config.audio else b"",
         )
+
+    def _recording(self, call: ActiveCall, offer: Sdp, faults: Faults) -> RecordedStream:
+        loop = asyncio.get_running_loop()
+        start, end = _window(offer)
+        is_download = offer.session_name is SessionName.DOWNLOAD
+        return RecordedStream(
+            open_picture=lambda: self._picture(call.channel),
+            sender=call.sender,
+            clock=self._clock,
+            start=start,
+            spans=within(self._recorded(offer), start, end),
+            speed=float(offer.download_speed or 1) if is_download else 1.0,
+            keeps_stamps=is_download or faults.keeps_stamps,
+            on_finished=lambda: _on_loop(loop, self._finished, call),
+            on_end=lambda reason: _on_loop(loop, self._stream_ended, call, reason),
+        )
+
+    def _picture(self, channel: Channel) -> Picture:
+        return self._studio.open_picture(
+            self._config.scene,
+            label=channel.item.name,
+            device_id=channel.item.device_id,
+            codec=self._config.codec,
+            rate_kbps=self._config.rate_kbps,
+        )
+
+    def steer(self, incoming: IncomingRequest) -> None:
+        """Obey one INFO inside a call of a recording."""
+        faults = self._faults()
+        call = next((one for one in self._active if one.sip is incoming.call), None)
+        try:
+            command = mansrtsp.parse_command(incoming.request.body)
+        except RemoteViolation:
+            incoming.respond(400)
+            return
+        if faults.speaks_2011 and command.version == "RTSP/1.0":
+            incoming.respond(400)
+            return
+        if call is None or not isinstance(call.stream, RecordedStream):
+            incoming.respond(481)
+            return
+        reply = self._obey(call, call.stream, command, faults)
+        incoming.respond(200, body=reply.render(), content_type=mansrtsp.CONTENT_TYPE)
+
+    def _obey(self, call: ActiveCall, stream: RecordedStream, command: Command, faults: Faults) -> Reply:
+        if command.method is Method.PAUSE:
+            stream.pause()
+        elif command.method is Method.TEARDOWN:
+            self._end(call, "teardown")
+        elif faults.refuse_scale and command.scale not in (None, 1.0):
+            return Reply(status=551, cseq=command.cseq, version=command.version)
+        else:
+            position_s = None if command.span is None else command.span.start
+            if position_s is not None and position_s > stream.length_s:
+                return Reply(status=457, cseq=command.cseq, version=command.version)
+            place = stream.play(position_s, command.scale)
+            return Reply(
+                cseq=command.cseq,
+                span=Span(place.position_s),
+                scale=command.scale,
+                seq=place.seq,
+                rtptime=place.rtptime,
+                version=command.version,
+            )
+        return Reply(cseq=command.cseq, version=command.version)
+
+    def _finished(self, call: ActiveCall) -> None:
+        """The end of a recording: tell it inside the call and wait for BYE (9.8.2)."""
+        if call.sip is not None and not self._faults().no_media_status:
+            self._spawn(self._tell_end(call, call.sip))
+
+    async def _tell_end(self, call: ActiveCall, sip: IncomingCall) -> None:
+        self._sn += 1
+        status = MediaStatus(self._sn, call.channel.item.device_id)
+        try:
+            await sip.message(status.render(), "Application/MANSCDP+xml")
+        except (PeerTimeout, Unavailable) as error:
+            log.info("camera_end_untold", device_id=self._config.id, error=error.message)
 
     def _end(self, call: ActiveCall, reason: str) -> None:
         """Begin the end; the stream, when there is one, closes the sender on its own thread."""
@@ -254,6 +351,17 @@ class Calls:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _window(offer: Sdp) -> tuple[datetime, datetime]:
+    """The times asked for."""
+    return datetime.fromtimestamp(offer.start_s, UTC), datetime.fromtimestamp(offer.end_s, UTC)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *args: object) -> None:
+    """Go on on the loop; nothing happens when it is gone."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, *args)
 
 
 def media_transport(offer: Sdp) -> MediaTransport:

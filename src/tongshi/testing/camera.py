@@ -21,6 +21,7 @@ from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.protocols.gb28181.message import BaseMessage, next_sn
 from tongshi.protocols.gb28181.notify import Keepalive
+from tongshi.protocols.gb28181.records import RecordInfoQuery
 from tongshi.testing.answers import Device
 from tongshi.testing.calls import Calls
 from tongshi.testing.plan import CameraConfig
@@ -58,6 +59,7 @@ class Camera:
         self.config, self.faults = config, config.faults
         self.device = Device.of(config.item, config.channels)
         self.device.peripherals = {item.device_id: item for item in config.peripherals}
+        self.device.recorded, self.device.rate_kbps = config.recorded, config.rate_kbps
         self._clock, self._rng = clock or SystemClock(), rng or random.Random(config.id)
         self._remote = Remote(config.server.host, config.server.port, config.transport)
         self._endpoint = SipEndpoint(
@@ -181,6 +183,9 @@ class Camera:
         if not self._is_from_server(request.from_.uri.user):
             incoming.respond(403)
             return
+        if request.method == "INFO" and incoming.call is not None:
+            self.calls.steer(incoming)
+            return
         if request.method != "MESSAGE":
             incoming.respond(200 if incoming.call is not None else 405)
             return
@@ -199,12 +204,18 @@ class Camera:
             return
         if isinstance(message, DeviceControl):
             self._control(message)
-        now = self._clock.now()
-        is_tcp = self.config.transport == "tcp"
-        answers = self.device.answer(message, self._clock.at(), is_tcp=is_tcp, now=now)
+        answers = self._answers(message)
         self._undertakings.begin(message)
         if answers and len(self._tasks) <= _MAX_ANSWERS:
             self._spawn(self._send_all(answers))
+
+    def _answers(self, message: object) -> list[BaseMessage]:
+        is_tcp = self.config.transport == "tcp"
+        if isinstance(message, RecordInfoQuery):
+            if self.faults.no_record_answer:
+                return []
+            return self.device.recordings(message, is_tcp=is_tcp, withheld=self.faults.records_withheld)
+        return self.device.answer(message, self._clock.at(), is_tcp=is_tcp, now=self._clock.now())
 
     def _control(self, message: DeviceControl) -> None:
         self.device.control(message, self._clock.now())

@@ -74,9 +74,15 @@ class Picture:
         self._number = 0
         self._clip_offset = clip_offset
 
-    def next(self, view: View, at: datetime, *, force_key: bool = False) -> CodedFrame:
-        """Draw and code the next frame; the first one is a key frame."""
-        self.draw(view, at)
+    def next(
+        self, view: View, at: datetime, *, force_key: bool = False, counter: int | None = None
+    ) -> CodedFrame:
+        """Draw and code the next frame; the first one is a key frame.
+
+        Args:
+            counter: what the block code says instead of the number of the frame.
+        """
+        self.draw(view, at, counter)
         self._frame.pts = self._number
         self._frame.pict_type = PictureType.I if force_key else PictureType.NONE
         self._number += 1
@@ -85,7 +91,7 @@ class Picture:
             b"".join(bytes(part) for part in packets), any(part.is_keyframe for part in packets)
         )
 
-    def draw(self, view: View, at: datetime) -> None:
+    def draw(self, view: View, at: datetime, counter: int | None = None) -> None:
         """Draw the next frame without coding it."""
         index = (self._number + self._clip_offset) % self._clip.frames
         for source, target in (
@@ -98,7 +104,9 @@ class Picture:
         self._letter(self._label, _BOTTOM_LINE, _MARGIN)
         turned = self._lettering.strip(f"P {view.pan:05.1f} T {view.tilt:+05.1f} Z {view.zoom:3.1f}x")
         self._letter(turned, _TOP_LINE, WIDTH - _MARGIN - turned.ink.shape[1])
-        frame_code.write_code(self._luma, Code(view.pan, view.tilt, view.zoom, self._number))
+        frame_code.write_code(
+            self._luma, Code(view.pan, view.tilt, view.zoom, self._number if counter is None else counter)
+        )
         rows = slice(frame_code.TOP // 2, (frame_code.TOP + frame_code.HEIGHT) // 2)
         columns = slice(frame_code.LEFT // 2, (frame_code.LEFT + frame_code.WIDTH) // 2)
         self._blue[rows, columns] = self._red[rows, columns] = 128

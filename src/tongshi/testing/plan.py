@@ -6,6 +6,7 @@ Every key is explained in docs/simulators.md.
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from tongshi.errors import InvalidRequest
 from tongshi.ids import device_id, platform_id
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.testing.picture import Codec
+from tongshi.testing.recordings import Recorded, made_up
 from tongshi.testing.scenery import WORLDS
 from tongshi.testing.shanghai import make_item
 
@@ -33,7 +35,11 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """What a camera does wrong. Each is off by default and may be changed while the camera runs.
 
     ``refuse_invite`` is the SIP status of the refusal; ``drop_after_s`` counts from the start of a stream to
-    the camera's death without a word; ``loss`` is the share of media datagrams lost (UDP only).
+    the camera's death without a word; ``loss`` is the share of media datagrams lost (UDP only). Of recorders:
+    ``no_record_answer`` never answers a search, ``records_withheld`` leaves out so many files that SumNum
+    counts (quirk 6), ``no_media_status`` ends a recording without a word (quirk 55), ``speaks_2011`` refuses
+    RTSP/1.0 with 400 (quirk 52), ``refuse_scale`` refuses every speed but 1 (quirk 51), ``keeps_stamps``
+    leaves the recording's own clock in fast playback (quirk 54).
     """
 
     never_answer_invite: bool = False
@@ -43,6 +49,12 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     wrong_ssrc: bool = False
     drop_after_s: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     loss: Share = 0.0
+    no_record_answer: bool = False
+    records_withheld: Annotated[int, msgspec.Meta(ge=0)] = 0
+    no_media_status: bool = False
+    speaks_2011: bool = False
+    refuse_scale: bool = False
+    keeps_stamps: bool = False
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +81,7 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
         username: of the digest; its own code when empty.
         keepalive_s, keepalive_misses: after so many unanswered ones it registers again.
         max_calls: pictures at once; one more is refused with 486.
+        recorded: what every channel has recorded.
     """
 
     server: Server
@@ -88,6 +101,7 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
     expires_s: int = 3600
     retry_s: float = 60.0
     max_calls: int = 4
+    recorded: tuple[Recorded, ...] = ()
     faults: Faults = Faults()
 
     @property
@@ -119,6 +133,8 @@ class CameraPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     port: Port = 0
     username: str = ""
     max_calls: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    recorded: tuple[Recorded, ...] = ()
+    recorded_hours: Annotated[float, msgspec.Meta(ge=0.0, le=720.0)] = 0.0  # made up, until the start
     faults: Faults = Faults()
 
 
@@ -216,6 +232,7 @@ def _config(
         expires_s=plan.expires_s,
         retry_s=plan.retry_s,
         max_calls=row.max_calls,
+        recorded=row.recorded + made_up(datetime.now(UTC), row.recorded_hours, random.Random(row.id)),
         faults=row.faults,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -149,8 +149,14 @@ class RestPlatform:
     links: list[Link] = field(default_factory=list)
 
     @classmethod
-    async def open(cls, platform_id: str, db: Database, clock: Clock) -> RestPlatform:
-        """Build every part over an open database."""
+    async def open(
+        cls,
+        platform_id: str,
+        db: Database,
+        clock: Clock,
+        more: Callable[[Access], Sequence[AnyOperation]] = lambda access: (),
+    ) -> RestPlatform:
+        """Build every part over an open database; ``more`` are operations whose parts a test brings."""
         own_id = PlatformId(platform_id)
         accounts, grants, access = Accounts(db, clock, Passwords(QUICK_HASHER)), Grants(db, clock), Access(db)
         platforms = Platforms(db, platform_store, clock)
@@ -215,6 +221,7 @@ class RestPlatform:
             *control_desk_http.operations(DeviceControlDesk(SilentDevices(), guard)),
             *alarms_http.operations(alarms),
             *admission_http.operations(AdmissionDesk(db, admission_store, admission)),
+            *more(access),
         ]
         table = annex_e.complete(table, Permission, AuditTag.UNBUILT_OPERATION)
         table += system.operations(table, metrics=metrics.render)

@@ -21,6 +21,7 @@ from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
 from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+from tongshi.gateways.signalling.record_search import SearchPatience
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.ids import PlatformId
 from tongshi.resources.alarms.service import Alarms
@@ -32,6 +33,7 @@ from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.resources.registrations import store as registration_store
 from tongshi.resources.registrations.model import SipAccount
 from tongshi.resources.viewing.access import SharingGuard
+from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.model import Timeouts, Transport
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.ptz import PtzControl
@@ -50,6 +52,8 @@ ACTIONS = frozenset(
         Permission.PTZ_CONTROL,
         Permission.BROADCAST,
         Permission.ALARM_READ,
+        Permission.VIDEO_PLAYBACK,
+        Permission.VIDEO_DOWNLOAD,
     }
 )
 ALL_ACTIONS = frozenset(DEVICE_ACTIONS)
@@ -108,6 +112,7 @@ class SmallPlatform:
                 uppers=tuple(self._uppers()),
                 media_transports=tuple((n.id, n.media_transport) for n in plan.neighbours),
                 patience=Patience(idle_s=1.0, total_s=10.0, retries=1, retry_s=0.2),
+                search_patience=SearchPatience(idle_s=0.6, total_s=5.0),
             ),
             RecordedRegistrations(db, self.clock, plan.id),
             archive,
@@ -130,6 +135,8 @@ class SmallPlatform:
         self.gateway.attach(self.viewing, self.ptz)
         self.alarms = Alarms(db, platform_store, self.clock, plan.id)
         self.gateway.attach_alarms(self.alarms, plan.persistence)
+        self.history = HistoryViewing(self.viewing, self.gateway.records, guard, self.clock)
+        self.gateway.attach_history(self.history)
         subject = Subject(SubjectKind.USER, "1", "tester", permissions=frozenset(Permission))
         self.viewer = Viewer(subject, HOST)
 

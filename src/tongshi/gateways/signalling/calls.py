@@ -6,7 +6,7 @@ Implements: GB/T 28181-2022 9.2.3
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from tongshi.errors import LocalViolation
@@ -68,6 +68,7 @@ class Call:
         dialog: its two sides, to be read only.
         remote: where our requests inside the call go.
         ended: set once the call is over, whoever ended it.
+        on_info: takes the INFO that comes inside the call; without one it is answered 405.
     """
 
     def __init__(self, driver: Driver, number: int, dialog: Dialog) -> None:
@@ -75,6 +76,7 @@ class Call:
         self.dialog = dialog
         self.remote = dialog.destination
         self.ended = asyncio.Event()
+        self.on_info: Callable[[IncomingRequest], Awaitable[None]] | None = None
         self._driver = driver
         self._number = number
         self._on_bye: Callable[[], None] | None = None
@@ -104,6 +106,10 @@ class Call:
     async def info(self, body: bytes, content_type: str, timeout_s: float = 32.0) -> Response:
         """Send INFO inside the call. Raises PeerTimeout, Unavailable (also when the call is over)."""
         return await self._driver.request_inside(self._number, "INFO", body, content_type, timeout_s)
+
+    async def message(self, body: bytes, content_type: str, timeout_s: float = 8.0) -> Response:
+        """Send MESSAGE inside the call (9.8.2). Raises PeerTimeout, Unavailable (also when it is over)."""
+        return await self._driver.request_inside(self._number, "MESSAGE", body, content_type, timeout_s)
 
     def end_by_peer(self) -> None:
         """For the endpoint: the peer ended the call or lost it."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tongshi.gateways.signalling.history import DownwardHistory, HistoryCalls
 from tongshi.gateways.signalling.live import DownwardCall, LiveCaller
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.ids import DeviceId
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import ControlReply, LiveRequest, Route
+from tongshi.resources.viewing.ports import ControlReply, HistoryRequest, LiveRequest, Route
 
 
 class Downward:
@@ -25,11 +26,13 @@ class Downward:
         routes: Routes,
         calls: LiveCaller,
         controls: DeviceControls,
+        history: HistoryCalls,
         media_transport: Callable[[Peer], Transport],
     ) -> None:
         self._routes = routes
         self._calls = calls
         self._controls = controls
+        self._history = history
         self._media_transport = media_transport
 
     async def route(self, device_id: DeviceId) -> Route:
@@ -38,6 +41,9 @@ class Downward:
 
     async def open_live(self, request: LiveRequest, timeout_s: float) -> DownwardCall:
         return await self._calls.open(request, timeout_s)
+
+    async def open_history(self, request: HistoryRequest, timeout_s: float) -> DownwardHistory:
+        return await self._history.open(request, timeout_s)
 
     async def control(self, device_id: DeviceId, ptz_cmd: str, preset_name: str = "") -> ControlReply:
         return await self._controls.send(device_id, ptz_cmd, preset_name)

@@ -27,6 +27,7 @@ from tongshi.gateways.signalling.device_orders import DeviceOrders
 from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.downward import Downward
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
+from tongshi.gateways.signalling.history import HistoryCalls
 from tongshi.gateways.signalling.incoming_live import IncomingLive
 from tongshi.gateways.signalling.keepalive import Beat, Keepalives
 from tongshi.gateways.signalling.live import LiveCaller
@@ -36,6 +37,7 @@ from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.questions import CONTENT_TYPE, Post
 from tongshi.gateways.signalling.record import platform_subject
+from tongshi.gateways.signalling.record_search import RecordSearches, SearchPatience
 from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Registrar
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
@@ -50,9 +52,10 @@ from tongshi.protocols.gb28181.control import DeviceControl, GuardCommand
 from tongshi.protocols.gb28181.device_response import DeviceConfigResponse
 from tongshi.protocols.gb28181.habits import Habit
 from tongshi.protocols.gb28181.message import BaseMessage
-from tongshi.protocols.gb28181.notify import Keepalive
+from tongshi.protocols.gb28181.notify import Keepalive, MediaStatus
 from tongshi.protocols.gb28181.profile import Quirk
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
+from tongshi.protocols.gb28181.records import RecordInfoResponse
 from tongshi.protocols.gb28181.response import (
     CatalogResponse,
     DeviceControlResponse,
@@ -63,6 +66,7 @@ from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
 from tongshi.protocols.sip.message import Request
 from tongshi.resources.alarms.service import Alarms
+from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.ptz import PtzControl
@@ -95,6 +99,7 @@ class GatewayConfig:
     patience: Patience = field(default_factory=Patience)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     trace_bytes: int = DEFAULT_BYTES
+    search_patience: SearchPatience = field(default_factory=SearchPatience)
 
 
 StateListener = Callable[[str, bool, str], Awaitable[None]]
@@ -152,7 +157,11 @@ class SignallingGateway:
         )
         self._controls = DeviceControls(self._post, self._routes, clock)
         self.orders = DeviceOrders(self._post, self._routes, clock, self.dispatch)
-        self.downward = Downward(self._routes, self._calls, self._controls, self._media_transport)
+        self.history = HistoryCalls(self._calls)
+        self.records = RecordSearches(self._post, self._routes, clock, config.search_patience)
+        self.downward = Downward(
+            self._routes, self._calls, self._controls, self.history, self._media_transport
+        )
         self.catalogues = Catalogues(self._post, archive, self._routes, clock, config.patience, own_id)
         self.admission = AdmissionDesk(
             config.admission,
@@ -239,6 +248,10 @@ class SignallingGateway:
             persistence,
         )
         self.alarms.register(self.dispatch)
+
+    def attach_history(self, history: HistoryViewing) -> None:
+        """Say who finds recordings for uppers."""
+        self._history_viewing = history
 
     async def start(self) -> None:
         """Bind, take up what was stored, register above. Raises OSError when the port is taken."""
@@ -334,6 +347,8 @@ class SignallingGateway:
         take.from_peer(CatalogResponse, self._catalogue_part)
         for answer in _ANSWERS:
             take.from_peer(answer, self._answer)
+        take.from_peer(RecordInfoResponse, self.records.take)
+        take.from_peer(MediaStatus, self.history.take)
         take.from_upper(CatalogQuery, self._question)
         take.from_upper(DeviceInfoQuery, self._question)
         take.from_upper(DeviceStatusQuery, self._question)

@@ -1,4 +1,4 @@
-"""Calling a device or a lower platform for its live picture.
+"""Calling a device or a lower platform for its picture, live or recorded.
 
 Implements: GB/T 28181-2022 9.2.2.1
 Implements: GB/T 28181-2022 Annex L
@@ -9,6 +9,7 @@ toward the sender. What the call holds (dialog, SSRC) is given back exactly once
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -20,13 +21,13 @@ from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.protocols.gb28181.habits import Habit
-from tongshi.protocols.gb28181.offer import MediaTransport, offer_live
-from tongshi.protocols.gb28181.profile import Quirk
+from tongshi.protocols.gb28181.offer import MediaTransport, offer_history, offer_live
+from tongshi.protocols.gb28181.profile import Profile, Quirk
 from tongshi.protocols.gb28181.sdp import Sdp, parse_sdp
 from tongshi.protocols.gb28181.ssrc import SsrcPool, text10
 from tongshi.protocols.gb28181.subject import Subject
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import LiveRequest
+from tongshi.resources.viewing.ports import HistoryRequest, LiveRequest
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,8 @@ class DownwardCall:
         release: Callable[[], None],
         forget: Callable[[], None] = lambda: None,
     ) -> None:
-        self._call = call
+        self.sip = self._call = call
+        self.answer = answer
         self._release = release
         self._forget = forget
         self.ssrc = answer.ssrc
@@ -105,6 +107,8 @@ class LiveCaller:
         if peer.profile.has(Quirk.SLOW_ANSWER):
             timeout_s = max(timeout_s, SLOW_ANSWER_S)
         begun = self._clock.now()
+        is_live = not isinstance(request, HistoryRequest)
+        ssrc = self._ssrcs.allocate(self._clock.now(), live=is_live)
 
         def release() -> None:
             self._ssrcs.release(ssrc, self._clock.now())
@@ -164,6 +168,8 @@ class LiveCaller:
             stream_number=int(request.stream_type) or None,
             profile=peer.profile,
         )
+        if isinstance(request, HistoryRequest):
+            offer = _of_recording(offer, request, peer.profile)
         subject = Subject(request.device_id, text10(ssrc), own_id, request.stream_id[:20])
         try:
             return await self._endpoint.invite(
@@ -190,6 +196,19 @@ class LiveCaller:
         task = asyncio.ensure_future(work)
         self._late.add(task)
         task.add_done_callback(self._late.discard)
+
+
+def _of_recording(offer: Sdp, request: HistoryRequest, profile: Profile) -> Sdp:
+    window = request.window
+    return offer_history(
+        offer,
+        channel_id=request.device_id,
+        start_s=int(window.start.timestamp()),
+        end_s=math.ceil(window.end.timestamp()),
+        kind=window.kind,
+        download_speed=request.download_speed,
+        profile=profile,
+    )
 
 
 async def _hang_up(call: OutgoingCall, release: Callable[[], None]) -> None:

@@ -39,25 +39,25 @@ def operations(viewing: Viewing, ptz: PtzControl) -> list[AnyOperation]:
 
     async def live_url(call: Call[wire.LiveUrlRequest, Nothing]) -> wire.LiveUrlAnswer:
         wish = call.body.wish()
-        return wire.live_url_answer(await viewing.watch(_viewer(call, call.body.viewer.client_ip), wish))
+        return wire.live_url_answer(await viewing.watch(viewer_of(call, call.body.viewer.client_ip), wish))
 
     async def stop_live(call: Call[wire.StopRequest, Nothing]) -> wire.StopAnswer:
         body = call.body
         if body.session_id is not None:
-            return wire.stop_answer(await viewing.stop(_viewer(call), body.session_id))
+            return wire.stop_answer(await viewing.stop(viewer_of(call), body.session_id))
         if body.stream_id is None:
             raise InvalidRequest("需要给出 sessionId 或 streamId", field="sessionId")
-        return wire.stop_answer(await viewing.stop_stream(_viewer(call), body.stream_id))
+        return wire.stop_answer(await viewing.stop_stream(viewer_of(call), body.stream_id))
 
     async def control_ptz(call: Call[wire.PtzRequest, Nothing]) -> wire.PtzAnswer:
-        return wire.ptz_answer(await ptz.turn(_viewer(call), call.body.turn()))
+        return wire.ptz_answer(await ptz.turn(viewer_of(call), call.body.turn()))
 
     async def get_session(call: Call[Nothing, Nothing]) -> wire.SessionAnswer:
-        view = viewing.session(_viewer(call), call.path["sessionId"], may_see_any=_may_see_any(call))
+        view = viewing.session(viewer_of(call), call.path["sessionId"], may_see_any=_may_see_any(call))
         return wire.session_answer(view)
 
     async def list_sessions(call: Call[Nothing, RecentQuery]) -> wire.SessionList:
-        views = viewing.recent(_viewer(call), call.query.limit, may_see_any=_may_see_any(call))
+        views = viewing.recent(viewer_of(call), call.query.limit, may_see_any=_may_see_any(call))
         return wire.SessionList([wire.session_answer(view) for view in views])
 
     async def list_streams(call: Call[Nothing, Nothing]) -> wire.StreamList:
@@ -151,7 +151,7 @@ def operations(viewing: Viewing, ptz: PtzControl) -> list[AnyOperation]:
     ]
 
 
-def _viewer(call: Call[Any, Any], client_ip: str = "") -> Viewer:
+def viewer_of(call: Call[Any, Any], client_ip: str = "") -> Viewer:
     """Who watches and from where. Only a service may name its user's address; a person has its own.
 
     Raises:

@@ -11,6 +11,8 @@ from enum import IntEnum, StrEnum
 
 from tongshi.errors import TongshiError
 from tongshi.ids import DeviceId
+from tongshi.resources.viewing.recordings import Window
+from tongshi.sharing.permissions import Permission
 
 
 class Transport(StrEnum):
@@ -70,6 +72,7 @@ class EndReason(StrEnum):
     REVOKED = "revoked"
     FAILED = "failed"
     SHUTDOWN = "shutdown"
+    FINISHED = "finished"  # a recording came to its end
 
 
 REASON_TEXT: dict[EndReason, str] = {
@@ -82,15 +85,41 @@ REASON_TEXT: dict[EndReason, str] = {
     EndReason.REVOKED: "授权已收回",
     EndReason.FAILED: "打开失败",
     EndReason.SHUTDOWN: "平台停止服务",
+    EndReason.FINISHED: "录像已播放到末尾",
 }
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What of a recording is wanted, and for whom alone.
+
+    ``owner`` makes the stream one viewer's: two who look at the same recording each have their own position
+    and speed. ``download_speed`` None plays it back.
+    """
+
+    window: Window
+    owner: str
+    download_speed: int | None = None
+
+    @property
+    def is_download(self) -> bool:
+        return self.download_speed is not None
+
+
+@dataclass(frozen=True, slots=True)
 class StreamKey:
-    """One source is opened once, whoever watches (GB/T 28181-2022 Annex L)."""
+    """One live source is opened once, whoever watches (GB/T 28181-2022 Annex L)."""
 
     device_id: DeviceId
     stream_type: StreamType
+    history: History | None = None
+
+    @property
+    def permission(self) -> Permission:
+        """What somebody must hold to see it."""
+        if self.history is None:
+            return Permission.VIDEO_LIVE
+        return Permission.VIDEO_DOWNLOAD if self.history.is_download else Permission.VIDEO_PLAYBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +175,7 @@ class SessionView:
     end_reason: EndReason | None
     bytes_sent: int
     duration_s: float
+    history: History | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +194,7 @@ class Closing:
     remaining_viewers: int
     duration_s: float
     bytes_sent: int
+    is_download: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tongshi.ids import DeviceId
+from tongshi.protocols.gb28181.mansrtsp import Command, Reply
 from tongshi.resources.viewing.model import Codec, StreamType, Transport
+from tongshi.resources.viewing.recordings import Found, Search, Window
 from tongshi.sharing.model import Subject
 from tongshi.sharing.permissions import Permission
 
@@ -34,6 +36,14 @@ class LiveRequest:
     stream_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryRequest(LiveRequest):
+    """Where we receive a recording, and what of it; ``download_speed`` None plays it back."""
+
+    window: Window
+    download_speed: int | None = None
+
+
 class LiveCall(Protocol):
     """An answered call toward a device or a lower platform."""
 
@@ -44,6 +54,22 @@ class LiveCall(Protocol):
 
     async def end(self) -> None:
         """Say BYE and give back what the call held. Idempotent, bounded, never raises."""
+        ...
+
+
+class HistoryCall(LiveCall, Protocol):
+    """An answered call for a recording. ``finished``: its sender said that the end was reached."""
+
+    finished: asyncio.Event
+    file_size: int | None
+
+    async def steer(self, command: Command) -> Reply:
+        """Send one MANSRTSP request and read its answer.
+
+        Raises:
+            PeerTimeout: no answer (50401). Unavailable: the call is over.
+            PeerFailed: refused by SIP (50201, details ``sipStatus``).
+        """
         ...
 
 
@@ -77,8 +103,25 @@ class Signalling(Protocol):
         """
         ...
 
+    async def open_history(self, request: HistoryRequest, timeout_s: float) -> HistoryCall:
+        """Call the device for a recording; same errors as ``open_live``."""
+        ...
+
     async def control(self, device_id: DeviceId, ptz_cmd: str, preset_name: str = "") -> ControlReply:
         """Send one front-end instruction of 16 hex digits; same errors as ``open_live``."""
+        ...
+
+
+class Recordings(Protocol):
+    """Asks a device, or the platform before it, what it has recorded."""
+
+    async def search(self, search: Search) -> Found:
+        """All of a window, day by day.
+
+        Raises:
+            NotFound, Unavailable: as ``Signalling.route``. PeerTimeout: no answer at all (50401).
+            PeerFailed: refused (50201).
+        """
         ...
 
 

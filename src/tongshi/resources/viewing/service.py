@@ -10,7 +10,7 @@ words and the step.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -32,12 +32,17 @@ from tongshi.resources.viewing.model import (
 )
 from tongshi.resources.viewing.ports import Guard, MediaEngine, NoTimeline, Signalling, Timeline, Viewer
 from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
-from tongshi.resources.viewing.streams import Lease, Lost, StreamPool, trouble_words
+from tongshi.resources.viewing.streams import Lease, Lost, SharedStream, StreamPool, trouble_words
 from tongshi.sharing.permissions import Permission
 
 log = structlog.get_logger(__name__)
 
 _NO_SESSION = "没有这个会话"
+_KINDS = {
+    Permission.VIDEO_LIVE: "调阅实时画面",
+    Permission.VIDEO_PLAYBACK: "回放录像",
+    Permission.VIDEO_DOWNLOAD: "下载录像",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +107,13 @@ class Viewing:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def watch(self, viewer: Viewer, wish: Wish) -> Opening:
-        """Open a device's live picture for one viewer.
+    async def watch(
+        self, viewer: Viewer, wish: Wish, prepare: Callable[[], Awaitable[None]] | None = None
+    ) -> Opening:
+        """Open a device's picture for one viewer: live, or of a recording when the wish names a window.
+
+        Args:
+            prepare: what must be known before the device is called, run once the viewer is admitted.
 
         Returns:
             The session and one URL for each delivery asked for; all carry the same ticket, one may be opened.
@@ -115,7 +125,9 @@ class Viewing:
         if self._sessions.is_full:
             raise LimitExceeded("观看会话已满", code=42904, retry_after_s=10)
         session = Session(viewer, wish, self._clock.now(), self._clock.at())
-        session.trace_id = self._timeline.begin(wish.device_id, f"{viewer.subject.name} 调阅实时画面")
+        session.trace_id = self._timeline.begin(
+            wish.device_id, f"{viewer.subject.name} {_KINDS[session.key.permission]}"
+        )
         self._note(session, Step.REQUESTED)
         try:
             await self._admit(session)
@@ -124,6 +136,8 @@ class Viewing:
             raise
         self._sessions.add(session)
         try:
+            if prepare is not None:
+                await prepare()
             lease = session.lease = self._pool.take(session.key, wish.transport)
             if lease.reused:
                 self._timeline.note(session.trace_id, Step.INVITED, "画面已在播放或打开中，共用同一路")
@@ -161,6 +175,17 @@ class Viewing:
         """The timeline of a session, live or ended."""
         session = self._own(viewer, session_id, may_see_any)
         return session.view(self._clock.now())
+
+    def stream_of(self, viewer: Viewer, session_id: str) -> SharedStream:
+        """The running stream of the viewer's own session.
+
+        Raises:
+            NotFound: no such session, or another person's (40404). Gone: it is over (41002).
+        """
+        session = self._own(viewer, session_id, False)
+        if session.end_reason is not None or session.lease is None:
+            raise Gone("会话已结束", code=41002)
+        return session.lease.stream
 
     def recent(self, viewer: Viewer, limit: int = 50, *, may_see_any: bool = False) -> list[SessionView]:
         """The latest sessions, newest first: the viewer's own, or everybody's."""
@@ -212,7 +237,7 @@ class Viewing:
         Raises:
             As ``watch``.
         """
-        await self._guard.admit(viewer, Permission.VIDEO_LIVE, key.device_id, "cascade")
+        await self._guard.admit(viewer, key.permission, key.device_id, "cascade")
         lease = self._pool.take(key, transport)
         await self._pool.ready(lease, on_lost, until=Step.ANSWERED)
         return lease
@@ -238,7 +263,7 @@ class Viewing:
         """Decide before anything is opened. Raises NotFound, Forbidden."""
         wish = session.wish
         session.grant = await self._guard.admit(
-            session.viewer, Permission.VIDEO_LIVE, wish.device_id, wish.purpose
+            session.viewer, session.key.permission, wish.device_id, wish.purpose
         )
         session.marks[Step.AUTHORISED] = self._clock.now()
         self._note(session, Step.AUTHORISED)
@@ -264,7 +289,9 @@ class Viewing:
 
     def _closing(self, session: Session, *, closed: bool) -> Closing:
         remaining = sum(1 for s in self._sessions.live() if s.stream_id and s.stream_id == session.stream_id)
-        return Closing(closed, remaining, round(session.duration_s(self._clock.now()), 3), session.bytes_sent)
+        duration_s = round(session.duration_s(self._clock.now()), 3)
+        is_download = session.wish.download_speed is not None
+        return Closing(closed, remaining, duration_s, session.bytes_sent, is_download)
 
     async def _take_figures(self, session: Session) -> None:
         number, session.engine_viewer = session.engine_viewer, None

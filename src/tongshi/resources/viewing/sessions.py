@@ -14,6 +14,7 @@ from tongshi.resources.viewing.model import (
     Delivery,
     EndReason,
     Failure,
+    History,
     Mark,
     SessionView,
     Step,
@@ -22,6 +23,7 @@ from tongshi.resources.viewing.model import (
     Transport,
 )
 from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.recordings import Window
 from tongshi.resources.viewing.streams import Lease
 
 _STREAM_STEPS = (Step.INVITED, Step.ANSWERED, Step.FIRST_PACKET, Step.FIRST_KEY_FRAME)
@@ -39,6 +41,8 @@ class Wish:
     expire_s: int = 300
     max_session_s: int | None = None
     purpose: str = ""
+    window: Window | None = None  # of a recording; None watches live
+    download_speed: int | None = None
 
 
 class Session:
@@ -66,7 +70,9 @@ class Session:
 
     @property
     def key(self) -> StreamKey:
-        return StreamKey(self.wish.device_id, self.wish.stream_type)
+        wish = self.wish
+        history = None if wish.window is None else History(wish.window, self.session_id, wish.download_speed)
+        return StreamKey(wish.device_id, wish.stream_type, history)
 
     def learn(self) -> None:
         """Note the stream's steps and codec; steps before this request were another session's."""
@@ -118,6 +124,7 @@ class Session:
             end_reason=self.end_reason,
             bytes_sent=self.bytes_sent,
             duration_s=round(self.duration_s(now), 3),
+            history=self.key.history,
         )
 
 

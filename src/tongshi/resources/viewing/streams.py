@@ -8,7 +8,9 @@ whose media cannot be decoded (50403) are told apart. Whatever goes wrong, call,
 by one ``_tear_down``.
 
 Holders come and go; when the last one left before the device answered, the call is abandoned at once; after
-that the stream stays warm for ``linger_s``.
+that a live stream stays warm for ``linger_s``. A recording is one holder's, and ends with it, or after its
+sender said that it is finished and the last packets have come. While it is paused its silence is no loss
+(quirk 53).
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from tongshi.resources.viewing.model import (
     Transport,
 )
 from tongshi.resources.viewing.ports import (
+    HistoryCall,
+    HistoryRequest,
     Ingest,
     LiveCall,
     LiveRequest,
@@ -41,6 +45,7 @@ from tongshi.resources.viewing.ports import (
     Signalling,
     Timeline,
 )
+from tongshi.resources.viewing.recordings import Playhead
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +59,9 @@ _FIGURES = {
 
 Lost = Callable[[EndReason, TongshiError | None], None]
 
+DRAIN_LOOKS = 15
+DRAIN_LOOK_S = 0.1
+
 
 class SharedStream:
     """One source inside the engine, with those who hold it."""
@@ -66,6 +74,9 @@ class SharedStream:
         self.route: Route | None = None
         self.ingest: Ingest | None = None
         self.call: LiveCall | None = None
+        self.history_call: HistoryCall | None = None  # the same call, when it is one for a recording
+        self.playhead: Playhead | None = None
+        self.is_paused = False
         self.codec: Codec | None = None
         self.error: TongshiError | None = None
         self.end_reason: EndReason | None = None
@@ -184,7 +195,7 @@ class StreamPool:
         lease.released.set()
         if stream.holders.pop(lease.number, 0) == 0 or stream.holders or stream.end_reason is not None:
             return
-        if not stream.answered.is_set():
+        if not stream.answered.is_set() or stream.key.history is not None:
             self.end(stream, EndReason.CLOSED)
             return
         loop = asyncio.get_running_loop()
@@ -220,9 +231,14 @@ class StreamPool:
         for stream in self.streams():
             if stream.ingest is None or not stream.playing.is_set() or stream.end_reason is not None:
                 continue
+            if stream.is_paused:
+                continue
             figures = await stream.ingest.figures()
             if figures.silent_s is not None and figures.silent_s >= self._timeouts.media_lost_s:
-                self.end(stream, EndReason.MEDIA_LOST)
+                # Some recorders end without a word (quirk 55): then their last packet was of the end.
+                head, last = stream.playhead, self._clock.now() - figures.silent_s
+                is_finished = head is not None and head.is_at_end(last)
+                self.end(stream, EndReason.FINISHED if is_finished else EndReason.MEDIA_LOST)
 
     async def stop(self) -> None:
         """End all streams and wait until nothing is left of them."""
@@ -245,8 +261,21 @@ class StreamPool:
             return
         assert stream.call is not None  # _open sets both or raises
         assert stream.ingest is not None
-        await _either(stream.call.ended, stream.ingest.ended)
-        self.end(stream, EndReason.DEVICE_ENDED)
+        finished = asyncio.Event() if stream.history_call is None else stream.history_call.finished
+        await _either(stream.call.ended, stream.ingest.ended, finished)
+        if finished.is_set():
+            await self._drain(stream.ingest)
+            self.end(stream, EndReason.FINISHED)
+        else:
+            self.end(stream, EndReason.DEVICE_ENDED)
+
+    async def _drain(self, ingest: Ingest) -> None:
+        """The word that a recording is finished may overtake its last packets."""
+        for _ in range(DRAIN_LOOKS):
+            await asyncio.sleep(DRAIN_LOOK_S)
+            figures = await ingest.figures()
+            if figures.silent_s is None or figures.silent_s >= DRAIN_LOOK_S:
+                return
 
     async def _open(self, stream: SharedStream, transport: Transport) -> None:
         key = stream.key
@@ -254,10 +283,7 @@ class StreamPool:
         chosen = route.transport if transport is Transport.AUTO else transport
         ingest = stream.ingest = await self._engine.open(stream.stream_id, chosen)
         self._reach(stream, Step.INVITED)
-        request = LiveRequest(
-            key.device_id, key.stream_type, chosen, ingest.host, ingest.port, stream.stream_id
-        )
-        call = stream.call = await self._signalling.open_live(request, self._timeouts.answer_s)
+        call = await self._call(stream, chosen, ingest)
         await ingest.expect(call.ssrc)
         if chosen is Transport.TCP_ACTIVE:
             await ingest.connect(call.media_host, call.media_port)
@@ -269,6 +295,27 @@ class StreamPool:
         self._reach(stream, Step.FIRST_KEY_FRAME)
         stream.codec = (await ingest.figures()).codec
         stream.playing.set()
+
+    async def _call(self, stream: SharedStream, transport: Transport, ingest: Ingest) -> LiveCall:
+        key, limit_s = stream.key, self._timeouts.answer_s
+        if key.history is None:
+            live = LiveRequest(
+                key.device_id, key.stream_type, transport, ingest.host, ingest.port, stream.stream_id
+            )
+            stream.call = await self._signalling.open_live(live, limit_s)
+            return stream.call
+        request = HistoryRequest(
+            key.device_id,
+            key.stream_type,
+            transport,
+            ingest.host,
+            ingest.port,
+            stream.stream_id,
+            key.history.window,
+            key.history.download_speed,
+        )
+        stream.call = stream.history_call = await self._signalling.open_history(request, limit_s)
+        return stream.call
 
     async def _wait_media(self, stream: SharedStream, event: asyncio.Event, limit_s: float) -> None:
         assert stream.call is not None

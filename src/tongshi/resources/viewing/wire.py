@@ -82,13 +82,11 @@ class LiveUrlRequest(Request, frozen=True):
         Raises:
             Unprocessable: an option we do not have (42203, details ``supported``).
         """
-        wanted = tuple(dict.fromkeys(_DELIVERIES[p] for p in self.protocol if p in _DELIVERIES))
-        if not wanted:
-            raise _unsupported("protocol", [d.value for d in Delivery])
+        wanted = deliveries(self.protocol)
         if (self.transcode.video, self.transcode.audio) != ("none", "none"):
-            raise _unsupported("transcode", ["none"])
+            raise unsupported("transcode", ["none"])
         if self.watermark != "auto":
-            raise _unsupported("watermark", ["auto"])
+            raise unsupported("watermark", ["auto"])
         return Wish(
             device_id=device_id(self.device_id),
             stream_type=StreamType(self.stream_type),
@@ -123,9 +121,9 @@ class PtzRequest(Request, frozen=True):
     def turn(self) -> Turn:
         """The command, understood. Raises Unprocessable for one we do not have (42203)."""
         if self.lock_id:
-            raise _unsupported("lockId", [])  # rows E.2-7 and E.2-8 are not built: nothing could be locked
+            raise unsupported("lockId", [])  # rows E.2-7 and E.2-8 are not built: nothing could be locked
         if self.command not in tuple(Command):
-            raise _unsupported("command", [c.value for c in Command])
+            raise unsupported("command", [c.value for c in Command])
         return Turn(
             device_id(self.device_id),
             Command(self.command),
@@ -313,7 +311,16 @@ def _codec(codec: Codec | None) -> WireCodec | None:
     return None if codec is None else WireCodec(codec.video, codec.width, codec.height, codec.audio)
 
 
-def _unsupported(name: str, supported: list[str]) -> Unprocessable:
+def deliveries(names: Sequence[str]) -> tuple[Delivery, ...]:
+    """The ways we have among those asked for, in their order. Raises Unprocessable when there is none."""
+    wanted = tuple(dict.fromkeys(_DELIVERIES[name] for name in names if name in _DELIVERIES))
+    if not wanted:
+        raise unsupported("protocol", [delivery.value for delivery in Delivery])
+    return wanted
+
+
+def unsupported(name: str, supported: list[str]) -> Unprocessable:
+    """An option we know of and do not have."""
     return Unprocessable(f"不支持所选的 {name}", code=42203, field=name, details={"supported": supported})
 
 

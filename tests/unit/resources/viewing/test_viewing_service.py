@@ -33,7 +33,15 @@ from tongshi.resources.viewing.model import (
     Timeouts,
     Transport,
 )
-from tongshi.resources.viewing.ports import ControlReply, IngestFigures, LiveRequest, Route, Viewer
+from tongshi.resources.viewing.ports import (
+    ControlReply,
+    HistoryCall,
+    HistoryRequest,
+    IngestFigures,
+    LiveRequest,
+    Route,
+    Viewer,
+)
 from tongshi.resources.viewing.service import Viewing
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.sharing.model import Subject, SubjectKind
@@ -78,6 +86,9 @@ class Far:
             raise self.error
         self.calls.append(Call(7))
         return self.calls[-1]
+
+    async def open_history(self, request: HistoryRequest, timeout_s: float) -> HistoryCall:
+        raise AssertionError("not used here")
 
     async def control(self, device_id: DeviceId, ptz_cmd: str, preset_name: str = "") -> ControlReply:
         raise AssertionError("not used here")
