@@ -27,6 +27,7 @@ from tongshi.storage.engine import Database
 
 _CONFIGURATION = Subject(SubjectKind.USER, "configuration", "配置文件")
 _NEIGHBOUR_MAY = frozenset({Permission.EXCHANGE_PUSH, Permission.EXCHANGE_PULL, Permission.ARCHIVE_READ})
+# Pictures are shared live and recorded (DB31DSJ/Z 001-2024 6.2.2 e).
 _SHARED_ACTIONS = frozenset(
     {
         Permission.ARCHIVE_READ,
@@ -34,6 +35,9 @@ _SHARED_ACTIONS = frozenset(
         Permission.PTZ_CONTROL,
         Permission.BROADCAST,
         Permission.ALARM_READ,
+        Permission.VIDEO_PLAYBACK,
+        Permission.VIDEO_DOWNLOAD,
+        Permission.PTZ_CONTROL,
     }
 )
 

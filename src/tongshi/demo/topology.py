@@ -29,6 +29,7 @@ from tongshi.config.sections import (
 from tongshi.testing.plan import CameraPlan, FleetPlan, Server
 
 HOST = "127.0.0.1"
+RECORDED_HOURS = 30.0  # of each camera before the start: today's recordings and yesterday's
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
 
 
@@ -292,6 +293,7 @@ def fleet(topology: Topology, folder: Path) -> FleetPlan:
                 scene=camera.scene,
                 codec=camera.codec,
                 transport=camera.sip_transport,
+                recorded_hours=RECORDED_HOURS,
             )
             for camera in topology.cameras
         ),

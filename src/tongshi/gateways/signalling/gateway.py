@@ -45,6 +45,7 @@ from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import DEFAULT_BYTES, Recorder
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
+from tongshi.gateways.signalling.upward_records import UpwardRecords
 from tongshi.ids import DeviceId, PlatformId, sip_domain
 from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.codec import decode
@@ -55,7 +56,7 @@ from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.notify import Keepalive, MediaStatus
 from tongshi.protocols.gb28181.profile import Quirk
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
-from tongshi.protocols.gb28181.records import RecordInfoResponse
+from tongshi.protocols.gb28181.records import RecordInfoQuery, RecordInfoResponse
 from tongshi.protocols.gb28181.response import (
     CatalogResponse,
     DeviceControlResponse,
@@ -129,6 +130,7 @@ class SignallingGateway:
         self._ptz: PtzControl | None = None
         self._incoming: IncomingLive | None = None
         self.alarms: AlarmFlow | None = None
+        self._upward_records: UpwardRecords | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         own_id = config.platform_id
         self.timeline = Recorder(own_id, clock, config.trace_bytes)
@@ -232,8 +234,11 @@ class SignallingGateway:
         self._viewing = viewing
         self._ptz = ptz
         own_id = self._config.platform_id
+        self._upward_records = UpwardRecords(own_id, self._post, self._archive, self._routes, history)
+        self.dispatch.from_upper(RecordInfoQuery, self._upward_records.take)
         self._incoming = IncomingLive(own_id, viewing, self._ssrcs, self._clock, self._running)
-        self.dispatch.upper_calls(SessionName.PLAY, self._incoming.handle)
+        for session in (SessionName.PLAY, SessionName.PLAYBACK, SessionName.DOWNLOAD):
+            self.dispatch.upper_calls(session, self._incoming.handle)
 
     def attach_alarms(self, alarms: Alarms, persistence: Persistence | None = None) -> None:
         """Say who keeps alarms."""
@@ -274,6 +279,8 @@ class SignallingGateway:
             await self._incoming.stop()
         if self.alarms is not None:
             await self.alarms.stop()
+        if self._upward_records is not None:
+            await self._upward_records.stop()
         await asyncio.gather(*(upper.stop() for upper in self.uppers.values()), return_exceptions=True)
         await self._upward.stop()
         await self.admission.stop()
@@ -311,8 +318,19 @@ class SignallingGateway:
             await self.registrar.handle(incoming)
         elif method == "MESSAGE":
             await self._on_message(incoming)
+        elif method == "INFO":
+            await self._on_info(incoming)
         else:
             incoming.respond(501)
+
+    async def _on_info(self, incoming: IncomingRequest) -> None:
+        """Only whoever is in a call knows its tags; a call that is not steered answers 405."""
+        if incoming.call is None:
+            incoming.respond(481)
+        elif incoming.call.on_info is None:
+            incoming.respond(405)
+        else:
+            await incoming.call.on_info(incoming)
 
     async def _on_message(self, incoming: IncomingRequest) -> None:
         sender = self._sender(incoming.request.from_.uri.user, incoming.remote)

@@ -1,4 +1,4 @@
-"""A platform above asks for a picture: the source is opened once and relayed to it.
+"""A platform above asks for a picture, live or recorded: its source is opened and relayed to it.
 
 Implements: GB/T 28181-2022 9.2
 Implements: GB/T 28181-2022 Annex K
@@ -7,13 +7,14 @@ Two dialogs, one on each side (B2BUA). The upper is answered once the device ans
 from then on both sides wait for media with their own limits, and a silent device, one without media and one
 without a picture remain three different errors at every level. The upper's SSRC is used when its offer names
 one, else one of ours (G.1). An INVITE whose "sender id:serial" is being sent already to the same upper
-replaces the first (Annex K).
+replaces the first (Annex K). A live source is opened once whoever watches; a recording is opened for each
+call, and what happens inside that call is ``incoming_history``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 import structlog
@@ -31,6 +32,7 @@ from tongshi.errors import (
     Unprocessable,
 )
 from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite
+from tongshi.gateways.signalling.incoming_history import HistoryLeg, file_size_of, history_of
 from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.upward import Upper
@@ -72,7 +74,9 @@ class _Relayed:
         self.own_ssrc: int | None = None
         self.call: IncomingCall | None = None
         self.task: asyncio.Task[None] | None = None
+        self.leg: HistoryLeg | None = None
         self.forget: Callable[[], None] = lambda: None
+        self.is_finishing = False
         self.is_over = False
 
 
@@ -160,23 +164,42 @@ class IncomingLive:
             ssrc = relayed.own_ssrc = self._ssrcs.allocate(self._clock.now())
         host = offer.address or invite.remote.host
         relayed.relay, port = await ingest.relay(
-            wanted.transport, host, offer.port, ssrc, lambda _: self._end(relayed, bye=True)
+            wanted.transport, host, offer.port, ssrc, lambda _: self._relay_closed(relayed)
         )
+        shown_id = upper.names.shown(wanted.key.device_id)
         answer = answer_live(
-            offer, owner_id=upper.names.shown(wanted.key.device_id), address=ingest.host, port=port, ssrc=ssrc
+            offer,
+            owner_id=shown_id,
+            address=ingest.host,
+            port=port,
+            ssrc=ssrc,
+            file_size=file_size_of(relayed.lease.stream),
         )
         relayed.call = await invite.accept(answer.render())
+        if wanted.key.history is not None:
+            relayed.leg = HistoryLeg(upper, relayed.call, relayed.lease.stream, shown_id, self._clock)
         relayed.call.on_bye = lambda: self._end(relayed, bye=False)
         if self._running is not None:
-            relayed.forget = self._running.begin(
-                relayed.call, "up", upper.id, upper.names.shown(wanted.key.device_id)
-            )
+            relayed.forget = self._running.begin(relayed.call, "up", upper.id, shown_id)
         if relayed.is_over:
             await relayed.call.bye()
 
     def _source_lost(self, relayed: _Relayed, reason: EndReason) -> None:
         log.info("relay_source_lost", device_id=relayed.wanted.key.device_id, reason=reason)
+        if reason is EndReason.FINISHED and relayed.leg is not None:
+            self._later(self._finish(relayed, relayed.leg))
+        else:
+            self._end(relayed, bye=True)
+
+    async def _finish(self, relayed: _Relayed, leg: HistoryLeg) -> None:
+        """The recording was sent: the upper is told before the call is ended."""
+        relayed.is_finishing = True
+        await leg.tell_end()
         self._end(relayed, bye=True)
+
+    def _relay_closed(self, relayed: _Relayed) -> None:
+        if not relayed.is_finishing:
+            self._end(relayed, bye=True)
 
     def _replace(self, upper: Upper, wanted: _Wanted) -> None:
         for old in tuple(self._relayed):
@@ -195,7 +218,10 @@ class IncomingLive:
             return
         relayed.is_over = True
         self._relayed.discard(relayed)
-        task = asyncio.get_running_loop().create_task(self._give_back(relayed, bye=bye))
+        self._later(self._give_back(relayed, bye=bye))
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -242,8 +268,8 @@ def _understand(invite: IncomingInvite) -> _Wanted:
         offer = parse_sdp(invite.offer)
     except RemoteViolation as violation:
         raise Unprocessable(violation.message) from violation
-    if offer.session_name is not SessionName.PLAY or offer.media != "video":
-        raise Unprocessable("只支持实时视频点播")
+    if offer.session_name is SessionName.TALK or offer.media != "video":
+        raise Unprocessable("只支持视频的点播、回放与下载")
     device_id = invite.request.uri.user or invite.request.to.uri.user
     subject = invite.request.headers.get("Subject")
     stream_key = parse_subject(subject).stream_key if subject else f"{device_id}:{offer.ssrc_text}"
@@ -256,7 +282,8 @@ def _understand(invite: IncomingInvite) -> _Wanted:
         transport = Transport.TCP_PASSIVE if offer.setup == "active" else Transport.TCP_ACTIVE
     if transport is not Transport.TCP_PASSIVE and not offer.port:
         raise Unprocessable("SDP 端口为 0")
-    return _Wanted(StreamKey(DeviceId(device_id), StreamType(number)), offer, transport, stream_key)
+    history = history_of(offer, invite.request.call_id)
+    return _Wanted(StreamKey(DeviceId(device_id), StreamType(number), history), offer, transport, stream_key)
 
 
 def _status_of(error: TongshiError) -> int:

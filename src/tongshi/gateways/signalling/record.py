@@ -54,6 +54,9 @@ _UPPER_MAY = frozenset(
         Permission.PTZ_CONTROL,
         Permission.BROADCAST,
         Permission.ALARM_READ,
+        Permission.VIDEO_PLAYBACK,
+        Permission.VIDEO_DOWNLOAD,
+        Permission.PTZ_CONTROL,
     }
 )
 

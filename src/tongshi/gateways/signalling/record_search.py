@@ -74,12 +74,13 @@ class RecordSearches:
         """
         peer = await self._routes.peer_of(search.device_id)
         files: list[RecordFile] = []
-        is_complete = True
+        is_complete, announced = True, 0
         for day in days_of(search.window):
             found = await self._day(peer, search, day)
             files += found.files
             is_complete = is_complete and found.is_complete
-        return Found(tuple(files), is_complete)
+            announced += found.announced
+        return Found(tuple(files), is_complete, announced)
 
     async def take(self, incoming: IncomingRequest, peer: Peer, part: RecordInfoResponse) -> None:
         """One part from a peer; dropped when nobody asked."""
@@ -119,6 +120,7 @@ class RecordSearches:
                 for file in collector.files
             ),
             collector.state == "complete",
+            max(collector.sum_num, len(collector.files)),
         )
 
     async def _collect(self, running: _Running) -> None:

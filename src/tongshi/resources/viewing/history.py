@@ -19,6 +19,7 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import InvalidRequest, NotFound, PeerFailed, PeerTimeout, TongshiError, Unprocessable
+from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import BASIC_SCALES, Command, Method, Reply, Span
 from tongshi.protocols.gb28181.records import RecordFile
 from tongshi.resources.viewing.model import Closing, Opening
@@ -105,8 +106,16 @@ class HistoryViewing:
             PeerTimeout, PeerFailed, Unavailable: as ``Recordings.search``.
         """
         search.window.check(MAX_SEARCH)
-        await self._guard.admit(viewer, Permission.VIDEO_PLAYBACK, search.device_id, purpose)
-        return timeline(search.window, await self._recordings.search(search))
+        await self.admit(viewer, search.device_id, purpose)
+        return timeline(search.window, await self.find(search))
+
+    async def admit(self, viewer: Viewer, device_id: DeviceId, purpose: str) -> None:
+        """Decide whether somebody may know what a device has recorded. Raises NotFound, Forbidden."""
+        await self._guard.admit(viewer, Permission.VIDEO_PLAYBACK, device_id, purpose)
+
+    async def find(self, search: Search) -> Found:
+        """Ask the device for whoever was admitted; raises what ``Recordings.search`` does."""
+        return await self._recordings.search(search)
 
     async def watch(self, viewer: Viewer, wish: Wish, location: RecordLocation) -> HistoryOpening:
         """Open a recording for one viewer.
@@ -206,6 +215,7 @@ def obey(stream: SharedStream, command: Command, reply: Reply, now: float) -> No
     A device that cannot go at the speed asked for may name the one it goes at (B.2.8).
     """
     stream.is_paused = command.method is Method.PAUSE
+    stream.woken_at = now
     head = stream.playhead
     if head is None:
         return

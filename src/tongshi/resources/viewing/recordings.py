@@ -64,10 +64,14 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came. ``is_complete`` False: the answer was cut short, what is here is good (quirk 6)."""
+    """What came. ``is_complete`` False: the answer was cut short, what is here is good (quirk 6).
+
+    ``announced`` is how many files were said to come; a file over midnight is counted on both days.
+    """
 
     files: tuple[RecordFile, ...]
     is_complete: bool = True
+    announced: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class SharedStream:
         self.history_call: HistoryCall | None = None  # the same call, when it is one for a recording
         self.playhead: Playhead | None = None
         self.is_paused = False
+        self.woken_at = 0.0  # when it was last told to go on: silence counts from there
         self.codec: Codec | None = None
         self.error: TongshiError | None = None
         self.end_reason: EndReason | None = None
@@ -231,10 +232,11 @@ class StreamPool:
         for stream in self.streams():
             if stream.ingest is None or not stream.playing.is_set() or stream.end_reason is not None:
                 continue
-            if stream.is_paused:
-                continue
             figures = await stream.ingest.figures()
-            if figures.silent_s is not None and figures.silent_s >= self._timeouts.media_lost_s:
+            is_waking = self._clock.now() - stream.woken_at < self._timeouts.media_lost_s
+            if figures.silent_s is None or stream.is_paused or is_waking:
+                continue
+            if figures.silent_s >= self._timeouts.media_lost_s:
                 # Some recorders end without a word (quirk 55): then their last packet was of the end.
                 head, last = stream.playhead, self._clock.now() - figures.silent_s
                 is_finished = head is not None and head.is_at_end(last)
