@@ -234,8 +234,6 @@ class SignallingGateway:
         self._viewing = viewing
         self._ptz = ptz
         own_id = self._config.platform_id
-        self._upward_records = UpwardRecords(own_id, self._post, self._archive, self._routes, history)
-        self.dispatch.from_upper(RecordInfoQuery, self._upward_records.take)
         self._incoming = IncomingLive(own_id, viewing, self._ssrcs, self._clock, self._running)
         for session in (SessionName.PLAY, SessionName.PLAYBACK, SessionName.DOWNLOAD):
             self.dispatch.upper_calls(session, self._incoming.handle)
@@ -256,7 +254,9 @@ class SignallingGateway:
 
     def attach_history(self, history: HistoryViewing) -> None:
         """Say who finds recordings for uppers."""
-        self._history_viewing = history
+        own_id = self._config.platform_id
+        self._upward_records = UpwardRecords(own_id, self._post, self._archive, self._routes, history)
+        self.dispatch.from_upper(RecordInfoQuery, self._upward_records.take)
 
     async def start(self) -> None:
         """Bind, take up what was stored, register above. Raises OSError when the port is taken."""
