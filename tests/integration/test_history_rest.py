@@ -176,13 +176,15 @@ class House:
                 ("abroad", ["operator"], "310106"),
                 ("viewer", ["viewer"], ""),
                 ("ungranted", ["operator"], ""),
+                ("watcher", ["operator"], "310104"),
             ),
             1,
         ):
             await self.platform.accounts.create_user(ADMIN, name, PASSWORD, roles)
             if district:
                 scope = frozenset({district})
-                grant = Grant("", SubjectKind.USER, str(number), may, ScopeKind.CIVIL_CODE, scope)
+                granted = may if name == "watcher" else may | {Permission.VIDEO_DOWNLOAD}
+                grant = Grant("", SubjectKind.USER, str(number), granted, ScopeKind.CIVIL_CODE, scope)
                 await self.platform.grants.give(ADMIN, grant, Context(self.clock.at()))
             answer = await self.post(None, "/api/v1/session", {"user": name, "password": PASSWORD})
             self.people[name] = (
@@ -302,8 +304,9 @@ async def test_a_recording_is_opened_steered_and_closed(house: House) -> None:
 
 
 async def test_what_we_do_not_have_is_refused_with_what_we_have(house: House) -> None:
-    refused = await house.post("operator", OPEN, hour(sign=True))
-    assert (refused.status_code, refused.json()["code"]) == (422, 42203)
+    for option in ({"sign": True}, {"mode": "download", "speed": 4}):
+        refused = await house.post("operator", OPEN, hour(**option))
+        assert (refused.status_code, refused.json()["code"]) == (422, 42203)
     data = (await house.post("operator", OPEN, hour())).json()["data"]
     session = {"sessionId": data["sessionId"]}
     step = await house.post("operator", CONTROL, {**session, "action": "step"})
@@ -314,6 +317,17 @@ async def test_what_we_do_not_have_is_refused_with_what_we_have(house: House) ->
     cannot = await house.post("operator", CONTROL, {**session, "action": "scale", "scale": 8})
     assert (cannot.status_code, cannot.json()["code"]) == (422, 42203)
     assert cannot.json()["data"]["details"]["supportedScales"]
+
+
+async def test_who_may_play_back_may_not_therefore_download(house: House) -> None:
+    asked = hour(mode="download", speed=4)
+    refused = await house.post("watcher", OPEN, asked)
+    assert (refused.status_code, refused.json()["code"]) == (403, 40303)
+    unknown = await house.post("watcher", OPEN, hour(THEIRS, mode="download"))
+    assert (unknown.status_code, unknown.json()["code"]) == (404, 40401)
+    assert house.far.requests == []
+    slow = await house.post("operator", OPEN, hour(speed=4))
+    assert slow.json()["code"] == 40001
 
 
 async def test_an_empty_hour_names_the_nearest_recordings(house: House) -> None:

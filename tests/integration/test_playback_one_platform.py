@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from datetime import UTC, datetime, timedelta
+from http.client import IncompleteRead
+from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from tongshi.clock import BEIJING
@@ -16,6 +21,7 @@ from tongshi.resources.viewing.history import Action, HistoryOpening, Steering
 from tongshi.resources.viewing.model import EndReason, Transport
 from tongshi.resources.viewing.recordings import RecordLocation, Search, Window
 from tongshi.resources.viewing.sessions import Wish
+from tongshi.testing.frame_code import read_code
 from tongshi.testing.plan import CameraPlan, Faults
 from tongshi.testing.recordings import Recorded, second_of
 from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
@@ -216,6 +222,58 @@ async def test_a_recorder_that_does_not_tell_its_end_is_ended_by_its_silence(
     await neighbourhood.until(lambda: camera.calls.count == 0)
     view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
     assert view.end_reason is EndReason.FINISHED
+
+
+def fetched(url: str) -> tuple[bytes, str]:
+    """The whole body and its file name. Raises IncompleteRead when it was broken off."""
+    with urllib.request.urlopen(url, timeout=20) as answer:  # of this test's platform
+        return answer.read(), answer.headers["Content-Disposition"]
+
+
+@pytest.mark.parametrize("transport", [Transport.UDP, Transport.TCP_PASSIVE])
+async def test_a_download_is_a_whole_file_with_its_true_span(
+    neighbourhood: Neighbourhood, tmp_path: Path, transport: Transport
+) -> None:
+    platform, camera = await recorder(neighbourhood)
+    opening = await opened(platform, 5, 5 + 8 / 60, download_speed=4, transport=transport)
+    assert opening.file_size is not None
+    ((_, url),) = opening.opening.urls
+    await neighbourhood.until(lambda: camera.calls.count == 0)  # all has come before anybody asks for it
+    view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
+    assert view.download is not None
+    assert (view.download.state, view.download.lost_packets) == ("complete", 0)
+    assert view.download.media_s == pytest.approx(8.0, abs=0.2)
+    body, name = await asyncio.to_thread(fetched, url)
+    assert name == f'attachment; filename="{CODE}_20260519T220500_20260519T220508.mp4"'
+    path = tmp_path / "fetched.mp4"
+    await asyncio.to_thread(path.write_bytes, body)
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == 100
+    codes = [read_code(np.asarray(frame.to_ndarray(format="gray"), np.uint8)) for frame in frames]
+    assert codes[0] is not None
+    assert codes[-1] is not None
+    assert second_of(codes[0].counter, START) == at(5)
+    assert second_of(codes[-1].counter, START) == at(5) + timedelta(seconds=7)
+    first, last = frames[0].time, frames[-1].time
+    assert first is not None
+    assert last is not None
+    assert last - first == pytest.approx(99 / 12.5, abs=0.05)
+    await nothing_left(neighbourhood, platform)
+    await neighbourhood.until(lambda: not list(platform.folder.glob("downloads/*")))
+    view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
+    assert (view.end_reason, view.bytes_sent) == (EndReason.FINISHED, len(body))
+
+
+async def test_a_download_that_breaks_off_is_not_taken_for_a_whole_one(neighbourhood: Neighbourhood) -> None:
+    platform, _ = await recorder(neighbourhood, drop_after_s=1.0)
+    opening = await opened(platform, 0, 30, download_speed=4)
+    ((_, url),) = opening.opening.urls
+    with pytest.raises((IncompleteRead, OSError)):
+        await asyncio.to_thread(fetched, url)
+    await nothing_left(neighbourhood, platform)
+    view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
+    assert view.end_reason not in (None, EndReason.FINISHED)
 
 
 async def test_what_cannot_be_played_is_refused_with_its_reason(neighbourhood: Neighbourhood) -> None:

@@ -5810,6 +5810,8 @@ export interface components {
             bytes: number;
             clientIp: string;
             codec: components["schemas"]["WireCodec"] | null;
+            /** @default null */
+            download?: components["schemas"]["WireDownload"] | null;
             durationSec: number;
             endReason: string | null;
             endText: string;
@@ -6683,6 +6685,16 @@ export interface components {
             height: number;
             video: string;
             width: number;
+        };
+        /**
+         * WireDownload
+         * @description How a download stands. ``mediaSec`` of the recording have come; lost packets are holes in the file.
+         */
+        WireDownload: {
+            bytes: number;
+            lostPackets: number;
+            mediaSec: number;
+            state: string;
         };
         /**
          * WireFailure

@@ -32,6 +32,7 @@ from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.viewer_server import ViewerServer
 from tongshi.gateways.signalling.admission.bindings import Binding
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig
@@ -217,6 +218,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         clock=clock,
         base_url=lambda: f"http://{config.media.host}:{viewers.port}",
         timeouts=_timeouts(config),
+        spools=FileSpools(Path(config.files.folder) / "recordings"),
         timeline=signalling.timeline,
     )
     ptz = PtzControl(signalling.downward, guard)

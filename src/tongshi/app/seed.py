@@ -37,7 +37,6 @@ _SHARED_ACTIONS = frozenset(
         Permission.ALARM_READ,
         Permission.VIDEO_PLAYBACK,
         Permission.VIDEO_DOWNLOAD,
-        Permission.PTZ_CONTROL,
     }
 )
 

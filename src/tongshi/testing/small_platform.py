@@ -13,6 +13,7 @@ from pathlib import Path
 from tongshi._media import Engine
 from tongshi.clock import SystemClock
 from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.viewer_server import ViewerServer
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig
 from tongshi.gateways.signalling.alarms import Persistence
@@ -127,6 +128,7 @@ class SmallPlatform:
             clock=self.clock,
             base_url=lambda: f"http://{HOST}:{self.server.port}",
             timeouts=plan.timeouts,
+            spools=FileSpools(folder / "downloads"),
             timeline=self.gateway.timeline,
         )
         self.desk = DeviceControlDesk(self.gateway.orders, guard)

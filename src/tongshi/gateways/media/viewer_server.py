@@ -17,18 +17,19 @@ import msgspec
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import InvalidRequest, NotFound, TongshiError
-from tongshi.resources.viewing.service import Viewing
+from tongshi.errors import InvalidRequest, NotFound, PeerFailed, TongshiError
+from tongshi.resources.viewing.service import Admission, Viewing
 
 log = structlog.get_logger(__name__)
 
 MAX_HEAD_BYTES = 8 * 1024
 HEAD_TIMEOUT_S = 5.0
 MAX_HEADS = 1_000  # connections whose head is still being read: a flood of silent ones is refused beyond
+STALL_S = 30.0  # who takes nothing of a download for so long is gone
 BACKLOG = 1_024
 MAX_QUERY_FIELDS = 10
 
-_PATH = re.compile(r"/live/([0-9A-Za-z]{1,64})\.(flv|mp4)\Z", re.ASCII)
+_PATH = re.compile(r"/(live|download)/([0-9A-Za-z]{1,64})\.(flv|mp4)\Z", re.ASCII)
 _TYPES = {"flv": "video/x-flv", "mp4": "video/mp4"}
 _CONTAINERS = {"flv": "flv", "mp4": "fmp4"}
 _REASONS = {
@@ -92,7 +93,7 @@ def parse_target(target: str) -> tuple[str, str]:
 
 
 class ViewerServer:
-    """Listens for viewers of ``/live/{streamId}.flv`` and ``.mp4``.
+    """Listens for viewers of ``/live/{streamId}.flv`` and ``.mp4``, and of ``/download/{streamId}.mp4``.
 
     Args:
         host, port: where to listen; port 0 lets the system choose, see ``port`` after ``start``.
@@ -198,11 +199,40 @@ class ViewerServer:
         match = _PATH.match(path)
         if match is None:
             raise NotFound("没有这个地址", code=40404)
-        stream_id, suffix = match.groups()
+        kind, stream_id, suffix = match.groups()
         admission = self._viewing.admit(stream_id, ticket, client_host)
+        if kind == "download":
+            await self._deliver(connection, admission, head.origin)
+            return
         fields = {"Content-Type": _TYPES[suffix], "Connection": "close"}
         response = self._head(200, head.origin, fields)
         await self._viewing.serve(admission, _CONTAINERS[suffix], connection.detach(), response)
+
+    async def _deliver(self, connection: socket.socket, admission: Admission, origin: str) -> None:
+        """Send a download while it grows; only a whole one gets its last chunk."""
+        fields = {
+            "Content-Type": "video/mp4",
+            "Content-Disposition": f'attachment; filename="{admission.file_name}"',
+            "Transfer-Encoding": "chunked",
+            "Connection": "close",
+        }
+        loop, sent = asyncio.get_running_loop(), 0
+        spool = self._viewing.download(admission)
+        try:
+            await self._send(connection, self._head(200, origin, fields))
+            async for part in spool.read():
+                async with asyncio.timeout(STALL_S):
+                    await loop.sock_sendall(connection, b"%x\r\n%b\r\n" % (len(part), part))
+                sent += len(part)
+            await self._send(connection, b"0\r\n\r\n")
+        except (OSError, TimeoutError, PeerFailed) as error:
+            log.info("download_broken_off", sent=sent, error=str(error))
+            self._viewing.delivered(admission, sent, is_whole=False)
+        except BaseException:
+            self._viewing.delivered(admission, sent, is_whole=False)
+            raise
+        else:
+            self._viewing.delivered(admission, sent, is_whole=True)
 
     async def _refuse(
         self, connection: socket.socket, status: int, code: int, message: str, origin: str

@@ -103,7 +103,6 @@ class LiveCaller:
             Unavailable: offline (50301). LimitExceeded: no SSRC left.
         """
         peer = await self._routes.peer_of(request.device_id)
-        ssrc = self._ssrcs.allocate(self._clock.now())
         if peer.profile.has(Quirk.SLOW_ANSWER):
             timeout_s = max(timeout_s, SLOW_ANSWER_S)
         begun = self._clock.now()

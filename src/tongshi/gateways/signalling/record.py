@@ -56,7 +56,6 @@ _UPPER_MAY = frozenset(
         Permission.ALARM_READ,
         Permission.VIDEO_PLAYBACK,
         Permission.VIDEO_DOWNLOAD,
-        Permission.PTZ_CONTROL,
     }
 )
 

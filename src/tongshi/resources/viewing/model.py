@@ -155,6 +155,16 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """How a download stands: ``receiving``, ``complete`` or ``failed``; packets lost on the way are holes."""
+
+    state: str
+    bytes: int
+    media_s: float
+    lost_packets: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionView:
     """A session as it is told to people: everything but its ticket."""
 
@@ -176,6 +186,7 @@ class SessionView:
     bytes_sent: int
     duration_s: float
     history: History | None = None
+    download: Download | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -174,6 +174,49 @@ class Ingest(Protocol):
 
     async def close(self) -> None:
         """Close with its viewers and relays; idempotent."""
+        ...
+
+
+class Spool(Protocol):
+    """A file that a fetched recording is written to.
+
+    ``size`` is bytes so far, ``media_s`` the seconds of recording they hold; ``done`` is set when nothing
+    more comes, and only then ``is_complete`` says whether everything came.
+    """
+
+    size: int
+    is_complete: bool
+    done: asyncio.Event
+
+    @property
+    def media_s(self) -> float: ...
+
+    async def begin(self, ingest: Ingest) -> None:
+        """Take everything that arrives from now on."""
+        ...
+
+    def sender_finished(self) -> None:
+        """The device said that it has sent everything: what is here at the end is whole."""
+        ...
+
+    def read(self) -> AsyncIterator[bytes]:
+        """The file from its beginning, waiting for what is still to come.
+
+        Raises:
+            PeerFailed: it ended before it was whole.
+        """
+        ...
+
+    async def discard(self) -> None:
+        """End it and delete the file; idempotent."""
+        ...
+
+
+class Spools(Protocol):
+    """Makes files for downloads."""
+
+    def make(self, name: str) -> Spool:
+        """A new one. Raises LimitExceeded: too many at once (42904)."""
         ...
 
 

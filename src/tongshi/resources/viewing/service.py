@@ -15,11 +15,20 @@ from dataclasses import dataclass
 
 import structlog
 
-from tongshi.clock import Clock
-from tongshi.errors import Forbidden, Gone, LimitExceeded, NotFound, TongshiError, Unauthenticated
+from tongshi.clock import BEIJING, Clock
+from tongshi.errors import (
+    Forbidden,
+    Gone,
+    LimitExceeded,
+    NotFound,
+    TongshiError,
+    Unauthenticated,
+    Unprocessable,
+)
 from tongshi.resources.viewing.model import (
     REASON_TEXT,
     Closing,
+    Delivery,
     EndReason,
     Failure,
     Limits,
@@ -30,7 +39,16 @@ from tongshi.resources.viewing.model import (
     Timeouts,
     Transport,
 )
-from tongshi.resources.viewing.ports import Guard, MediaEngine, NoTimeline, Signalling, Timeline, Viewer
+from tongshi.resources.viewing.ports import (
+    Guard,
+    MediaEngine,
+    NoTimeline,
+    Signalling,
+    Spool,
+    Spools,
+    Timeline,
+    Viewer,
+)
 from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
 from tongshi.resources.viewing.streams import Lease, Lost, SharedStream, StreamPool, trouble_words
 from tongshi.sharing.permissions import Permission
@@ -52,6 +70,15 @@ class Admission:
     session: Session
     stream_id: str
 
+    @property
+    def file_name(self) -> str:
+        """What a download is called: the device and the true span, Beijing time."""
+        wish = self.session.wish
+        if wish.window is None:
+            return f"{wish.device_id}.mp4"
+        start, end = (one.astimezone(BEIJING) for one in (wish.window.start, wish.window.end))
+        return f"{wish.device_id}_{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}.mp4"
+
 
 class Viewing:
     """Sessions of viewers and relays on shared streams.
@@ -60,6 +87,7 @@ class Viewing:
         base_url: how viewers reach the media listener, without a final slash; read at each use, because its
         port
             may be chosen by the system at start.
+        spools: where downloads are kept until they were fetched; without it they are refused.
     """
 
     def __init__(
@@ -72,10 +100,12 @@ class Viewing:
         base_url: Callable[[], str],
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
+        spools: Spools | None = None,
         timeline: Timeline | None = None,
     ) -> None:
         self._timeline = timeline or NoTimeline()
         self._guard = guard
+        self._spools = spools
         self._clock = clock
         self._base_url = base_url
         self._timeouts = timeouts or Timeouts()
@@ -138,7 +168,10 @@ class Viewing:
         try:
             if prepare is not None:
                 await prepare()
-            lease = session.lease = self._pool.take(session.key, wish.transport)
+            if wish.download_speed is not None:
+                session.spool = self._spool(session)
+            on_ingest = None if session.spool is None else session.spool.begin
+            lease = session.lease = self._pool.take(session.key, wish.transport, on_ingest)
             if lease.reused:
                 self._timeline.note(session.trace_id, Step.INVITED, "画面已在播放或打开中，共用同一路")
                 self._timeline.link(session.trace_id, lease.stream.trace_id)
@@ -231,6 +264,26 @@ class Viewing:
         else:
             await ingest.detach(number)
 
+    def download(self, admission: Admission) -> Spool:
+        """The file of an admitted download. Raises NotFound: the session is none (40404)."""
+        session = admission.session
+        if session.spool is None:
+            raise NotFound("没有这个下载", code=40404)
+        session.marks[Step.OPENED] = self._clock.now()
+        self._note(session, Step.OPENED)
+        return session.spool
+
+    def delivered(self, admission: Admission, sent: int, *, is_whole: bool) -> None:
+        """A download was handed over, or whoever fetched it left before its end."""
+        session = admission.session
+        session.bytes_sent = sent
+        self._end(session, EndReason.FINISHED if is_whole else EndReason.VIEWER_LEFT)
+
+    def _spool(self, session: Session) -> Spool:
+        if self._spools is None:
+            raise Unprocessable("本平台没有录像下载的存放位置", field="mode", details={"supported": ["play"]})
+        return self._spools.make(session.session_id)
+
     async def hold(self, viewer: Viewer, key: StreamKey, transport: Transport, on_lost: Lost) -> Lease:
         """Hold a stream for a relay to another platform; returns once the device answered.
 
@@ -283,6 +336,9 @@ class Viewing:
         session.timers.append(loop.call_later(wish.expire_s, self._expire_unopened, session))
         if wish.max_session_s is not None:
             session.timers.append(loop.call_later(wish.max_session_s, self._end, session, EndReason.EXPIRED))
+        if session.spool is not None:
+            url = f"{self._base_url()}/download/{session.stream_id}.mp4?ticket={session.ticket}"
+            return Opening(session.view(self._clock.now()), ((Delivery.HTTP_FMP4, url),))
         base = f"{self._base_url()}/live/{session.stream_id}"
         urls = tuple((d, f"{base}.{d.suffix}?ticket={session.ticket}") for d in wish.deliveries)
         return Opening(session.view(self._clock.now()), urls)
@@ -311,6 +367,12 @@ class Viewing:
         if error is not None and session.failure is None:
             session.failure = Failure.of(error, Step.OPENED)
         session.engine_viewer = None  # closed with its stream
+        if session.spool is not None and reason is EndReason.FINISHED and session.lease is not None:
+            # All has come; the session lives until the file was fetched, or its address expires.
+            session.learn()
+            session.lost_packets = session.lease.stream.lost_packets
+            session.spool.sender_finished()
+            return
         self._end(session, reason)
 
     def _fail(self, session: Session, error: TongshiError) -> None:
@@ -335,6 +397,10 @@ class Viewing:
             task.add_done_callback(self._tasks.discard)
         if session.lease is not None:
             self._pool.release(session.lease)
+        if session.spool is not None:
+            task = asyncio.get_running_loop().create_task(session.spool.discard())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         log.info(
             "viewing_ended", session_id=session.session_id, reason=reason, device_id=session.wish.device_id
         )

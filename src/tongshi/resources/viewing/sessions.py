@@ -12,6 +12,7 @@ from tongshi.ids import DeviceId
 from tongshi.resources.viewing.model import (
     Codec,
     Delivery,
+    Download,
     EndReason,
     Failure,
     History,
@@ -22,7 +23,7 @@ from tongshi.resources.viewing.model import (
     StreamType,
     Transport,
 )
-from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.ports import Spool, Viewer
 from tongshi.resources.viewing.recordings import Window
 from tongshi.resources.viewing.streams import Lease
 
@@ -66,6 +67,8 @@ class Session:
         self.is_taken = False  # the ticket was used
         self.engine_viewer: int | None = None
         self.bytes_sent = 0
+        self.spool: Spool | None = None  # of a download
+        self.lost_packets = 0
         self.timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -125,7 +128,16 @@ class Session:
             bytes_sent=self.bytes_sent,
             duration_s=round(self.duration_s(now), 3),
             history=self.key.history,
+            download=self._download(),
         )
+
+    def _download(self) -> Download | None:
+        spool = self.spool
+        if spool is None:
+            return None
+        is_over = spool.done.is_set()
+        state = "receiving" if not is_over else "complete" if spool.is_complete else "failed"
+        return Download(state, spool.size, round(spool.media_s, 3), self.lost_packets)
 
 
 class SessionLog:

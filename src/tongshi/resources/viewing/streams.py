@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -58,6 +58,7 @@ _FIGURES = {
 }
 
 Lost = Callable[[EndReason, TongshiError | None], None]
+OnIngest = Callable[[Ingest], Awaitable[None]]
 
 DRAIN_LOOKS = 15
 DRAIN_LOOK_S = 0.1
@@ -75,6 +76,8 @@ class SharedStream:
         self.ingest: Ingest | None = None
         self.call: LiveCall | None = None
         self.history_call: HistoryCall | None = None  # the same call, when it is one for a recording
+        self.on_ingest: OnIngest | None = None
+        self.lost_packets = 0
         self.playhead: Playhead | None = None
         self.is_paused = False
         self.woken_at = 0.0  # when it was last told to go on: silence counts from there
@@ -138,8 +141,11 @@ class StreamPool:
         """A running stream by its number in URLs."""
         return next((s for s in self._streams.values() if s.stream_id == stream_id), None)
 
-    def take(self, key: StreamKey, transport: Transport) -> Lease:
+    def take(self, key: StreamKey, transport: Transport, on_ingest: OnIngest | None = None) -> Lease:
         """Hold a stream, beginning to open it when nobody has; ``ready`` says when it can be used.
+
+        Args:
+            on_ingest: told of the receiving end before the device is called, when this opens the stream.
 
         Raises:
             LimitExceeded: no room for another stream or holder (42904).
@@ -151,6 +157,7 @@ class StreamPool:
                 raise LimitExceeded("视频路数已满", code=42904, retry_after_s=10)
             stream = self._streams[key] = SharedStream(key, self._clock.now())
             stream.trace_id = self._timeline.current()
+            stream.on_ingest = on_ingest
             stream.task = asyncio.get_running_loop().create_task(self._run(stream, transport))
         if len(stream.holders) >= self._limits.max_holders_of_stream:
             raise LimitExceeded("该视频的观看人数已满", code=42904, retry_after_s=10)
@@ -266,16 +273,17 @@ class StreamPool:
         finished = asyncio.Event() if stream.history_call is None else stream.history_call.finished
         await _either(stream.call.ended, stream.ingest.ended, finished)
         if finished.is_set():
-            await self._drain(stream.ingest)
+            await self._drain(stream, stream.ingest)
             self.end(stream, EndReason.FINISHED)
         else:
             self.end(stream, EndReason.DEVICE_ENDED)
 
-    async def _drain(self, ingest: Ingest) -> None:
+    async def _drain(self, stream: SharedStream, ingest: Ingest) -> None:
         """The word that a recording is finished may overtake its last packets."""
         for _ in range(DRAIN_LOOKS):
             await asyncio.sleep(DRAIN_LOOK_S)
             figures = await ingest.figures()
+            stream.lost_packets = figures.lost
             if figures.silent_s is None or figures.silent_s >= DRAIN_LOOK_S:
                 return
 
@@ -284,6 +292,8 @@ class StreamPool:
         route = stream.route = await self._signalling.route(key.device_id)
         chosen = route.transport if transport is Transport.AUTO else transport
         ingest = stream.ingest = await self._engine.open(stream.stream_id, chosen)
+        if stream.on_ingest is not None:
+            await stream.on_ingest(ingest)
         self._reach(stream, Step.INVITED)
         call = await self._call(stream, chosen, ingest)
         await ingest.expect(call.ssrc)

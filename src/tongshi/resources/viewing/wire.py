@@ -19,6 +19,7 @@ from tongshi.resources.viewing.model import (
     Closing,
     Codec,
     Delivery,
+    Download,
     Opening,
     SessionView,
     Step,
@@ -219,6 +220,15 @@ class WireFailure(Answer, frozen=True):
     details: dict[str, Any]
 
 
+class WireDownload(Answer, frozen=True):
+    """How a download stands. ``mediaSec`` of the recording have come; lost packets are holes in the file."""
+
+    state: str
+    bytes: int
+    media_sec: float
+    lost_packets: int
+
+
 class SessionAnswer(Answer, frozen=True):
     """The timeline of one session."""
 
@@ -239,6 +249,7 @@ class SessionAnswer(Answer, frozen=True):
     trace_id: str
     bytes: int
     duration_sec: float
+    download: WireDownload | None = None
 
 
 class SessionList(Answer, frozen=True):
@@ -304,7 +315,14 @@ def session_answer(view: SessionView) -> SessionAnswer:
         trace_id=view.trace_id,
         bytes=view.bytes_sent,
         duration_sec=view.duration_s,
+        download=_download(view.download),
     )
+
+
+def _download(download: Download | None) -> WireDownload | None:
+    if download is None:
+        return None
+    return WireDownload(download.state, download.bytes, download.media_s, download.lost_packets)
 
 
 def _codec(codec: Codec | None) -> WireCodec | None:

@@ -1,0 +1,204 @@
+"""A recording that is being fetched, written to a file as fragmented MP4 and read again while it grows.
+
+Implements: GB/T 28181-2022 9.9
+The engine serves the spool like a viewer, from before the device is called, so that nothing of the beginning
+is missing. How much time has come is read from the fragments themselves, because a size that a device names
+is an estimate or missing. G.711 sound has no place in MP4 and is left out. Files that a process before this
+one left are removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from io import BufferedWriter
+from pathlib import Path
+
+import structlog
+
+from tongshi.errors import LimitExceeded, PeerFailed
+from tongshi.resources.viewing.ports import Ingest
+
+log = structlog.get_logger(__name__)
+
+MAX_SPOOLS = 64  # downloads at once
+MAX_SPOOL_BYTES = 32 << 30  # a day at 3 Mbit/s
+READ_BYTES = 256 * 1024
+LOOK_S = 1.0
+TICKS_S = 90_000
+_MAX_MOOF_BYTES = 64 * 1024
+
+
+class FragmentClock:
+    """How much time a fragmented MP4 spans as it passes by: from the first to the last picture."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._skip = 0
+        self._first: int | None = None
+        self._last = 0
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self._first is None else (self._last - self._first) / TICKS_S
+
+    def feed(self, data: bytes) -> None:
+        """Take what comes next, however it is cut."""
+        data = self._rest + data
+        at = 0
+        while True:
+            if self._skip:
+                step = min(self._skip, len(data) - at)
+                at, self._skip = at + step, self._skip - step
+            if self._skip or len(data) - at < 8:
+                break
+            size, kind = struct.unpack_from(">I4s", data, at)
+            if kind == b"moof" and 8 <= size <= _MAX_MOOF_BYTES:
+                if len(data) - at < size:
+                    break
+                self._note(data[at + 8 : at + size])
+                at += size
+            else:
+                self._skip = max(size, 8)
+        self._rest = data[at:]
+
+    def _note(self, moof: bytes) -> None:
+        for kind, traf in _boxes(moof):
+            if kind != b"traf":
+                continue
+            inside = dict(_boxes(traf))
+            tfhd, tfdt = inside.get(b"tfhd", b""), inside.get(b"tfdt", b"")
+            if len(tfhd) < 8 or struct.unpack_from(">I", tfhd, 4)[0] != 1 or len(tfdt) < 8:
+                continue
+            is_long = tfdt[0] == 1 and len(tfdt) >= 12
+            time = struct.unpack_from(">Q" if is_long else ">I", tfdt, 4)[0]
+            self._first = time if self._first is None else self._first
+            self._last = max(self._last, time)
+
+
+class FileSpool:
+    """One download; see ``viewing.ports.Spool``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self.is_complete = False
+        self.done = asyncio.Event()
+        self._clock = FragmentClock()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_wanted_whole = False
+
+    @property
+    def media_s(self) -> float:
+        return self._clock.seconds
+
+    async def begin(self, ingest: Ingest) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            await ingest.attach("fmp4", theirs.detach(), b"", lambda reason: None)
+        except BaseException:
+            ours.close()
+            raise
+        self._task = asyncio.get_running_loop().create_task(self._receive(ours))
+
+    def sender_finished(self) -> None:
+        self._is_wanted_whole = True
+
+    async def read(self) -> AsyncIterator[bytes]:
+        offset = 0
+        while True:
+            self._changed.clear()
+            data = await asyncio.to_thread(_read_at, self.path, offset)
+            if data:
+                offset += len(data)
+                yield data
+            elif self.done.is_set():
+                break
+            else:
+                await _soon(self._changed)
+        if not self.is_complete:
+            raise PeerFailed("下载中断，文件不完整", code=50201)
+
+    async def discard(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self.done.set()
+        self._changed.set()
+        await asyncio.to_thread(self.path.unlink, missing_ok=True)
+
+    async def _receive(self, ours: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            with await asyncio.to_thread(self.path.open, "ab") as file:
+                while data := await loop.sock_recv(ours, READ_BYTES):
+                    if self.size + len(data) > MAX_SPOOL_BYTES:
+                        log.warning("download_too_large", path=self.path.name)
+                        return
+                    await asyncio.to_thread(_append, file, data)
+                    self.size += len(data)
+                    self._clock.feed(data)
+                    self._changed.set()
+            self.is_complete = self._is_wanted_whole and self.size > 0
+        except OSError as error:
+            log.warning("download_not_written", error=str(error))
+        finally:
+            ours.close()
+            self.done.set()
+            self._changed.set()
+
+
+class FileSpools:
+    """Makes spools below one folder; see ``viewing.ports.Spools``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: set[FileSpool] = set()
+        self._is_swept = False
+
+    def make(self, name: str) -> FileSpool:
+        self._open = {spool for spool in self._open if not spool.done.is_set()}
+        if len(self._open) >= MAX_SPOOLS:
+            raise LimitExceeded("同时进行的录像下载过多", code=42904, retry_after_s=30)
+        if not self._is_swept:
+            self._is_swept = True
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for left in self._folder.glob("*.mp4"):
+                left.unlink(missing_ok=True)
+        spool = FileSpool(self._folder / f"{name}.mp4")
+        self._open.add(spool)
+        return spool
+
+
+def _boxes(data: bytes) -> list[tuple[bytes, bytes]]:
+    found, at = [], 0
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if size < 8:
+            break
+        found.append((kind, data[at + 8 : at + size]))
+        at += size
+    return found
+
+
+def _append(file: BufferedWriter, data: bytes) -> None:
+    file.write(data)
+    file.flush()
+
+
+def _read_at(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(READ_BYTES)
+
+
+async def _soon(event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(LOOK_S):
+            await event.wait()
+    except TimeoutError:
+        pass
