@@ -13,6 +13,8 @@ export const router = createRouter({
     { path: '/map', component: () => import('./views/MapSelect.vue') },
     { path: '/files', component: () => import('./views/Files.vue') },
     { path: '/services', component: () => import('./views/Services.vue') },
+    { path: '/signalling', component: () => import('./views/Signalling.vue') },
+    { path: '/signalling/device/:deviceId', component: () => import('./views/DeviceSignalling.vue') },
     { path: '/neighbours', component: () => import('./views/Neighbours.vue') },
     { path: '/no-access', component: () => import('./views/NoAccess.vue') },
     { path: '/:rest(.*)', redirect: '/' },

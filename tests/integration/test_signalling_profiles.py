@@ -344,3 +344,17 @@ async def test_who_may_look_may_not_change_and_nothing_unknown_is_taken(town: To
 
 async def test_no_upper_platform_is_an_empty_list(town: Town) -> None:
     assert (await town.call("viewer", "GET", "/api/v1/signalling/uppers")).json()["data"] == {"list": []}
+
+
+async def test_how_a_device_is_reached_is_for_those_who_may_see_it(town: Town) -> None:
+    path = "/api/v1/signalling/devices"
+    data = (await town.call("granted", "GET", f"{path}/{MINE}")).json()["data"]
+    assert (data["peerId"], data["direct"], data["registered"], data["edition"]) == (MINE, True, False, "3.0")
+    second = (await town.call("granted", "GET", f"{path}/{MINE[:-1]}2")).json()["data"]
+    assert (second["peerId"], second["registered"]) == (MINE[:-1] + "2", False)
+    for device in (THEIRS, "nobody"):
+        for method, tail in (("GET", ""), ("POST", "/info")):
+            answer = await town.call("granted", method, f"{path}/{device}{tail}")
+            assert (answer.status_code, answer.json()["code"]) == (404, 40401)
+    assert (await town.call("granted", "POST", f"{path}/{MINE}/info")).status_code == 503
+    assert (await town.call("viewer", "GET", f"{path}/{MINE}")).status_code == 403

@@ -1492,6 +1492,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/signalling/devices/{deviceId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 设备的信令通路 */
+        get: operations["getDeviceLine"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/signalling/devices/{deviceId}/info": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 查询设备信息 */
+        post: operations["askDeviceInfo"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/signalling/fingerprints": {
         parameters: {
             query?: never;
@@ -3312,6 +3346,18 @@ export interface components {
             /** @default 0 */
             version?: number;
         };
+        /**
+         * DeviceInfo
+         * @description What the device said just now (A.2.6.5).
+         */
+        DeviceInfo: {
+            DeviceID: string;
+            channels: number | null;
+            deviceName: string;
+            firmware: string;
+            manufacturer: string;
+            model: string;
+        };
         /** DeviceInfoFields */
         DeviceInfoFields: {
             /** @default  */
@@ -3383,6 +3429,25 @@ export interface components {
             rule: string;
             /** @enum {unknown} */
             severity: "error" | "info" | "warning";
+        };
+        /**
+         * DeviceLine
+         * @description How a device is reached. Times are of the registration of ``peerId``; null when it is not registered.
+         *
+         *         ``direct`` says that the device registers itself; else ``peerId`` (recorder or platform) leads to it.
+         */
+        DeviceLine: {
+            DeviceID: string;
+            address: string;
+            direct: boolean;
+            edition: string;
+            expiresAt: string | null;
+            lastSeenAt: string | null;
+            peerId: string;
+            peerName: string;
+            registered: boolean;
+            registeredAt: string | null;
+            transport: string;
         };
         /**
          * DeviceLite
@@ -10602,6 +10667,86 @@ export interface operations {
             429: components["responses"]["429"];
             500: components["responses"]["500"];
             503: components["responses"]["503"];
+        };
+    };
+    getDeviceLine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["DeviceLine"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    askDeviceInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["DeviceInfo"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
         };
     };
     listFingerprints: {

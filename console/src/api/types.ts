@@ -23,6 +23,20 @@ export type FieldChange = Schemas['FieldChange']
 export type HistoryEntry = Schemas['HistoryEntry']
 export type EditResult = Schemas['EditResult']
 export type DevicePage = Schemas['DevicePage']
+export type TraceRow = Schemas['TraceRow']
+export type TraceTimeline = Schemas['TraceTimeline']
+export type TraceStore = Schemas['TraceStore']
+export type PeerEntry = Schemas['PeerEntry']
+export type PeerDetail = Schemas['PeerDetail']
+export type UpperEntry = Schemas['UpperEntry']
+export type PeerCatalogue = Schemas['CatalogueRow']
+export type DeviceLine = Schemas['DeviceLine']
+export type DeviceInfoAnswer = Schemas['DeviceInfo']
+export type OnlineLine = Schemas['OnlineLine']
+export type StatusLine = Schemas['StatusLine']
+export type StatusList = Schemas['StatusList']
+export type PresetList = Schemas['PresetList']
+export type AlarmRow = Schemas['AlarmRow']
 export type TreeKind = 'division' | 'group' | 'platform'
 export type TreeNode = Schemas['TreeNode']
 export type TreeLevel = Schemas['TreeLevel']
@@ -46,6 +60,14 @@ export interface DeviceIssue {
   field: string
   severity: 'error' | 'warning' | 'info'
   message: string
+}
+
+/** What a device has recorded within a window. */
+export interface RecordingSearch {
+  segments: { startTime: string; endTime: string; size: number | null }[]
+  totalSec: number
+  coverage: number
+  complete: boolean
 }
 
 /** A page of issues with how many devices break each rule. */

@@ -1,10 +1,12 @@
+import signalling from './signalling.en'
 import type zh from './zh'
 
 type Words<T> = { [K in keyof T]: T[K] extends string ? string : Words<T[K]> }
 
 const en: Words<typeof zh> = {
+  signalling,
   app: { title: 'Tongshi', subtitle: 'Video data resource management platform', signOut: 'Sign out', language: '中文', menu: 'Main menu', platformId: 'Platform', version: 'Version', zone: 'All times are Beijing time (UTC+8)' },
-  nav: { viewing: 'Viewing', trees: 'Trees', archive: 'Archive', map: 'Map', files: 'Files', services: 'Services', neighbours: 'Neighbours' },
+  nav: { viewing: 'Viewing', trees: 'Trees', archive: 'Archive', map: 'Map', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours' },
   noAccess: {
     heading: 'You may not use the page “{page}”',
     nothing: 'No page is open to your account yet',
@@ -41,6 +43,9 @@ const en: Words<typeof zh> = {
     'platform:admin': 'administer the platform',
     'user:admin': 'administer users',
     'grant:admin': 'administer grants',
+    'signalling:read': 'Read signalling',
+    'signalling:capture': 'Download captures',
+    'signalling:admin': 'Administer signalling',
     'audit:read': 'read the audit',
     explain: 'ask for the reason of a decision',
   },

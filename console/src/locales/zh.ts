@@ -1,6 +1,9 @@
+import signalling from './signalling.zh'
+
 export default {
+  signalling,
   app: { title: '通视', subtitle: '视频数据资源管理平台', signOut: '退出登录', language: 'English', menu: '主菜单', platformId: '平台编码', version: '版本', zone: '页面时间均为北京时间（UTC+8）' },
-  nav: { viewing: '视频调阅', trees: '目录树', archive: '资源档案', map: '地图框选', files: '文件共享', services: '服务目录', neighbours: '级联与共享' },
+  nav: { viewing: '视频调阅', trees: '目录树', archive: '资源档案', map: '地图框选', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享' },
   noAccess: {
     heading: '您没有使用“{page}”页的权限',
     nothing: '您的账号还没有可用的页面',
@@ -37,6 +40,9 @@ export default {
     'platform:admin': '平台管理',
     'user:admin': '用户管理',
     'grant:admin': '授权管理',
+    'signalling:read': '查阅信令',
+    'signalling:capture': '下载信令抓包',
+    'signalling:admin': '信令管理',
     'audit:read': '查阅审计',
     explain: '查询授权依据',
   },

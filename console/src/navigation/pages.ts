@@ -3,7 +3,7 @@
 export interface PageEntry {
   path: string
   /** Name in the catalogue of words, under ``nav``. */
-  name: 'viewing' | 'trees' | 'archive' | 'map' | 'files' | 'services' | 'neighbours'
+  name: 'viewing' | 'trees' | 'archive' | 'map' | 'files' | 'services' | 'signalling' | 'neighbours'
   /** One of these opens the page; none: everybody who is signed in. */
   permissions: readonly string[]
 }
@@ -15,6 +15,7 @@ export const PAGES: readonly PageEntry[] = [
   { path: '/map', name: 'map', permissions: ['archive:read'] },
   { path: '/files', name: 'files', permissions: ['archive:export', 'archive:write'] },
   { path: '/services', name: 'services', permissions: [] },
+  { path: '/signalling', name: 'signalling', permissions: ['signalling:read'] },
   { path: '/neighbours', name: 'neighbours', permissions: ['platform:read'] },
 ]
 

@@ -70,6 +70,7 @@ from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
 from tongshi.resources.peers import http as peers_http
+from tongshi.resources.peers import line_http
 from tongshi.resources.peers import store as peer_store
 from tongshi.resources.peers.service import SignallingPeers
 from tongshi.resources.plans import http as plans_http
@@ -252,6 +253,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     lent = LentTags(tags, annotations)
     asking = Asking(access, lists, lent)
     statuses = DeviceStatuses(database, status_store, clock, own_id, signalling.orders)
+    peers = SignallingPeers(database, peer_store, signalling.profiles)
     table: list[AnyOperation] = [
         *history_http.operations(history),
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
@@ -275,7 +277,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *control_http.operations(control, access),
         *files_http.operations(files),
         *viewing_http.operations(viewing, ptz),
-        *peers_http.operations(SignallingPeers(database, peer_store, signalling.profiles), access),
+        *peers_http.operations(peers, access),
+        *line_http.operations(peers, signalling, devices, access),
         *traces_http.operations(Traces(signalling.traces, devices, database), access),
         *catalogue_http.operations(
             signalling.catalogues.standings, signalling, devices.get_many, _names_of(platforms), access

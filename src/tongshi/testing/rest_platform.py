@@ -64,6 +64,7 @@ from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.files import http as files_http
 from tongshi.resources.files.service import Files
 from tongshi.resources.peers import http as peers_http
+from tongshi.resources.peers import line_http
 from tongshi.resources.peers import store as peer_store
 from tongshi.resources.peers.service import SignallingPeers
 from tongshi.resources.plans import http as plans_http
@@ -97,7 +98,7 @@ from tongshi.sharing.grants import Grants
 from tongshi.sharing.passwords import Passwords
 from tongshi.sharing.permissions import ROLES, Permission
 from tongshi.storage.engine import Database
-from tongshi.testing.silent_devices import SilentDevices
+from tongshi.testing.silent_devices import SilentDevices, SilentLine
 from tongshi.web import annex_e, app, system
 from tongshi.web.operations import AnyOperation
 
@@ -193,6 +194,7 @@ class RestPlatform:
         alarms = Alarms(db, platform_store, clock, own_id)
         admission = _admission(db, clock, own_id)
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
+        peers = SignallingPeers(db, peer_store, profiles)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
             *audit_http.operations(db),
@@ -210,7 +212,8 @@ class RestPlatform:
             *ledger_http.operations(Ledger(devices, own_id, clock)),
             *plans_http.operations(plans, lent),
             *tags_http.operations(tags, annotations, queries, asking),
-            *peers_http.operations(SignallingPeers(db, peer_store, profiles), access),
+            *peers_http.operations(peers, access),
+            *line_http.operations(peers, SilentLine(), devices, access),
             *traces_http.operations(Traces(book, devices, db), access),
             *catalogue_http.operations(
                 standings, _NobodyRegistered(), devices.get_many, _named(platforms), access

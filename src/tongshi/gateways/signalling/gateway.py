@@ -134,7 +134,7 @@ class SignallingGateway:
         self._tasks: set[asyncio.Task[None]] = set()
         own_id = config.platform_id
         self.timeline = Recorder(own_id, clock, config.trace_bytes)
-        self.traces = TraceBook(self.timeline, clock, self._own_end, self._reached_by)
+        self.traces = TraceBook(self.timeline, clock, self._own_end, self.reached_by)
         self.endpoint = SipEndpoint(
             local_id=own_id,
             host=config.host,
@@ -302,6 +302,13 @@ class SignallingGateway:
             self.catalogues.refresh(peer)
         return peer is not None
 
+    def reached_by(self, code: str) -> str:
+        """The peer that leads to a device, as far as we remember; anybody else is its own."""
+        if code in self.peers or code in self.uppers:
+            return code
+        peer = self._routes.learned_peer(code)
+        return code if peer is None else peer.id
+
     async def device_info(self, device_id: str) -> DeviceInfoResponse:
         """Ask a device who made it. Raises NotFound, Unavailable, PeerTimeout, PeerFailed."""
         return await self._post.device_info(await self._routes.peer_of(device_id), device_id)
@@ -449,13 +456,6 @@ class SignallingGateway:
 
     def _own_end(self) -> pcap.End:
         return pcap.End(self._config.host, self.port)
-
-    def _reached_by(self, code: str) -> str:
-        """The peer that leads to a device, as far as we remember; anybody else is its own."""
-        if code in self.peers or code in self.uppers:
-            return code
-        peer = self._routes.learned_peer(code)
-        return code if peer is None else peer.id
 
     # What changes.
 

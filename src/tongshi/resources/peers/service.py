@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from tongshi.resources.peers.model import (
     Words,
 )
 from tongshi.resources.peers.words import QUIRKS
-from tongshi.sharing.model import Context, Scope, Subject
+from tongshi.sharing.model import EVERYTHING, Context, Scope, Subject
 from tongshi.storage.engine import Database
 
 
@@ -60,6 +60,12 @@ class Live(Protocol):
         ...
 
 
+class Devices(Protocol):
+    """The archive: which of these devices lie in a scope."""
+
+    async def get_many(self, device_ids: Sequence[str], scope: Scope, /) -> Mapping[str, object]: ...
+
+
 class SignallingPeers:
     """Devices and platforms that register with us, and platforms that we register with."""
 
@@ -80,6 +86,10 @@ class SignallingPeers:
         if row is None:
             raise NotFound("没有这个信令对端")
         return row, self._live.current(row.profile)
+
+    async def leading(self, peer_id: str) -> PeerRow | None:
+        """The peer that leads to a device which the caller may see, whoever it is."""
+        return await self._db.read(self._store.find, EVERYTHING, peer_id)
 
     async def tell(
         self, by: Subject, scope: Scope, peer_id: str, words: Words, reason: str, context: Context
