@@ -136,6 +136,7 @@ class Platform:
     signalling: SignallingGateway
     alarms: Alarms
     viewers: ViewerServer
+    neighbours: Exchange
     exchange: Worker
     pulls: Pulls
     files: Files
@@ -165,6 +166,7 @@ class Platform:
         await self.signalling.start()
         stack.push_async_callback(self.viewers.stop)
         await self.viewers.start()
+        stack.push_async_callback(self.neighbours.close)
         stack.push_async_callback(self.exchange.stop)
         await self.exchange.start()
         stack.push_async_callback(self.files.stop)
@@ -316,6 +318,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         signalling,
         alarms,
         viewers,
+        exchange,
         worker,
         pulls,
         files,

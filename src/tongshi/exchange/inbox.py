@@ -9,7 +9,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -20,14 +20,13 @@ from sqlalchemy import Connection
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.errors import Conflict, Gone, InvalidRequest, NotFound, TongshiError
-from tongshi.exchange import outbox, rows, store, wire
+from tongshi.exchange import outbox, store
 from tongshi.exchange.model import (
     MAX_OWNERS,
     MAX_REJECTIONS_SHOWN,
     VANISH_FLOOR,
     VANISH_GUARD,
     Equality,
-    Form,
     FullBegin,
     FullComplete,
     FullOpened,
@@ -41,22 +40,15 @@ from tongshi.exchange.model import (
     PushResult,
     Rejection,
 )
+from tongshi.exchange.reading import Items
 from tongshi.ids import platform_id
 from tongshi.resources.devices import store as devices
-from tongshi.resources.devices import wire as device_wire
-from tongshi.resources.devices.model import FlatArchive, UpsertResult, digest_of, flatten
+from tongshi.resources.devices.model import FlatArchive, UpsertResult, digest_of
 
 # A full that rests longer than this is begun anew.
 FULL_RESTS = timedelta(hours=2)
 _KEYS_AT_ONCE = 5_000
 STATUS_SOURCE = "exchange"
-# ``row`` and ``record`` are our own short forms; ``full`` has the identifiers of the standard, for platforms
-# that are not ours.
-_PARSERS: dict[str, Callable[[msgspec.Raw], FlatArchive]] = {
-    "row": rows.parse,
-    "record": lambda item: flatten(wire.parse(item)),
-    "full": lambda item: flatten(device_wire.decode(item)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +68,6 @@ class House:
 
 class _Different(Exception):
     """The proof failed; what was marked is rolled back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """What a batch or page holds, read: the good ones with their place in it, the bad ones named."""
-
-    archives: list[tuple[int, FlatArchive]]
-    rejected: list[Rejection]
-
-
-def read_items(items: Sequence[msgspec.Raw], form: Form) -> Items:
-    """Read and digest every item. No database: the writer is kept for writing."""
-    parse = _PARSERS[form]
-    read = Items([], [])
-    for index, item in enumerate(items):
-        try:
-            read.archives.append((index, parse(item)))
-        except TongshiError as error:
-            read.rejected.append(Rejection(index, _id_of(item), error.code, error.message, error.field))
-    return read
 
 
 def apply_push(
@@ -419,24 +391,3 @@ def _result(position: int, taken: _Taken, missing: int, equal: bool | None, held
         equal=equal,
         held=held,
     )
-
-
-def _id_of(item: msgspec.Raw) -> str:
-    """The id a broken item claims, for the person who repairs it."""
-
-    try:
-        named = msgspec.json.decode(item, type=_Named)
-        return (named.DeviceID or named.item.device_id)[:64]
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return ""
-
-
-class _Inner(msgspec.Struct, rename="camel"):
-    device_id: str = ""
-
-
-class _Named(msgspec.Struct):
-    """The id of an item in either form, whatever else it holds."""
-
-    item: _Inner = msgspec.field(default_factory=_Inner)
-    DeviceID: str = ""

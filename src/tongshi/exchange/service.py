@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from tongshi.clock import Clock
 from tongshi.errors import Forbidden, NotFound, Unavailable
 from tongshi.exchange import control_store, inbox, outbox
 from tongshi.exchange import store as memory
-from tongshi.exchange.inbox import House, Items
+from tongshi.exchange.inbox import House
 from tongshi.exchange.model import (
     VANISH_GUARD,
     DigestAnswer,
@@ -31,6 +30,8 @@ from tongshi.exchange.model import (
 )
 from tongshi.exchange.outbox import Audience
 from tongshi.exchange.ranges import RangesAnswer, RangesQuery, ranges_of
+from tongshi.exchange.reader import Reader
+from tongshi.exchange.reading import Items
 from tongshi.exchange.turns import Turns
 from tongshi.resources.platforms.model import Relation, Standing
 from tongshi.resources.platforms.service import Platforms
@@ -62,11 +63,16 @@ class Exchange:
         self._platform_id = platform_id
         self._vanish_guard = vanish_guard
         self._turns = Turns()
+        self._reader = Reader()
+
+    async def close(self) -> None:
+        """End what reads large pages."""
+        await self._reader.close()
 
     async def push(self, sender: str, push: Push) -> PushResult:
         """Apply one batch; a dry run applies it and takes all of it back."""
         house = await self.house(sender)
-        items = await asyncio.to_thread(inbox.read_items, push.items, push.form)
+        items = await self._reader.read(push.items, push.form)
         if not push.dry_run:
             return await self._db.write(inbox.apply_push, house, sender, push, items, self._clock.at())
         try:
@@ -84,7 +90,7 @@ class Exchange:
         """Apply one page of a full; the next ones, if they are here already, are read meanwhile."""
         async with self._turns.of(sender) as row:
             house = await self.house(sender)
-            items = await asyncio.to_thread(inbox.read_items, page.items, page.form)
+            items = await self._reader.read(page.items, page.form)
             at = self._clock.at()
             return await row.store(lambda: self._db.write(inbox.apply_page, house, sender, page, items, at))
 

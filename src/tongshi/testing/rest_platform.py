@@ -245,6 +245,7 @@ class RestPlatform:
         """Close links and the database."""
         for link in self.links:
             await link.close()
+        await self.exchange.close()
         await self.db.close()
 
     def http(self) -> httpx2.AsyncClient:
