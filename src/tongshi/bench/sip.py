@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import socket
 import statistics
@@ -24,6 +25,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import md5
 from multiprocessing.connection import Connection
+
+import structlog
 
 from tongshi.bench import sip_catalogue, sip_ptz
 from tongshi.bench.sip_platform import HOST, PLATFORM, REALM, SECRET, TICK_S, Setup, child, cpu_s
@@ -106,7 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_cli(args: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure and print; standard output has the figures and nothing else."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     figures: dict[str, object] = {}
     if args.storm:
         figures["storm"] = storm(args.storm, args.within, args.beat_minutes)
@@ -182,7 +186,7 @@ class _Generator:
         self._socket.settimeout(2.0)
         self._own = f"{HOST}:{self._socket.getsockname()[1]}"
         self._devices = devices
-        self._number = 0
+        self._device = self._number = 0
 
     def register_all(self) -> None:
         """Every device once; their first catalogue queries are refused."""
@@ -267,8 +271,9 @@ class _Generator:
         self._socket.send(b"\r\n".join([b"SIP/2.0 404 Not Found", *kept, b"Content-Length: 0", b"", b""]))
 
     def _next(self) -> tuple[str, int]:
+        self._device = (self._device + 1) % self._devices
         self._number += 1
-        return f"{REALM}132{0}{self._number % self._devices:06}", self._number
+        return f"{REALM}132{0}{self._device:06}", self._number
 
     def _head(self, method: str, code: str, number: int, cseq: int) -> str:
         to = code if method == "REGISTER" else PLATFORM
