@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tongshi.errors import NotFound, PeerFailed, PeerTimeout, Unprocessable
+from tongshi.errors import Conflict, NotFound, PeerFailed, PeerTimeout, Unprocessable
 from tongshi.gateways.signalling.device_orders import Waits
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181 import front_end
 from tongshi.protocols.gb28181.configuration import BasicParam, Configuration
+from tongshi.protocols.gb28181.control_parts import PreciseView
 from tongshi.protocols.gb28181.device_query import CruiseTrackListQuery
 from tongshi.protocols.gb28181.device_response import (
     CardState,
@@ -24,7 +25,9 @@ from tongshi.protocols.gb28181.version import Edition
 from tongshi.resources.control.service import Command, Order
 from tongshi.resources.status import store as status_store
 from tongshi.resources.status.service import DeviceStatuses
-from tongshi.sharing.model import EVERYTHING
+from tongshi.resources.viewing.ptz import Command as Ptz
+from tongshi.resources.viewing.ptz import Turn
+from tongshi.sharing.model import EVERYTHING, Subject, SubjectKind
 from tongshi.testing.camera import Camera
 from tongshi.testing.plan import CameraPlan
 from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
@@ -200,3 +203,28 @@ async def test_a_probe_asks_the_device_once_for_a_while(platform: SmallPlatform,
     assert len(kept.found) == 1
     asked = await statuses.probe([CODE], EVERYTHING, 0, 0.2)
     assert [lost.device_id for lost in asked.failed] == [CODE]
+
+
+async def test_a_head_is_turned_by_every_kind_of_command(platform: SmallPlatform, camera: Camera) -> None:
+    async def turn_by(command: Ptz, **changes: Any) -> bool | None:
+        return (await platform.ptz.turn(platform.viewer, Turn(CODE, command, **changes))).is_done
+
+    head = camera.device.channels[CODE].head
+    assert await turn_by(Ptz.ABSOLUTE, view=PreciseView(pan=90.0, zoom=2.0)) is None
+    assert head.motion.target is not None
+    assert head.motion.target.pan == 90.0
+    assert await turn_by(Ptz.PRESET_SET, index=9) is None
+    assert await turn_by(Ptz.HOME_ON, index=9, reset_s=30) is True
+    assert head.home == (9, 30.0)
+    assert await turn_by(Ptz.HOME_ON, index=10) is False
+    assert await turn_by(Ptz.CRUISE_ADD, group=2, index=9) is None
+    assert head.cruises[2].points == [9]
+
+
+async def test_a_head_that_another_holds_is_not_turned(platform: SmallPlatform, camera: Camera) -> None:
+    other = Subject(SubjectKind.PLATFORM, "31000000002000000001", "市级平台")
+    await platform.locks.hold_for_platform(other, CODE)
+    with pytest.raises(Conflict) as refusal:
+        await platform.ptz.turn(platform.viewer, Turn(CODE, Ptz.LEFT))
+    assert refusal.value.code == 40903
+    assert not camera.device.channels[CODE].instructions

@@ -2242,6 +2242,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/video/ptz/locks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询本人的云台锁 */
+        get: operations["myPtzLocks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/video/ptz/unlock": {
         parameters: {
             query?: never;
@@ -4031,6 +4048,16 @@ export interface components {
             versionBefore: number;
         };
         /**
+         * HolderShown
+         * @description Who holds, or held, a head.
+         */
+        HolderShown: {
+            name: string;
+            platformId: string;
+            priority: number;
+            userId: string;
+        };
+        /**
          * HomeAnswer
          * @description The home position; null when the device tells none.
          */
@@ -4453,6 +4480,58 @@ export interface components {
             watermark?: "auto" | "both" | "invisible" | "visible";
         };
         /**
+         * LockAnswer
+         * @description E.2-7's answer; ``preempted`` is whose lock this one took over.
+         */
+        LockAnswer: {
+            expiresAt: string;
+            holder: components["schemas"]["HolderShown"];
+            lockId: string;
+            preempted: components["schemas"]["HolderShown"] | null;
+        };
+        /**
+         * LockRequest
+         * @description E.2-7. ``lockId`` renews one's own lock; ``preempt`` takes over from a lower priority.
+         */
+        LockRequest: {
+            DeviceID: string;
+            /**
+             * @default manual
+             * @enum {unknown}
+             */
+            level?: "manual" | "reserved";
+            /** @default  */
+            lockId?: string;
+            /** @default false */
+            preempt?: boolean;
+            /** @default  */
+            reason?: string;
+            /** @default 300 */
+            ttlSec?: number;
+        };
+        /**
+         * LockShown
+         * @description A lock.
+         */
+        LockShown: {
+            DeviceID: string;
+            expiresAt: string;
+            holder: components["schemas"]["HolderShown"];
+            level: string;
+            lockId: string;
+        };
+        /**
+         * LostLock
+         * @description A lock that was taken away: preempted or forced, and by whom.
+         */
+        LostLock: {
+            DeviceID: string;
+            at: string;
+            by: string;
+            endedBy: string;
+            lockId: string;
+        };
+        /**
          * MaskRegion
          * @description One hidden rectangle: left, top, right, bottom in pixels.
          */
@@ -4502,6 +4581,14 @@ export interface components {
          * @enum {unknown}
          */
         Mode: "add" | "remove" | "replace";
+        /**
+         * MyLocks
+         * @description The caller's locks, and those lost to others within a day.
+         */
+        MyLocks: {
+            list: components["schemas"]["LockShown"][];
+            lost: components["schemas"]["LostLock"][];
+        };
         /**
          * Neighbour
          * @description One platform. ``relation`` is seen from here; ``waiting`` devices wait for a person's word.
@@ -5247,6 +5334,18 @@ export interface components {
             zoom: number | null;
         };
         /**
+         * PreciseView
+         * @description Where to look: degrees and times. Beyond its limit a device goes to the limit (A.2.1.11).
+         */
+        PreciseView: {
+            /** @default null */
+            pan?: number | null;
+            /** @default null */
+            tilt?: number | null;
+            /** @default null */
+            zoom?: number | null;
+        };
+        /**
          * Preset
          * @description One preset; both are text by the schema.
          */
@@ -5277,6 +5376,8 @@ export interface components {
         /**
          * PtzAnswer
          * @description E.2-6. ``controlDelayMs`` runs from our request to the SIP answer.
+         *
+         *         ``accepted`` is false when the device itself answers that it could not do it.
          */
         PtzAnswer: {
             accepted: boolean;
@@ -5288,9 +5389,14 @@ export interface components {
         /**
          * PtzRequest
          * @description E.2-6. ``presetIndex`` also numbers cruises, scans and switches.
+         *
+         *         ``group`` and ``value`` build cruises and scans; ``box`` is of drag zoom, ``absolute`` of the precise
+         *         view, ``homeResetSec`` of the home position. With ``lockId`` it is refused once that lock is lost.
          */
         PtzRequest: {
             DeviceID: string;
+            /** @default null */
+            absolute?: components["schemas"]["PreciseView"] | null;
             /**
              * @default start
              * @enum {unknown}
@@ -5298,7 +5404,13 @@ export interface components {
             action?: "start" | "stop";
             /** @default 5000 */
             autoStopMs?: number;
+            /** @default null */
+            box?: components["schemas"]["DragBox"] | null;
             command: string;
+            /** @default null */
+            group?: number | null;
+            /** @default null */
+            homeResetSec?: number | null;
             /** @default  */
             lockId?: string;
             /** @default null */
@@ -5307,6 +5419,8 @@ export interface components {
             presetName?: string;
             /** @default 50 */
             speed?: number;
+            /** @default null */
+            value?: number | null;
         };
         /**
          * PullChanges
@@ -6642,6 +6756,28 @@ export interface components {
          */
         UndoRequest: {
             undoToken: string;
+        };
+        /**
+         * UnlockAnswer
+         * @description E.2-8's answer; ``released`` is false when there was no lock.
+         */
+        UnlockAnswer: {
+            previousHolder: components["schemas"]["HolderShown"] | null;
+            released: boolean;
+        };
+        /**
+         * UnlockRequest
+         * @description E.2-8: one of ``lockId`` and ``DeviceID``. ``force`` needs its right and a reason.
+         */
+        UnlockRequest: {
+            /** @default null */
+            DeviceID?: string | null;
+            /** @default false */
+            force?: boolean;
+            /** @default  */
+            lockId?: string;
+            /** @default  */
+            reason?: string;
         };
         /**
          * UpperEntry
@@ -12203,8 +12339,67 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LockRequest"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["LockAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    myPtzLocks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
         requestBody?: never;
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["MyLocks"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
@@ -12212,7 +12407,6 @@ export interface operations {
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };
@@ -12223,16 +12417,38 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["UnlockRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["UnlockAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };

@@ -97,8 +97,10 @@ from tongshi.resources.trees import http as trees_http
 from tongshi.resources.trees.service import Trees, division_names
 from tongshi.resources.viewing import history_http
 from tongshi.resources.viewing import http as viewing_http
+from tongshi.resources.viewing import lock_http, lock_store
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
+from tongshi.resources.viewing.locks import PtzLocks
 from tongshi.resources.viewing.model import Timeouts, Transport
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.resources.viewing.service import Viewing
@@ -224,7 +226,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         spools=FileSpools(Path(config.files.folder) / "recordings"),
         timeline=signalling.timeline,
     )
-    ptz = PtzControl(signalling.downward, guard)
+    locks = PtzLocks(database, lock_store, guard, clock)
+    accounts.on_sign_out = locks.signed_out
+    ptz = PtzControl(signalling.downward, guard, locks, signalling.orders)
     signalling.attach(viewing, ptz)
     signalling.attach_alarms(alarms)
     history = HistoryViewing(viewing, signalling.records, guard, clock)
@@ -281,6 +285,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *viewing_http.operations(viewing, ptz),
         *peers_http.operations(peers, access),
         *line_http.operations(peers, signalling, devices, access),
+        *peers_http.operations(SignallingPeers(database, peer_store, signalling.profiles), access),
+        *lock_http.operations(locks),
         *traces_http.operations(Traces(signalling.traces, devices, database), access),
         *catalogue_http.operations(
             signalling.catalogues.standings, signalling, devices.get_many, _names_of(platforms), access

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,6 +40,13 @@ _SETUP = "setup_code_sha256"
 _NAME = re.compile(r"[\w.@-]{1,64}\Z")
 
 
+OnSignOut = Callable[[Connection, str, datetime], None]  # the number of the user, and when
+
+
+def _nothing_else(conn: Connection, user_id: str, at: datetime) -> None:
+    """Nobody else needs to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedIn:
     """A new session: what the browser gets (once) and who it is."""
@@ -61,6 +68,8 @@ class Accounts:
         self._clock = clock
         self._passwords = passwords or Passwords()
         self._failures: dict[str, tuple[int, float]] = {}
+        # What else ends when a person signs out, in the same transaction; set once when the parts are joined.
+        self.on_sign_out: OnSignOut = _nothing_else
 
     async def prepare(self) -> None:
         """Write the built-in roles and the administrators' grant; run at each start."""
@@ -163,7 +172,7 @@ class Accounts:
 
     async def sign_out(self, token: str, address: str = "") -> None:
         """End a session; an unknown one is no error."""
-        await self._db.write(_close_session, _hash(token), address, self._clock.at())
+        await self._db.write(_close_session, _hash(token), address, self._clock.at(), self.on_sign_out)
 
     async def change_password(self, by: Subject, user_id: int, password: str, address: str = "") -> None:
         """Replace a password; every session of that user ends."""
@@ -269,10 +278,13 @@ def _open_session(conn: Connection, user: store.User, session: store.Session, at
     _audit(conn, at, AuditTag.SIGN_IN, Outcome.DONE, user.subject, session.address)
 
 
-def _close_session(conn: Connection, token_hash: bytes, address: str, at: datetime) -> None:
+def _close_session(
+    conn: Connection, token_hash: bytes, address: str, at: datetime, on_sign_out: OnSignOut
+) -> None:
     found = store.find_session(conn, token_hash)
     if found is not None:
         store.end_session(conn, token_hash)
+        on_sign_out(conn, found[1].subject.id, at)
         _audit(conn, at, AuditTag.SIGN_OUT, Outcome.DONE, found[1].subject, address)
 
 

@@ -848,3 +848,47 @@ alarm_route = Table(  # bounded by alarms.model.MAX_ROUTES
     _text("created_by"),
     _time("created_at", nullable=False),
 )
+
+# --- Control of devices ---------------------------------------------------------------------------
+
+ptz_lock = Table(  # at most one row a device
+    "ptz_lock",
+    metadata,
+    _code("device_id", primary_key=True),
+    _code("lock_id"),
+    _text("level"),  # manual | reserved
+    _integer("priority"),
+    _text("subject_kind"),
+    _text("subject_id"),
+    _text("subject_name"),
+    _text("platform_id"),
+    _text("reason"),
+    _time("since_at", nullable=False),
+    _time("expires_at", nullable=False),
+    UniqueConstraint("lock_id"),
+    Index(None, "subject_kind", "subject_id"),
+)
+
+ptz_lock_end = Table(  # kept for a day, swept at each end
+    "ptz_lock_end",
+    metadata,
+    _code("lock_id", primary_key=True),
+    _code("device_id"),
+    _text("subject_kind"),
+    _text("subject_id"),
+    _text("ended_by"),  # released | preempted | forced | signedOut
+    _text("by_name"),
+    _time("ended_at", nullable=False),
+    Index(None, "ended_at"),
+    Index(None, "subject_kind", "subject_id"),
+)
+
+control_filter = Table(  # one row a neighbour
+    "control_filter",
+    metadata,
+    _code("platform_id", primary_key=True),
+    _text("rules", "[]"),  # JSON, bounded by control.filters.MAX_RULES
+    _flag("is_dry_run", False),
+    _time("updated_at", nullable=False),
+    _text("updated_by"),
+)

@@ -88,7 +88,9 @@ from tongshi.resources.tags.service import TagDictionary
 from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
 from tongshi.resources.trees.service import division_names
+from tongshi.resources.viewing import lock_http, lock_store
 from tongshi.resources.viewing.access import SharingGuard
+from tongshi.resources.viewing.locks import PtzLocks
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
@@ -193,6 +195,8 @@ class RestPlatform:
         guard = SharingGuard(access, RecordedArchive(devices, access, clock, own_id), clock)
         alarms = Alarms(db, platform_store, clock, own_id)
         admission = _admission(db, clock, own_id)
+        locks = PtzLocks(db, lock_store, guard, clock)
+        accounts.on_sign_out = locks.signed_out
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         peers = SignallingPeers(db, peer_store, profiles)
         table: list[AnyOperation] = [
@@ -221,6 +225,7 @@ class RestPlatform:
             *status_http.operations(
                 DeviceStatuses(db, status_store, clock, own_id, SilentDevices()), access, clock
             ),
+            *lock_http.operations(locks),
             *control_desk_http.operations(DeviceControlDesk(SilentDevices(), guard)),
             *alarms_http.operations(alarms),
             *admission_http.operations(AdmissionDesk(db, admission_store, admission)),

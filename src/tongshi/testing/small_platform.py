@@ -33,8 +33,10 @@ from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.resources.registrations import store as registration_store
 from tongshi.resources.registrations.model import SipAccount
+from tongshi.resources.viewing import lock_store
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
+from tongshi.resources.viewing.locks import PtzLocks
 from tongshi.resources.viewing.model import Timeouts, Transport
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.ptz import PtzControl
@@ -132,7 +134,8 @@ class SmallPlatform:
             timeline=self.gateway.timeline,
         )
         self.desk = DeviceControlDesk(self.gateway.orders, guard)
-        self.ptz = PtzControl(self.gateway.downward, guard)
+        self.locks = PtzLocks(db, lock_store, guard, self.clock)
+        self.ptz = PtzControl(self.gateway.downward, guard, self.locks, self.gateway.orders)
         self.server = ViewerServer(self.viewing, HOST, 0, self.clock)
         self.gateway.attach(self.viewing, self.ptz)
         self.alarms = Alarms(db, platform_store, self.clock, plan.id)

@@ -75,10 +75,14 @@ class HistoryCall(LiveCall, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ControlReply:
-    """The SIP answer to a control command and how long it took (DB31DSJ/Z 001-2024 Table C.1 row 6)."""
+    """The SIP answer to a control command and how long it took (DB31DSJ/Z 001-2024 Table C.1 row 6).
+
+    ``is_done`` is the device's own answer where the command has one.
+    """
 
     delay_ms: float
     sip_status: int
+    is_done: bool | None = None
 
 
 class Signalling(Protocol):

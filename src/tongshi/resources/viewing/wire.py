@@ -14,6 +14,7 @@ from msgspec import Meta, field
 
 from tongshi.errors import Unprocessable
 from tongshi.ids import device_id
+from tongshi.protocols.gb28181.control_parts import DragBox, PreciseView
 from tongshi.resources.viewing.model import (
     REASON_TEXT,
     Closing,
@@ -108,7 +109,11 @@ class StopRequest(Request, frozen=True):
 
 
 class PtzRequest(Request, frozen=True):
-    """E.2-6. ``presetIndex`` also numbers cruises, scans and switches."""
+    """E.2-6. ``presetIndex`` also numbers cruises, scans and switches.
+
+    ``group`` and ``value`` build cruises and scans; ``box`` is of drag zoom, ``absolute`` of the precise
+    view, ``homeResetSec`` of the home position. With ``lockId`` it is refused once that lock is lost.
+    """
 
     device_id: Annotated[str, Meta(pattern=r"^[0-9]{20}\Z")] = field(name="DeviceID")
     command: str
@@ -117,12 +122,15 @@ class PtzRequest(Request, frozen=True):
     preset_index: Annotated[int, Meta(ge=0, le=255)] | None = None
     preset_name: Annotated[str, Meta(max_length=64)] = ""
     auto_stop_ms: Annotated[int, Meta(ge=100, le=MAX_AUTO_STOP_MS)] = DEFAULT_AUTO_STOP_MS
+    group: Annotated[int, Meta(ge=0, le=255)] | None = None
+    value: Annotated[int, Meta(ge=0, le=4095)] | None = None
+    box: DragBox | None = None
+    absolute: PreciseView | None = None
+    home_reset_sec: Annotated[int, Meta(ge=0, le=86_400)] | None = None
     lock_id: Annotated[str, Meta(max_length=64)] = ""
 
     def turn(self) -> Turn:
         """The command, understood. Raises Unprocessable for one we do not have (42203)."""
-        if self.lock_id:
-            raise unsupported("lockId", [])  # rows E.2-7 and E.2-8 are not built: nothing could be locked
         if self.command not in tuple(Command):
             raise unsupported("command", [c.value for c in Command])
         return Turn(
@@ -133,6 +141,12 @@ class PtzRequest(Request, frozen=True):
             index=self.preset_index,
             preset_name=self.preset_name,
             auto_stop_ms=self.auto_stop_ms,
+            group=self.group,
+            value=self.value,
+            box=self.box,
+            view=self.absolute,
+            reset_s=self.home_reset_sec,
+            lock_id=self.lock_id,
         )
 
 
@@ -196,7 +210,10 @@ class StopAnswer(Answer, frozen=True):
 
 
 class PtzAnswer(Answer, frozen=True):
-    """E.2-6. ``controlDelayMs`` runs from our request to the SIP answer."""
+    """E.2-6. ``controlDelayMs`` runs from our request to the SIP answer.
+
+    ``accepted`` is false when the device itself answers that it could not do it.
+    """
 
     accepted: bool
     control_delay_ms: float
@@ -289,7 +306,8 @@ def stop_answer(closing: Closing) -> StopAnswer:
 
 def ptz_answer(reply: ControlReply) -> PtzAnswer:
     """E.2-6's answer."""
-    return PtzAnswer(accepted=True, control_delay_ms=reply.delay_ms, device_reply=reply.sip_status)
+    accepted = reply.is_done is not False
+    return PtzAnswer(accepted, control_delay_ms=reply.delay_ms, device_reply=reply.sip_status)
 
 
 def session_answer(view: SessionView) -> SessionAnswer:

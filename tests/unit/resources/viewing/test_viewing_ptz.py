@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tongshi.errors import Forbidden, InvalidRequest, PeerTimeout, RemoteViolation
 from tongshi.ids import DeviceId
+from tongshi.protocols.gb28181.control import DeviceControl
+from tongshi.protocols.gb28181.control_parts import DragBox, HomePosition, PreciseView
 from tongshi.protocols.gb28181.front_end import parse_instruction
+from tongshi.resources.control.ports import CommandReply
 from tongshi.resources.viewing.ports import ControlReply, Viewer
 from tongshi.resources.viewing.ptz import Command, PtzControl, Turn, instruction
 from tongshi.sharing.model import Subject, SubjectKind
@@ -74,6 +78,13 @@ def turn(command: Command, **changes: Any) -> Turn:
         (Command.PRESET_CALL, {"index": 255}, (0x82, 0, 255, 0)),
         (Command.WIPER_ON, {}, (0x8C, 1, 0, 0)),
         (Command.AUX_OFF, {"index": 3}, (0x8D, 3, 0, 0)),
+        (Command.CRUISE_ADD, {"group": 1, "index": 3}, (0x84, 1, 3, 0)),
+        (Command.CRUISE_DEL, {"group": 1}, (0x85, 1, 0, 0)),
+        (Command.CRUISE_SPEED, {"group": 1, "value": 0x123}, (0x86, 1, 0x23, 1)),
+        (Command.CRUISE_DWELL, {"group": 1, "value": 300}, (0x87, 1, 0x2C, 1)),
+        (Command.SCAN_LEFT, {"group": 1}, (0x89, 1, 1, 0)),
+        (Command.SCAN_RIGHT, {"group": 1}, (0x89, 1, 2, 0)),
+        (Command.SCAN_SPEED, {"group": 1, "value": 0x64}, (0x8A, 1, 0x64, 0)),
     ],
 )
 def test_a_command_becomes_its_instruction(
@@ -150,3 +161,64 @@ async def test_preset_0_of_a_platform_above_is_refused_before_it_is_decided() ->
     with pytest.raises(RemoteViolation, match="preset 0"):
         await control.relay(VIEWER, CODE, "A50F008200000036")
     assert line.sent == []
+
+
+class Elements:
+    """Takes the commands that are no instructions."""
+
+    def __init__(self) -> None:
+        self.sent: list[DeviceControl] = []
+
+    async def command(self, device_id: str, make: Callable[[int], DeviceControl]) -> CommandReply:
+        self.sent.append(make(7))
+        return CommandReply(1.0, 200, False)
+
+
+BOX = DragBox(length=640, width=360, mid_point_x=320, mid_point_y=180, length_x=64, length_y=36)
+
+
+@pytest.mark.parametrize(
+    ("command", "changes", "expected"),
+    [
+        (Command.ABSOLUTE, {"view": PreciseView(pan=1.0)}, {"precise_view": PreciseView(pan=1.0)}),
+        (Command.DRAG_ZOOM_IN, {"box": BOX}, {"drag_zoom_in": BOX}),
+        (Command.DRAG_ZOOM_OUT, {"box": BOX}, {"drag_zoom_out": BOX}),
+        (
+            Command.HOME_ON,
+            {"index": 5, "reset_s": 60},
+            {"home_position": HomePosition(enabled=True, reset_time=60, preset_index=5)},
+        ),
+        (Command.HOME_OFF, {}, {"home_position": HomePosition(enabled=False)}),
+    ],
+)
+async def test_other_commands_are_elements_of_their_own(
+    command: Command, changes: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    elements = Elements()
+    control = PtzControl(Line(), Guard(), None, elements)
+    reply = await control.turn(VIEWER, turn(command, **changes))
+    assert elements.sent == [DeviceControl(7, CODE, **expected)]
+    assert reply.is_done is False
+
+
+@pytest.mark.parametrize(
+    ("command", "changes"),
+    [
+        (Command.ABSOLUTE, {"view": PreciseView()}),
+        (Command.ABSOLUTE, {"view": PreciseView(pan=361.0)}),
+        (Command.DRAG_ZOOM_IN, {}),
+        (Command.HOME_ON, {}),
+        (Command.HOME_ON, {"index": 256}),
+        (Command.CRUISE_ADD, {"group": 1, "index": 0}),
+        (Command.SCAN_SPEED, {"group": 1}),
+        (Command.SCAN_SPEED, {"group": 1, "value": 4096}),
+    ],
+)
+async def test_what_is_missing_or_out_of_range_is_refused_before_anything(
+    command: Command, changes: dict[str, Any]
+) -> None:
+    line, elements = Line(), Elements()
+    with pytest.raises(InvalidRequest):
+        await PtzControl(line, Guard(), None, elements).turn(VIEWER, turn(command, **changes))
+    assert not line.sent
+    assert not elements.sent

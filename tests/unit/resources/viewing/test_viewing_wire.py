@@ -60,7 +60,7 @@ def test_every_command_of_the_table_is_understood_and_others_named() -> None:
     for command in Command:
         body = {"DeviceID": CODE, "command": command.value}
         assert msgspec.convert(body, wire.PtzRequest).turn().command is command
-    unknown = msgspec.convert({"DeviceID": CODE, "command": "dragZoomIn"}, wire.PtzRequest)
+    unknown = msgspec.convert({"DeviceID": CODE, "command": "moonwalk"}, wire.PtzRequest)
     with pytest.raises(Unprocessable) as caught:
         unknown.turn()
     assert caught.value.field == "command"
