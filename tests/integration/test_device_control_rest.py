@@ -191,3 +191,26 @@ async def test_either_ids_or_divisions_are_asked_for(office: Office) -> None:
     ):
         answer = await office.call("able", "POST", "/api/v1/video/devices/online", body)
         assert answer.json()["code"] == code
+
+
+async def test_a_filter_is_kept_by_administrators_and_checked(office: Office) -> None:
+    path = f"/api/v1/platforms/{ABROAD}/control-filter"
+    await office.key("boss", {Permission.PLATFORM_ADMIN}, set())
+    assert (await office.call("able", "GET", path)).json()["code"] == 40301
+    before = (await office.call("boss", "GET", path)).json()["data"]
+    assert before["updatedAt"] is None
+    assert "TeleBoot" not in [rule["command"] for rule in before["rules"]]
+    span = {"field": "presetIndex", "low": 1, "high": 10}
+    good = {"rules": [{"command": "PTZCmd", "ranges": [span]}], "dryRun": True}
+    put = (await office.call("boss", "PUT", path, good)).json()["data"]
+    assert (put["dryRun"], put["updatedBy"]) == (True, "boss")
+    assert (await office.call("boss", "GET", path)).json()["data"]["rules"] == good["rules"]
+    for bad in (
+        {"rules": [{"command": "SelfDestruct"}]},
+        {"rules": [{"command": "PTZCmd", "ranges": [{**span, "low": 11}]}]},
+        {"rules": [{"command": "PTZCmd", "ranges": [{**span, "field": "mood"}]}]},
+        {"rules": [{"command": "PTZCmd"}] * 65},
+    ):
+        assert (await office.call("boss", "PUT", path, bad)).json()["code"] == 40001
+    assert (await office.call("boss", "DELETE", path)).json()["data"] == {"dropped": True}
+    assert (await office.call("boss", "DELETE", path)).json()["data"] == {"dropped": False}

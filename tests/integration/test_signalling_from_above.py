@@ -122,7 +122,7 @@ async def test_control_is_passed_on_with_a_number_of_our_own(
     assert taken[0].data1 == 9
     assert await upper.send(DISTRICT, DeviceControl(78, UNKNOWN, ptz_cmd=command)) == 404
     assert await upper.send(DISTRICT, DeviceControl(79, CODE, ptz_cmd="A50F")) == 400
-    assert await upper.send(DISTRICT, DeviceControl(80, CODE, tele_boot=True)) == 501
+    assert await upper.send(DISTRICT, DeviceControl(80, CODE, tele_boot=True)) == 403
 
 
 @pytest.mark.parametrize("keeps_ssrc", [True, False])

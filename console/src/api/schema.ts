@@ -1149,6 +1149,25 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/platforms/{platformId}/control-filter": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询相邻平台的控制命令过滤规则 */
+        get: operations["controlFilter"];
+        /** 设置相邻平台的控制命令过滤规则 */
+        put: operations["putControlFilter"];
+        post?: never;
+        /** 删除相邻平台的控制命令过滤规则 */
+        delete: operations["dropControlFilter"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/platforms/{platformId}/exchange": {
         parameters: {
             query?: never;
@@ -3629,6 +3648,13 @@ export interface components {
             midPointY: number;
             width: number;
         };
+        /**
+         * Dropped
+         * @description Whether there was a filter.
+         */
+        Dropped: {
+            dropped: boolean;
+        };
         /** EditAsked */
         EditAsked: {
             Address?: string;
@@ -3831,6 +3857,18 @@ export interface components {
             provenance?: components["schemas"]["Provenance"] | null;
         };
         /**
+         * FilterAnswer
+         * @description What holds; ``updatedAt`` null: the rule without a filter; the last two lists are to choose from.
+         */
+        FilterAnswer: {
+            commands: string[];
+            dryRun: boolean;
+            fields: string[];
+            rules: components["schemas"]["FilterRule"][];
+            updatedAt: string | null;
+            updatedBy: string;
+        };
+        /**
          * FilterAsked
          * @description What narrows a question; what is left out narrows nothing.
          */
@@ -3859,6 +3897,24 @@ export interface components {
             ptz?: number[];
             /** @default null */
             tagExpr?: components["schemas"]["TagExpr"] | null;
+        };
+        /**
+         * FilterRequest
+         * @description The whole filter; with ``dryRun`` it is only written down what it would have refused.
+         */
+        FilterRequest: {
+            /** @default false */
+            dryRun?: boolean;
+            rules: components["schemas"]["FilterRule"][];
+        };
+        /**
+         * FilterRule
+         * @description One command that is let through: its element, or the CmdType of a query or of DeviceConfig.
+         */
+        FilterRule: {
+            command: string;
+            /** @default [] */
+            ranges?: components["schemas"]["Range"][];
         };
         /**
          * FingerprintQuery
@@ -5536,6 +5592,15 @@ export interface components {
             summary?: string;
             /** @default  */
             version?: string;
+        };
+        /**
+         * Range
+         * @description A number of the command within bounds, both inclusive. A command without that number passes.
+         */
+        Range: {
+            field: string;
+            high: number;
+            low: number;
         };
         /**
          * RangeRoot
@@ -9892,6 +9957,127 @@ export interface operations {
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    controlFilter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["FilterAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    putControlFilter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FilterRequest"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["FilterAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    dropControlFilter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                platformId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Dropped"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];

@@ -53,7 +53,9 @@ from tongshi.resources.admission import store as admission_store
 from tongshi.resources.admission.service import AdmissionDesk
 from tongshi.resources.alarms import http as alarms_http
 from tongshi.resources.alarms.service import Alarms
+from tongshi.resources.control import filter_http, filter_store
 from tongshi.resources.control import http as control_desk_http
+from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import edit_http, issues_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
@@ -229,7 +231,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     locks = PtzLocks(database, lock_store, guard, clock)
     accounts.on_sign_out = locks.signed_out
     ptz = PtzControl(signalling.downward, guard, locks, signalling.orders)
-    signalling.attach(viewing, ptz)
+    signalling.attach(viewing)
+    filters = ControlFilters(database, filter_store, clock)
+    signalling.attach_control(ptz, guard, filters)
     signalling.attach_alarms(alarms)
     history = HistoryViewing(viewing, signalling.records, guard, clock)
     signalling.attach_history(history)
@@ -287,6 +291,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *line_http.operations(peers, signalling, devices, access),
         *peers_http.operations(SignallingPeers(database, peer_store, signalling.profiles), access),
         *lock_http.operations(locks),
+        *filter_http.operations(filters),
         *traces_http.operations(Traces(signalling.traces, devices, database), access),
         *catalogue_http.operations(
             signalling.catalogues.standings, signalling, devices.get_many, _names_of(platforms), access

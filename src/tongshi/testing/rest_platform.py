@@ -47,7 +47,9 @@ from tongshi.resources.admission import store as admission_store
 from tongshi.resources.admission.service import AdmissionDesk
 from tongshi.resources.alarms import http as alarms_http
 from tongshi.resources.alarms.service import Alarms
+from tongshi.resources.control import filter_http, filter_store
 from tongshi.resources.control import http as control_desk_http
+from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import edit_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
@@ -226,6 +228,7 @@ class RestPlatform:
                 DeviceStatuses(db, status_store, clock, own_id, SilentDevices()), access, clock
             ),
             *lock_http.operations(locks),
+            *filter_http.operations(ControlFilters(db, filter_store, clock)),
             *control_desk_http.operations(DeviceControlDesk(SilentDevices(), guard)),
             *alarms_http.operations(alarms),
             *admission_http.operations(AdmissionDesk(db, admission_store, admission)),

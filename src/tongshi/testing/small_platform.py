@@ -26,6 +26,8 @@ from tongshi.gateways.signalling.record_search import SearchPatience
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.ids import PlatformId
 from tongshi.resources.alarms.service import Alarms
+from tongshi.resources.control import filter_store
+from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.service import DeviceArchives
@@ -137,7 +139,9 @@ class SmallPlatform:
         self.locks = PtzLocks(db, lock_store, guard, self.clock)
         self.ptz = PtzControl(self.gateway.downward, guard, self.locks, self.gateway.orders)
         self.server = ViewerServer(self.viewing, HOST, 0, self.clock)
-        self.gateway.attach(self.viewing, self.ptz)
+        self.gateway.attach(self.viewing)
+        self.filters = ControlFilters(db, filter_store, self.clock)
+        self.gateway.attach_control(self.ptz, guard, self.filters)
         self.alarms = Alarms(db, platform_store, self.clock, plan.id)
         self.gateway.attach_alarms(self.alarms, plan.persistence)
         self.history = HistoryViewing(self.viewing, self.gateway.records, guard, self.clock)

@@ -47,6 +47,8 @@ from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
 from tongshi.gateways.signalling.upward_records import UpwardRecords
 from tongshi.ids import DeviceId, PlatformId, sip_domain
+from tongshi.gateways.signalling.upward_control import UpwardControl
+from tongshi.ids import PlatformId, sip_domain
 from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl, GuardCommand
@@ -68,8 +70,9 @@ from tongshi.protocols.gb28181.ssrc import SsrcPool
 from tongshi.protocols.sip.message import Request
 from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.viewing.history import HistoryViewing
+from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.ports import Guard
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.resources.viewing.service import Viewing
 
@@ -127,7 +130,7 @@ class SignallingGateway:
         self._clock = clock
         self._on_upper_state = on_upper_state
         self._viewing: Viewing | None = None
-        self._ptz: PtzControl | None = None
+        self.upward_control: UpwardControl | None = None
         self._incoming: IncomingLive | None = None
         self.alarms: AlarmFlow | None = None
         self._upward_records: UpwardRecords | None = None
@@ -229,14 +232,19 @@ class SignallingGateway:
         """Pictures on their way to uppers."""
         return 0 if self._incoming is None else len(self._incoming)
 
-    def attach(self, viewing: Viewing, ptz: PtzControl) -> None:
-        """Say who serves calls and control of uppers, and who is told of lost peers."""
+    def attach(self, viewing: Viewing) -> None:
+        """Say who serves calls of uppers, and who is told of lost peers."""
         self._viewing = viewing
-        self._ptz = ptz
         own_id = self._config.platform_id
         self._incoming = IncomingLive(own_id, viewing, self._ssrcs, self._clock, self._running)
         for session in (SessionName.PLAY, SessionName.PLAYBACK, SessionName.DOWNLOAD):
             self.dispatch.upper_calls(session, self._incoming.handle)
+
+    def attach_control(self, ptz: PtzControl, guard: Guard, filters: ControlFilters) -> None:
+        """Say who decides what uppers may ask and command of devices."""
+        self.upward_control = UpwardControl(
+            self._post, self.orders, self.dispatch, guard, filters, ptz, self.uppers
+        )
 
     def attach_alarms(self, alarms: Alarms, persistence: Persistence | None = None) -> None:
         """Say who keeps alarms."""
@@ -277,6 +285,8 @@ class SignallingGateway:
         """End in the order of need: relays, registrations above, queries, sockets."""
         if self._incoming is not None:
             await self._incoming.stop()
+        if self.upward_control is not None:
+            await self.upward_control.stop()
         if self.alarms is not None:
             await self.alarms.stop()
         if self._upward_records is not None:
@@ -377,7 +387,6 @@ class SignallingGateway:
         take.from_upper(CatalogQuery, self._question)
         take.from_upper(DeviceInfoQuery, self._question)
         take.from_upper(DeviceStatusQuery, self._question)
-        take.from_upper(DeviceControl, self._control)
 
     async def _keepalive(self, incoming: IncomingRequest, peer: Peer, message: Keepalive) -> None:
         self._keepalives.take(incoming, peer, message)
@@ -400,21 +409,6 @@ class SignallingGateway:
         message: CatalogQuery | DeviceInfoQuery | DeviceStatusQuery,
     ) -> None:
         incoming.respond(await self._upward.take(upper, message))
-
-    async def _control(self, incoming: IncomingRequest, upper: Upper, message: DeviceControl) -> None:
-        incoming.respond(await self._control_for(incoming, upper, message))
-
-    async def _control_for(self, incoming: IncomingRequest, upper: Upper, control: DeviceControl) -> int:
-        """Relay a control command; the SIP answer is the device's, so that its delay can be measured."""
-        if self._ptz is None or control.ptz_cmd is None:
-            return 501
-        viewer = Viewer(platform_subject(upper.id), incoming.remote.host, incoming.request.call_id[:64])
-        try:
-            await self._ptz.relay(viewer, DeviceId(control.device_id), control.ptz_cmd, control.preset_name)
-        except TongshiError as error:
-            log.info("control_refused", platform_id=upper.id, device_id=control.device_id, code=error.code)
-            return {401: 404, 403: 404, 404: 404, 503: 480, 504: 408}.get(error.http_status, error.sip_status)
-        return 200
 
     async def _on_invite(self, invite: IncomingInvite) -> None:
         sender = self._sender(invite.request.from_.uri.user, invite.remote)

@@ -56,6 +56,10 @@ _UPPER_MAY = frozenset(
         Permission.ALARM_READ,
         Permission.VIDEO_PLAYBACK,
         Permission.VIDEO_DOWNLOAD,
+        Permission.STATUS_READ,
+        Permission.DEVICE_COMMAND,
+        Permission.DEVICE_CONFIG,
+        Permission.DEVICE_MAINTAIN,
     }
 )
 
