@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from tongshi.audit import store as audit
 from tongshi.protocols.gb28181 import front_end
-from tongshi.protocols.gb28181.configuration import BasicParam, Configuration
+from tongshi.protocols.gb28181.configuration import BasicParam, Configuration, SnapShotConfig
 from tongshi.protocols.gb28181.control import DeviceConfig, DeviceControl, RecordCommand
 from tongshi.protocols.gb28181.control_parts import HomePosition, PreciseView, UpgradeOrder
-from tongshi.protocols.gb28181.device_notify import DeviceUpgradeResult
+from tongshi.protocols.gb28181.device_notify import DeviceUpgradeResult, UploadSnapShotFinished
 from tongshi.protocols.gb28181.device_query import ConfigDownloadQuery, PresetQuery, SDCardStatusQuery
 from tongshi.protocols.gb28181.device_response import (
     ConfigDownloadResponse,
@@ -203,3 +204,42 @@ async def test_an_upgrade_ends_with_its_notification_at_who_ordered_it(
     (result,) = [one for one in upper.messages if isinstance(one, DeviceUpgradeResult)]
     assert (result.session_id, result.has_succeeded, result.firmware) == ("a1" * 16, True, "V9.1")
     assert camera.device.firmware == "V9.1"
+    records, _ = await district.db.read(lambda conn: audit.page(conn, 1, 10, event="device_command"))
+    assert [(one.entry.outcome.value, one.entry.details["sessionId"]) for one in records] == [
+        ("done", "a1" * 16)
+    ]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_snapshots_are_uploaded_named_and_told_and_a_lost_one_is_missing(
+    upper: PlatformDouble, district: SmallPlatform, camera: Any, lost: int
+) -> None:
+    await open_wide(district)
+    camera._undertakings.lost_uploads = lost
+    bodies: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.split("content-length:")[1].split("\r\n")[0])
+        bodies.append(await reader.readexactly(length))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/snapshots"
+    shot = SnapShotConfig(count=2, interval=1, upload_url=url, session_id="b2" * 16)
+    order = DeviceConfig(50_001, CODE, Configuration(snap_shot_config=shot))
+    (taken,) = await upper.ask(DISTRICT, order, DeviceConfigResponse)
+    assert taken.result_ok
+    await upper.until(lambda: any(isinstance(one, UploadSnapShotFinished) for one in upper.messages))
+    server.close()
+    (told,) = [one for one in upper.messages if isinstance(one, UploadSnapShotFinished)]
+    assert told.session_id == "b2" * 16
+    assert len(told.files) == len(bodies) == 2 - lost
+    for name, body in zip(told.files, bodies, strict=True):
+        assert (len(name), name[:22]) == (41, CODE + "02")
+        assert name.isdecimal()
+        assert f'filename="{name}.jpg"'.encode() in body
+        assert b"b2" * 16 in body
+        assert b"\xff\xd8\xff" in body  # how a JPEG begins

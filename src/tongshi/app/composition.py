@@ -57,6 +57,7 @@ from tongshi.resources.control import filter_http, filter_store
 from tongshi.resources.control import http as control_desk_http
 from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.service import DeviceControlDesk
+from tongshi.resources.control.undertakings import Undertakings
 from tongshi.resources.devices import edit_http, issues_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import store as device_store
@@ -97,9 +98,8 @@ from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
 from tongshi.resources.trees import http as trees_http
 from tongshi.resources.trees.service import Trees, division_names
-from tongshi.resources.viewing import history_http
+from tongshi.resources.viewing import history_http, lock_http, lock_store
 from tongshi.resources.viewing import http as viewing_http
-from tongshi.resources.viewing import lock_http, lock_store
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.locks import PtzLocks
@@ -233,7 +233,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     ptz = PtzControl(signalling.downward, guard, locks, signalling.orders)
     signalling.attach(viewing)
     filters = ControlFilters(database, filter_store, clock)
-    signalling.attach_control(ptz, guard, filters)
+    signalling.attach_control(ptz, guard, filters, Undertakings(database, clock))
     signalling.attach_alarms(alarms)
     history = HistoryViewing(viewing, signalling.records, guard, clock)
     signalling.attach_history(history)
@@ -289,7 +289,6 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *viewing_http.operations(viewing, ptz),
         *peers_http.operations(peers, access),
         *line_http.operations(peers, signalling, devices, access),
-        *peers_http.operations(SignallingPeers(database, peer_store, signalling.profiles), access),
         *lock_http.operations(locks),
         *filter_http.operations(filters),
         *traces_http.operations(Traces(signalling.traces, devices, database), access),

@@ -29,6 +29,7 @@ from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control import filter_store
 from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.service import DeviceControlDesk
+from tongshi.resources.control.undertakings import Undertakings
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.platforms import store as platform_store
@@ -141,7 +142,7 @@ class SmallPlatform:
         self.server = ViewerServer(self.viewing, HOST, 0, self.clock)
         self.gateway.attach(self.viewing)
         self.filters = ControlFilters(db, filter_store, self.clock)
-        self.gateway.attach_control(self.ptz, guard, self.filters)
+        self.gateway.attach_control(self.ptz, guard, self.filters, Undertakings(db, self.clock))
         self.alarms = Alarms(db, platform_store, self.clock, plan.id)
         self.gateway.attach_alarms(self.alarms, plan.persistence)
         self.history = HistoryViewing(self.viewing, self.gateway.records, guard, self.clock)

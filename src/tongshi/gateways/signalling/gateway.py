@@ -36,7 +36,6 @@ from tongshi.gateways.signalling.ports import Archive, Record
 from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.questions import CONTENT_TYPE, Post
-from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.record_search import RecordSearches, SearchPatience
 from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Registrar
 from tongshi.gateways.signalling.routes import Routes
@@ -45,9 +44,8 @@ from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import DEFAULT_BYTES, Recorder
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
-from tongshi.gateways.signalling.upward_records import UpwardRecords
-from tongshi.ids import DeviceId, PlatformId, sip_domain
 from tongshi.gateways.signalling.upward_control import UpwardControl
+from tongshi.gateways.signalling.upward_records import UpwardRecords
 from tongshi.ids import PlatformId, sip_domain
 from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.codec import decode
@@ -69,8 +67,9 @@ from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
 from tongshi.protocols.sip.message import Request
 from tongshi.resources.alarms.service import Alarms
-from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.control.filters import ControlFilters
+from tongshi.resources.control.undertakings import Undertakings
+from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import Guard
 from tongshi.resources.viewing.ptz import PtzControl
@@ -240,10 +239,12 @@ class SignallingGateway:
         for session in (SessionName.PLAY, SessionName.PLAYBACK, SessionName.DOWNLOAD):
             self.dispatch.upper_calls(session, self._incoming.handle)
 
-    def attach_control(self, ptz: PtzControl, guard: Guard, filters: ControlFilters) -> None:
+    def attach_control(
+        self, ptz: PtzControl, guard: Guard, filters: ControlFilters, undertakings: Undertakings
+    ) -> None:
         """Say who decides what uppers may ask and command of devices."""
         self.upward_control = UpwardControl(
-            self._post, self.orders, self.dispatch, guard, filters, ptz, self.uppers
+            self._post, self.orders, self.dispatch, guard, filters, ptz, self.uppers, undertakings
         )
 
     def attach_alarms(self, alarms: Alarms, persistence: Persistence | None = None) -> None:

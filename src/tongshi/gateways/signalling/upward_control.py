@@ -54,6 +54,7 @@ from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.response import DeviceControlResponse
 from tongshi.resources.control.filters import Commanded, ControlFilters
 from tongshi.resources.control.ports import CommandReply
+from tongshi.resources.control.undertakings import Undertakings
 from tongshi.resources.viewing.ports import Guard, Viewer
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.sharing.permissions import Permission
@@ -95,6 +96,7 @@ class UpwardControl:
         filters: ControlFilters,
         ptz: PtzControl,
         uppers: dict[str, Upper],
+        undertakings: Undertakings,
     ) -> None:
         self._post = post
         self._orders = orders
@@ -102,8 +104,9 @@ class UpwardControl:
         self._filters = filters
         self._ptz = ptz
         self._uppers = uppers
+        self._ended = undertakings
         self._tasks: set[asyncio.Task[None]] = set()
-        self._undertakings: OrderedDict[str, str] = OrderedDict()  # SessionID -> the upper that began it
+        self._awaited: OrderedDict[str, str] = OrderedDict()  # SessionID -> the upper that began it
         for kind in _REFUSALS:
             dispatch.from_upper(kind, self._question)
         dispatch.from_upper(DeviceControl, self._control)
@@ -216,9 +219,10 @@ class UpwardControl:
     async def _notified(
         self, incoming: IncomingRequest, peer: Peer, message: DeviceUpgradeResult | UploadSnapShotFinished
     ) -> None:
-        """How an undertaking ended goes to the upper that began it, with an SN of our own."""
+        """How an undertaking ended is written down and told to the upper that began it."""
         incoming.respond(200)
-        upper = self._uppers.get(self._undertakings.pop(message.session_id, ""))
+        await self._ended.note(peer.id, message)
+        upper = self._uppers.get(self._awaited.pop(message.session_id, ""))
         log.info("undertaking_ended", peer_id=peer.id, session_id=message.session_id, cmd=message.cmd_type)
         if upper is not None:
             self._begin(self._tell(upper, replace(message, sn=upper.next_sn())))
@@ -241,9 +245,9 @@ class UpwardControl:
         return 200
 
     def _await_end(self, session_id: str, upper_id: str) -> None:
-        self._undertakings[session_id] = upper_id
-        while len(self._undertakings) > MAX_UNDERTAKINGS:
-            self._undertakings.popitem(last=False)
+        self._awaited[session_id] = upper_id
+        while len(self._awaited) > MAX_UNDERTAKINGS:
+            self._awaited.popitem(last=False)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
