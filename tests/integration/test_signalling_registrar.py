@@ -10,6 +10,9 @@ import pytest
 
 from tongshi.gateways.signalling.admission.bans import MAX_FAILURES
 from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
+from tongshi.gateways.signalling.keepalive import Beat
+from tongshi.gateways.signalling.registrant import Registrant
+from tongshi.gateways.signalling.registrar import Redirect
 from tongshi.protocols.gb28181.dates import parse_time
 from tongshi.protocols.gb28181.notify import Keepalive
 from tongshi.protocols.gb28181.response import CatalogResponse
@@ -222,3 +225,75 @@ async def test_a_device_that_comes_back_elsewhere_is_asked_at_its_new_address(
         await neighbourhood.until(lambda: any(b"Catalog" in query for query in after.queries))
     finally:
         await after.endpoint.stop(silently=True)
+
+
+async def test_a_peer_of_2022_is_sent_on_after_its_digest_was_right(neighbourhood: Neighbourhood) -> None:
+    target = Redirect(DEVICE[:8], "31010100002000000002", Remote("192.0.2.10", 5060, "tcp"), 7200)
+    platform = await neighbourhood.platform(PlatformPlan(PLATFORM, redirects=(target,)))
+    device = Device(platform)
+    await device.endpoint.start()
+    try:
+        sent_on = await device.sign_in("gb-2022", ("X-GB-Ver", "3.0"))
+        assert sent_on.status == 302
+        assert sent_on.headers.get("Contact") == "<sip:31010100002000000002@192.0.2.10:5060;transport=tcp>"
+        assert (sent_on.headers.get("Expires"), sent_on.headers.get("X-GB-Ver")) == ("7200", "3.0")
+        assert DEVICE not in platform.gateway.peers
+        assert (await device.sign_in("wrong", ("X-GB-Ver", "3.0"))).status == 403  # a stranger learns nothing
+        assert (await device.sign_in("gb-2022", ("X-GB-Ver", "2.0"))).status == 200  # 2.0 knows no 302
+    finally:
+        await device.endpoint.stop()
+
+
+async def test_a_camera_follows_a_redirection_and_returns_when_its_server_is_gone(
+    neighbourhood: Neighbourhood,
+) -> None:
+    second_id = "31010100002000000002"
+    second = await neighbourhood.platform(PlatformPlan(second_id))
+    target = Redirect(DEVICE[:8], second_id, Remote("127.0.0.1", second.gateway.port, "udp"))
+    first = await neighbourhood.platform(PlatformPlan(PLATFORM, redirects=(target,)))
+    recorder = Registrant(
+        (device := Device(first)).endpoint,
+        server_id=PLATFORM,
+        remote=device.remote,
+        username=DEVICE,
+        password="gb-2022",
+        retry_s=0.1,
+    )
+    await device.endpoint.start()
+    try:
+        await recorder.start()
+        await neighbourhood.until(lambda: DEVICE in second.gateway.peers)
+        assert (recorder.server_id, DEVICE in first.gateway.peers) == (second_id, False)
+        recorder.renew()  # its heartbeats went unanswered
+        await neighbourhood.until(lambda: recorder.server_id == PLATFORM or recorder.registered.is_set())
+        await neighbourhood.until(lambda: recorder.registered.is_set() and recorder.server_id == second_id)
+    finally:
+        await recorder.stop()
+        await device.endpoint.stop()
+
+
+async def test_a_peer_whose_connection_breaks_is_offline_at_once(
+    neighbourhood: Neighbourhood,
+) -> None:
+    platform = await neighbourhood.platform(PlatformPlan(PLATFORM, beat=Beat(30.0, 3)))
+    device = Device(platform)
+    device.remote = Remote("127.0.0.1", platform.gateway.port, "tcp")
+    await device.endpoint.start()
+    assert (await device.sign_in()).status == 200
+    assert DEVICE in platform.gateway.peers
+    await device.endpoint.stop(silently=True)
+    await neighbourhood.until(lambda: DEVICE not in platform.gateway.peers)
+    await neighbourhood.until(lambda: not platform.gateway._tasks)
+    assert not await platform.gateway._record.stored(platform.clock.at())
+
+
+async def test_a_camera_takes_its_clock_from_the_registration(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    row = CameraPlan(id="31010100001320000001", scene="crossing-day", civil_code="310101")
+    camera = await neighbourhood.camera(platform, row)
+    camera._set_clock("2024-05-20T09:30:15.250")
+    ahead = camera.time - parse_time("2024-05-20T09:30:15.250")
+    assert abs(ahead.total_seconds()) < 1.0
+    camera._set_clock("nonsense")
+    assert abs((camera.time - parse_time("2024-05-20T09:30:15.250")).total_seconds()) < 2.0

@@ -43,6 +43,7 @@ from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
 from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+from tongshi.gateways.signalling.registrar import Redirect
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.gateways.signalling.upward_names import Alias, Names
 from tongshi.ids import PlatformId
@@ -371,6 +372,10 @@ def gateway_config(config: Config) -> GatewayConfig:
             (neighbour.id, Transport(neighbour.media_transport)) for neighbour in config.neighbours
         ),
         admission=_admission(config),
+        redirects=tuple(
+            Redirect(one.prefix, one.server_id, Remote(one.host, one.port, one.transport), one.expires_s)
+            for one in config.redirects
+        ),
     )
 
 

@@ -137,6 +137,17 @@ class AccountSection(_Section, frozen=True):
         _check_networks(self.addresses)
 
 
+class RedirectSection(_Section, frozen=True):
+    """Peers that are sent on to another server when they register (302)."""
+
+    prefix: Annotated[str, Meta(pattern=r"^[0-9]{8,20}$")]
+    server_id: Code20
+    host: Annotated[str, Meta(min_length=1)]
+    port: Annotated[int, Meta(ge=1, le=65535)] = 5060
+    transport: Literal["udp", "tcp"] = "udp"
+    expires_s: Annotated[int, Meta(ge=3600, le=604800)] = 86400
+
+
 class AliasSection(_Section, frozen=True):
     """One device as an upper platform is to know it: another code, another name, or both."""
 
@@ -192,6 +203,7 @@ class Config(_Section, frozen=True):
     log: LogSection = LogSection()
     accounts: tuple[AccountSection, ...] = ()
     neighbours: tuple[NeighbourSection, ...] = ()
+    redirects: tuple[RedirectSection, ...] = ()
 
 
 def load(path: Path) -> Config:

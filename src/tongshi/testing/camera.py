@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Sequence
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -19,6 +20,7 @@ from tongshi.gateways.signalling.registrant import Registrant
 from tongshi.protocols.gb28181.alarm import AlarmNotify, AlarmResponse
 from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
+from tongshi.protocols.gb28181.dates import parse_time
 from tongshi.protocols.gb28181.message import BaseMessage, next_sn
 from tongshi.protocols.gb28181.notify import Keepalive
 from tongshi.protocols.gb28181.records import RecordInfoQuery
@@ -97,6 +99,7 @@ class Camera:
         self._undertakings = Undertakings(self.device, config.scene, studio, self._clock, self)
         self._sn = self._rng.randrange(1, 1_000_000)
         self._is_running = False
+        self._ahead = timedelta()
         self._keepalive_s = config.keepalive_s
         self._gone = asyncio.Event()  # no longer registered
 
@@ -104,6 +107,11 @@ class Camera:
     def port(self) -> int:
         """Its SIP port."""
         return self._endpoint.port
+
+    @property
+    def time(self) -> datetime:
+        """Its clock: its own until it registers, then the server's (7.10 a)."""
+        return self._clock.at() + self._ahead
 
     @property
     def registered(self) -> asyncio.Event:
@@ -215,7 +223,7 @@ class Camera:
             if self.faults.no_record_answer:
                 return []
             return self.device.recordings(message, is_tcp=is_tcp, withheld=self.faults.records_withheld)
-        return self.device.answer(message, self._clock.at(), is_tcp=is_tcp, now=self._clock.now())
+        return self.device.answer(message, self.time, is_tcp=is_tcp, now=self._clock.now())
 
     def _control(self, message: DeviceControl) -> None:
         self.device.control(message, self._clock.now())
@@ -267,8 +275,16 @@ class Camera:
         log.debug("camera_state", device_id=self.config.id, registered=is_registered, reason=reason)
         if not is_registered:
             self._gone.set()
+        if is_registered and self._registrant.server_date:
+            self._set_clock(self._registrant.server_date)
         if self._is_running and not is_registered:
             self.calls.server_lost()
+
+    def _set_clock(self, date: str) -> None:
+        try:
+            self._ahead = parse_time(date) - self._clock.at()
+        except RemoteViolation:
+            log.info("camera_date_unreadable", device_id=self.config.id, date=date)
 
     def _drop(self) -> None:
         self._dying = asyncio.ensure_future(self.vanish())  # kept, or it might be collected

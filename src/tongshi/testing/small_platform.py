@@ -23,6 +23,7 @@ from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
 from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.record_search import SearchPatience
+from tongshi.gateways.signalling.registrar import Redirect
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.ids import PlatformId
 from tongshi.resources.alarms.service import Alarms
@@ -93,6 +94,7 @@ class PlatformPlan:
     port: int = 0
     persistence: Persistence = field(default_factory=lambda: Persistence(2.0, (0.05, 0.05)))
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    redirects: tuple[Redirect, ...] = ()
 
 
 class SmallPlatform:
@@ -115,6 +117,7 @@ class SmallPlatform:
                 port=plan.port,
                 beat=plan.beat,
                 admission=plan.admission,
+                redirects=plan.redirects,
                 uppers=tuple(self._uppers()),
                 media_transports=tuple((n.id, n.media_transport) for n in plan.neighbours),
                 patience=Patience(idle_s=1.0, total_s=10.0, retries=1, retry_s=0.2),

@@ -19,6 +19,7 @@ from tongshi.gateways.signalling.calls import (
     IncomingInvite,
     OutgoingCall,
 )
+from tongshi.protocols.gb28181.routing import ROUTE_PATH
 from tongshi.protocols.sip.agent import Draft
 from tongshi.protocols.sip.calls import (
     CallAnswered,
@@ -102,6 +103,8 @@ class CallDesk:
                 self._call_answered(number, response)
             case CallRefused(number, response):
                 details: dict[str, object] = {"sipStatus": response.status, "reason": response.reason}
+                if path := response.headers.get(ROUTE_PATH):
+                    details["routePath"] = path[:512]
                 refusal = PeerFailed(f"对端拒绝呼叫（{response.status}）", details=details)
                 reject(self._answers.pop(number, None), refusal)
             case CallFailed(number, is_timeout):

@@ -37,7 +37,7 @@ from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.questions import CONTENT_TYPE, Post
 from tongshi.gateways.signalling.record_search import RecordSearches, SearchPatience
-from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Registrar
+from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Redirect, Registrar
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.trace.book import TraceBook
@@ -101,6 +101,7 @@ class GatewayConfig:
     min_expires_s: int = MIN_EXPIRES_S
     patience: Patience = field(default_factory=Patience)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    redirects: tuple[Redirect, ...] = ()
     trace_bytes: int = DEFAULT_BYTES
     search_patience: SearchPatience = field(default_factory=SearchPatience)
 
@@ -180,7 +181,7 @@ class SignallingGateway:
         )
         self.endpoint.guard(self.admission.door)
         self.registrar = Registrar(
-            Domain(own_id, sip_domain(own_id), config.min_expires_s),
+            Domain(own_id, sip_domain(own_id), config.min_expires_s, config.redirects),
             self.peers,
             record,
             clock,
@@ -436,6 +437,18 @@ class SignallingGateway:
         """Is somebody registered with us from this address, or a platform above us there?"""
         return self.peers.is_home(host) or any(upper.remote.host == host for upper in self.uppers.values())
 
+    def _watch_connection(self, peer: Peer) -> None:
+        """A registration over TCP lives as long as its connection (9.1.1 f)."""
+
+        def broken() -> None:
+            stop()
+            now = self.peers.get(peer.id)
+            if now is not None and now.remote == remote:
+                self._end_registration(peer.id, "connectionLost")
+
+        remote = peer.remote
+        stop = self.endpoint.watch(remote, broken)
+
     def _end_registration(self, peer_id: str, reason: str) -> None:
         """A peer may not stay: offline now, as if it had deregistered."""
         peer = self.peers.remove(peer_id)
@@ -458,6 +471,8 @@ class SignallingGateway:
         log.info("peer_online", peer_id=peer.id, remote=str(peer.remote), platform=peer.is_platform)
         self.catalogues.refresh(peer)
         self.admission.identify(peer)
+        if peer.remote.transport == "tcp":
+            self._watch_connection(peer)
         if peer.profile.has(Quirk.GUARD_BEFORE_ALARM):
             self._begin(self._set_guard(peer))
 

@@ -1,6 +1,7 @@
 """A platform above asks for a picture, live or recorded: its source is opened and relayed to it.
 
 Implements: GB/T 28181-2022 9.2
+Implements: GB/T 28181-2022 Annex H
 Implements: GB/T 28181-2022 Annex K
 Implements: GB/T 28181-2022 Annex L
 Two dialogs, one on each side (B2BUA). The upper is answered once the device answered, a moment later at most:
@@ -31,12 +32,15 @@ from tongshi.errors import (
     Unavailable,
     Unprocessable,
 )
+from tongshi.gateways.signalling import journey
 from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite
 from tongshi.gateways.signalling.incoming_history import HistoryLeg, file_size_of, history_of
+from tongshi.gateways.signalling.live import DownwardCall
 from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.ids import DeviceId
+from tongshi.protocols.gb28181 import routing
 from tongshi.protocols.gb28181.offer import answer_live
 from tongshi.protocols.gb28181.sdp import Sdp, SessionName, parse_sdp
 from tongshi.protocols.gb28181.ssrc import SsrcPool
@@ -107,6 +111,12 @@ class IncomingLive:
         invite.trying()
         try:
             wanted = _understand(invite)
+            circles = journey.refusal(self._own_id, invite.request)
+            if circles:
+                log.warning("call_in_circles", platform_id=upper.id, device_id=wanted.key.device_id)
+                invite.reject(circles, headers=self._route(""))
+                return
+            journey.current.set(journey.of(invite.request))
             self._check_room(upper)
         except TongshiError as error:
             invite.reject(_status_of(error), headers=_warning(error))
@@ -121,7 +131,8 @@ class IncomingLive:
         except TongshiError as error:
             log.info("relay_refused", platform_id=upper.id, device_id=wanted.key.device_id, code=error.code)
             if not invite.is_answered:
-                invite.reject(_status_of(error), headers=_warning(error))
+                path = self._route(str(error.details.get("routePath", "")))
+                invite.reject(_status_of(error), headers=(*_warning(error), *path))
             self._end(relayed, bye=False)
         except BaseException:
             if not invite.is_answered:
@@ -175,7 +186,9 @@ class IncomingLive:
             ssrc=ssrc,
             file_size=file_size_of(relayed.lease.stream),
         )
-        relayed.call = await invite.accept(answer.render())
+        call = relayed.lease.stream.call
+        path = self._route(call.route_path if isinstance(call, DownwardCall) else "")
+        relayed.call = await invite.accept(answer.render(), headers=path)
         if wanted.key.history is not None:
             relayed.leg = HistoryLeg(upper, relayed.call, relayed.lease.stream, shown_id, self._clock)
         relayed.call.on_bye = lambda: self._end(relayed, bye=False)
@@ -183,6 +196,10 @@ class IncomingLive:
             relayed.forget = self._running.begin(relayed.call, "up", upper.id, shown_id)
         if relayed.is_over:
             await relayed.call.bye()
+
+    def _route(self, path: str) -> tuple[tuple[str, str], ...]:
+        """X-RoutePath of an answer: as far as the call came, we first (H.2.2)."""
+        return ((routing.ROUTE_PATH, path or self._own_id),)
 
     def _source_lost(self, relayed: _Relayed, reason: EndReason) -> None:
         log.info("relay_source_lost", device_id=relayed.wanted.key.device_id, reason=reason)

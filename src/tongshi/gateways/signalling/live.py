@@ -1,6 +1,7 @@
 """Calling a device or a lower platform for its picture, live or recorded.
 
 Implements: GB/T 28181-2022 9.2.2.1
+Implements: GB/T 28181-2022 Annex H
 Implements: GB/T 28181-2022 Annex L
 The media server is inside this platform, so that the two legs of the standard's flow collapse into one INVITE
 toward the sender. What the call holds (dialog, SSRC) is given back exactly once, whoever ends it.
@@ -15,11 +16,13 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import PeerFailed, RemoteViolation
+from tongshi.errors import PeerFailed, PeerTimeout, RemoteViolation, Unavailable
+from tongshi.gateways.signalling import journey
 from tongshi.gateways.signalling.endpoint import OutgoingCall, SipEndpoint
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
+from tongshi.protocols.gb28181 import routing
 from tongshi.protocols.gb28181.habits import Habit
 from tongshi.protocols.gb28181.offer import MediaTransport, offer_history, offer_live
 from tongshi.protocols.gb28181.profile import Profile, Quirk
@@ -50,7 +53,9 @@ class DownwardCall:
         answer: Sdp,
         release: Callable[[], None],
         forget: Callable[[], None] = lambda: None,
+        route_path: str = "",
     ) -> None:
+        self.route_path = route_path
         self.sip = self._call = call
         self.answer = answer
         self._release = release
@@ -102,7 +107,15 @@ class LiveCaller:
             PeerTimeout: no final answer (50401). PeerFailed: refused or answered with nonsense (50201).
             Unavailable: offline (50301). LimitExceeded: no SSRC left.
         """
-        peer = await self._routes.peer_of(request.device_id)
+        ways = await self._routes.peers_of(request.device_id, journey.current.get().preferred)
+        for way in ways[:-1]:
+            try:
+                return await self._open_at(way, request, timeout_s)
+            except (PeerTimeout, PeerFailed, Unavailable) as error:
+                log.info("way_failed", device_id=request.device_id, peer_id=way.id, error=error.message)
+        return await self._open_at(ways[-1], request, timeout_s)
+
+    async def _open_at(self, peer: Peer, request: LiveRequest, timeout_s: float) -> DownwardCall:
         if peer.profile.has(Quirk.SLOW_ANSWER):
             timeout_s = max(timeout_s, SLOW_ANSWER_S)
         begun = self._clock.now()
@@ -130,15 +143,20 @@ class LiveCaller:
             details: dict[str, object] = {"sipStatus": call.response.status, "reason": violation.message}
             raise PeerFailed("设备应答的会话描述无法识别", details=details) from violation
         self._note_habits(peer, answer, ssrc, self._clock.now() - begun)
+        path = self._path(peer, call.response.headers.get(routing.ROUTE_PATH))
         if self._running is None:
-            return DownwardCall(call, answer, release)
+            return DownwardCall(call, answer, release, route_path=path)
         try:
             forget = await self._running.note(call, "down", request.device_id)
         except asyncio.CancelledError:
             self._finish_later(DownwardCall(call, answer, release).end())
             raise
         call.on_bye = forget
-        return DownwardCall(call, answer, release, forget)
+        return DownwardCall(call, answer, release, forget, route_path=path)
+
+    def _path(self, peer: Peer, answered: str) -> str:
+        lower_id = peer.id if peer.is_platform else ""
+        return routing.render_path(routing.route_of(self._routes.own_id, lower_id, answered))
 
     def _note_habits(self, peer: Peer, answer: Sdp, ssrc: int, took_s: float) -> None:
         """What the answer shows of its sender."""
@@ -176,12 +194,14 @@ class LiveCaller:
                 remote=peer.remote,
                 sdp=offer.render(),
                 subject=subject.render(),
+                headers=journey.current.get().headers(own_id) if peer.is_platform else (),
                 answer_timeout_s=timeout_s,
             )
         except PeerFailed as error:
             status = error.details.get("sipStatus")
             message = f"设备拒绝了点播请求（SIP {status}）"
-            raise PeerFailed(message, code=50201, details=error.details) from error
+            path = self._path(peer, str(error.details.get("routePath", "")))
+            raise PeerFailed(message, code=50201, details={**error.details, "routePath": path}) from error
 
     async def _abandon(self, inviting: asyncio.Future[OutgoingCall], release: Callable[[], None]) -> None:
         await asyncio.wait((inviting,))

@@ -125,6 +125,8 @@ class Registrant:
             async with asyncio.timeout(lifetime_s * 2 / 3):
                 await self._again.wait()
             self._turn(False, "lost")
+            # Who was sent on by a redirect server begins there again (9.1.2.3 g).
+            self.server_id, self.remote = self._home
         except TimeoutError:
             pass
 

@@ -27,7 +27,8 @@ from tongshi.gateways.signalling.ports import Account, Registrations, StoredRegi
 from tongshi.protocols.gb28181.dates import render_date, render_rfc1123
 from tongshi.protocols.gb28181.profile import Profile, Quirk, Transport
 from tongshi.protocols.gb28181.types import MAX_ID_CHARS
-from tongshi.protocols.gb28181.version import OWN_EDITION, Edition, parse_version
+from tongshi.protocols.gb28181.version import OWN_EDITION, Edition, Feature, parse_version, supports
+from tongshi.protocols.sip.address import bracketed
 from tongshi.protocols.sip.digest import (
     Authorization,
     Challenge,
@@ -50,12 +51,23 @@ _VERSION = ("X-GB-Ver", OWN_EDITION.wire)
 
 
 @dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where peers whose code begins with ``prefix`` are sent on to (9.1.2.3)."""
+
+    prefix: str
+    server_id: str
+    remote: Remote
+    expires_s: int = DEFAULT_EXPIRES_S
+
+
+@dataclass(frozen=True, slots=True)
 class Domain:
     """Who we are as a registrar; the realm is the first ten digits of our code."""
 
     server_id: str
     realm: str
     min_expires_s: int = MIN_EXPIRES_S
+    redirects: tuple[Redirect, ...] = ()
 
 
 class PeerProfiles(Protocol):
@@ -141,6 +153,8 @@ class Registrar:
             self._refuse(incoming, peer_id, BanReason.BINDING, objection)
         elif _expires_of(request) == 0:
             await self._deregister(incoming, peer_id)
+        elif (redirect := self._redirect_of(peer_id, edition)) is not None:
+            self._send_on(incoming, peer_id, redirect)
         else:
             await self._register(incoming, peer_id, account, edition, credentials.username)
 
@@ -179,6 +193,22 @@ class Registrar:
         if edition >= Edition.GB2022:
             challenges.append(replace(basic, algorithm="SHA-256", qop="auth"))
         return (*(("WWW-Authenticate", challenge.render()) for challenge in challenges), _VERSION)
+
+    def _redirect_of(self, peer_id: str, edition: Edition) -> Redirect | None:
+        """Where this peer is sent on to; an edition before 2022 knows no 302 and stays here (Annex I)."""
+        if not supports(edition, Feature.REDIRECT):
+            return None
+        fitting = [one for one in self._domain.redirects if peer_id.startswith(one.prefix)]
+        return max(fitting, key=lambda one: len(one.prefix), default=None)
+
+    def _send_on(self, incoming: IncomingRequest, peer_id: str, redirect: Redirect) -> None:
+        """302 after the digest was right, so that a stranger learns nothing of our servers (9.1.2.3 d)."""
+        remote = redirect.remote
+        transport = ";transport=tcp" if remote.transport == "tcp" else ""
+        target = f"<sip:{redirect.server_id}@{bracketed(remote.host)}:{remote.port}{transport}>"
+        log.info("registration_redirected", peer_id=peer_id, server_id=redirect.server_id)
+        self._judge.redirected(incoming.remote)
+        incoming.respond(302, headers=(("Contact", target), ("Expires", str(redirect.expires_s)), _VERSION))
 
     def _refuse(
         self, incoming: IncomingRequest, peer_id: str, reason: BanReason, objection: str = ""

@@ -1,6 +1,7 @@
 """By which peer a channel is reached.
 
 Implements: GB/T 28181-2022 9.2
+Implements: GB/T 28181-2022 Annex H
 A device that is registered itself is its own route. Else the peer whose catalogue told of it last, else what
 the archive says (its parents, then its owning platform). The learned part is a cache: losing it costs one
 lookup.
@@ -9,13 +10,14 @@ lookup.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tongshi.errors import NotFound, Unavailable
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Archive
 
 MAX_LEARNED = 1_000_000
+MAX_WAYS = 4  # to one device beside the one that told of it last
 
 
 class Routes:
@@ -28,10 +30,12 @@ class Routes:
         self._limit = limit
         self._learned: OrderedDict[str, str] = OrderedDict()
         self._channels: dict[str, set[str]] = {}
+        self._others: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     def learn(self, peer_id: str, channel_ids: Iterable[str]) -> None:
         """These channels were in that peer's catalogue."""
         for channel_id in channel_ids:
+            self._note_other(channel_id, self._learned.get(channel_id, ""), peer_id)
             self._unlearn(channel_id)
             self._learned[channel_id] = peer_id
             self._channels.setdefault(peer_id, set()).add(channel_id)
@@ -65,6 +69,34 @@ class Routes:
             self._channels[peer_id].discard(channel_id)
             if not self._channels[peer_id]:
                 del self._channels[peer_id]
+
+    def _note_other(self, channel_id: str, before: str, now: str) -> None:
+        """Several lower domains may tell of one device (H.2.1): the others stay ways to it."""
+        held = self._others.get(channel_id, ())
+        others = tuple(peer_id for peer_id in dict.fromkeys((before, *held)) if peer_id not in ("", now))
+        if others:
+            self._others[channel_id] = others[:MAX_WAYS]
+            self._others.move_to_end(channel_id)
+        elif held:
+            del self._others[channel_id]
+        while len(self._others) > self._limit:
+            self._others.popitem(last=False)
+
+    async def peers_of(self, device_id: str, preferred: Sequence[str] = ()) -> list[Peer]:
+        """The registered peers that lead to a device: a preferred platform first, then as ``peer_of``.
+
+        Raises:
+            NotFound, Unavailable: as ``peer_of``.
+        """
+        names = [*preferred, *((self._learned[device_id],) if device_id in self._learned else ())]
+        names += self._others.get(device_id, ())
+        told = frozenset(names[len(preferred) :])
+        ways = [self._peers.get(name) for name in dict.fromkeys(names)]
+        known = [way for way in ways if way is not None and (way.id in told or way.is_platform)]
+        first = self._peers.get(device_id)
+        if first is not None:
+            return [first]
+        return known or [await self.peer_of(device_id)]
 
     async def peer_of(self, device_id: str) -> Peer:
         """The registered peer to ask.

@@ -462,7 +462,8 @@ class UserAgent:
         at = f"{bracketed(self.identity.host)}:{self.identity.port}"
         table = Headers()
         table.add("Via", f"SIP/2.0/{remote.transport.upper()} {at};rport;branch={MAGIC}{self._token()}")
-        for name, value in self._with_ours((*request.headers, ("Max-Forwards", "70"))):
+        hops = () if "Max-Forwards" in request.headers else (("Max-Forwards", "70"),)
+        for name, value in self._with_ours((*request.headers, *hops)):
             table.add(name, value)
         request.headers = table
         return request

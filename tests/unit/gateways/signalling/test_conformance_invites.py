@@ -20,7 +20,7 @@ from tongshi.protocols.gb28181.sdp import SessionName, parse_sdp
 from tongshi.protocols.gb28181.ssrc import SsrcPool
 from tongshi.protocols.gb28181.subject import parse_subject
 from tongshi.protocols.gb28181.version import Edition
-from tongshi.protocols.sip.message import Request, parse
+from tongshi.protocols.sip.message import Request, Response, parse
 from tongshi.resources.viewing.model import StreamKey, StreamType, Transport
 from tongshi.resources.viewing.ports import LiveRequest
 from tongshi.testing.calls import media_transport
@@ -42,14 +42,14 @@ class Line:
 
     async def invite(self, **words: Any) -> Any:
         self.asked.append(words)
-        return SimpleNamespace(answer=self.answer.encode(), ended=None, remote=AT)
+        return SimpleNamespace(answer=self.answer.encode(), ended=None, remote=AT, response=Response(200))
 
 
 def caller(line: Line, profile: Profile = Profile()) -> LiveCaller:  # noqa: B008  # frozen
-    async def peer_of(_: str) -> Any:
-        return SimpleNamespace(id=CODE, remote=AT, profile=profile)
+    async def peers_of(_: str, __: Any) -> Any:
+        return [SimpleNamespace(id=CODE, remote=AT, profile=profile, is_platform=False)]
 
-    routes: Any = SimpleNamespace(own_id=OWN, peer_of=peer_of)
+    routes: Any = SimpleNamespace(own_id=OWN, peers_of=peers_of)
     return LiveCaller(line, routes, SsrcPool(OWN), ManualClock())  # type: ignore[arg-type]
 
 

@@ -43,6 +43,10 @@ class Judge(Protocol):
         """It is registered."""
         ...
 
+    def redirected(self, source: Remote) -> None:
+        """It proved its secret and was sent on to another server."""
+        ...
+
 
 class TrustingJudge:
     """No bindings, no fingerprints, no bans."""
@@ -60,6 +64,9 @@ class TrustingJudge:
         return None
 
     def passed(self, peer: Peer, request: Request) -> None:
+        return None
+
+    def redirected(self, source: Remote) -> None:
         return None
 
 
@@ -88,6 +95,9 @@ class Admission:
         self._fingerprints.saw(
             peer.id, {"userAgent": request.headers.get("User-Agent"), "address": peer.remote.host}
         )
+
+    def redirected(self, source: Remote) -> None:
+        self._door.passed(source)
 
     def told(self, code: str, traits: Mapping[str, str]) -> None:
         """A registered device said more of itself: maker, model, firmware, hardware address."""
