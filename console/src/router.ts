@@ -16,6 +16,7 @@ export const router = createRouter({
     { path: '/signalling', component: () => import('./views/Signalling.vue') },
     { path: '/signalling/device/:deviceId', component: () => import('./views/DeviceSignalling.vue') },
     { path: '/neighbours', component: () => import('./views/Neighbours.vue') },
+    { path: '/admission', component: () => import('./views/Admission.vue') },
     { path: '/no-access', component: () => import('./views/NoAccess.vue') },
     { path: '/:rest(.*)', redirect: '/' },
   ],

@@ -82,3 +82,6 @@ export interface Page<T> {
   pageNo: number
   pageSize: number
 }
+export type Ban = Schemas['BanRow']
+export type Stranger = Schemas['StrangerRow']
+export type Fingerprint = Schemas['FingerprintRow']

@@ -3,7 +3,7 @@
 export interface PageEntry {
   path: string
   /** Name in the catalogue of words, under ``nav``. */
-  name: 'viewing' | 'trees' | 'archive' | 'map' | 'files' | 'services' | 'signalling' | 'neighbours'
+  name: 'viewing' | 'trees' | 'archive' | 'map' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission'
   /** One of these opens the page; none: everybody who is signed in. */
   permissions: readonly string[]
 }
@@ -17,6 +17,7 @@ export const PAGES: readonly PageEntry[] = [
   { path: '/services', name: 'services', permissions: [] },
   { path: '/signalling', name: 'signalling', permissions: ['signalling:read'] },
   { path: '/neighbours', name: 'neighbours', permissions: ['platform:read'] },
+  { path: '/admission', name: 'admission', permissions: ['platform:admin'] },
 ]
 
 /** Whether somebody with these permissions may use a page. */
