@@ -25,7 +25,7 @@ from tongshi.storage.schema import (
 )
 from tongshi.storage.times import from_ms, to_ms
 
-Row = Any  # a row of a select; its columns are named in schema.py
+Row = Any  # a row of a select; its columns are named in storage.schema
 
 
 @dataclass(frozen=True, slots=True)
