@@ -2777,11 +2777,67 @@ export interface components {
             asked?: boolean;
         };
         /**
+         * AudioAnswer
+         * @description E.2-12. ``url`` is the live picture with its sound, ``uplinkUrl`` a WebSocket for G.711 at 8 kHz.
+         */
+        AudioAnswer: {
+            codec: string;
+            expiresAt: string;
+            halfDuplex: boolean;
+            mode: string;
+            sampleRate: number;
+            sessionId: string;
+            uplinkUrl: string | null;
+            url: string | null;
+        };
+        /**
          * AudioRecognition
          * @description Whether sound features are encoded.
          */
         AudioRecognition: {
             audioRecognitionFlag: boolean;
+        };
+        /**
+         * AudioStartRequest
+         * @description E.2-12. ``codec`` is that of the uplink; ``expireSec`` the time to open what is given.
+         */
+        AudioStartRequest: {
+            DeviceID: string;
+            /**
+             * @default g711a
+             * @enum {unknown}
+             */
+            codec?: "aac" | "g711a" | "g711u" | "g722.1";
+            /** @default 60 */
+            expireSec?: number;
+            /** @default 1800 */
+            maxSessionSec?: number;
+            /**
+             * @default listen
+             * @enum {unknown}
+             */
+            mode?: "broadcast" | "listen" | "talk";
+            /** @default  */
+            protocol?: string;
+            /** @default  */
+            purpose?: string;
+        };
+        /**
+         * AudioStopAnswer
+         * @description E.2-13.
+         */
+        AudioStopAnswer: {
+            closed: boolean;
+            durationSec: number;
+        };
+        /**
+         * AudioStopRequest
+         * @description E.2-13.
+         */
+        AudioStopRequest: {
+            /** @default  */
+            reason?: string;
+            sessionId: string;
         };
         /**
          * AuditLine
@@ -12137,17 +12193,42 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AudioStartRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["AudioAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
+            502: components["responses"]["502"];
             503: components["responses"]["503"];
+            504: components["responses"]["504"];
         };
     };
     stopAudio: {
@@ -12157,16 +12238,37 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AudioStopRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["AudioStopAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };

@@ -33,6 +33,7 @@ from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.spool import FileSpools
+from tongshi.gateways.media.uplink import Uplinks
 from tongshi.gateways.media.viewer_server import ViewerServer
 from tongshi.gateways.signalling.admission.bindings import Binding
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig
@@ -99,7 +100,7 @@ from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
 from tongshi.resources.trees import http as trees_http
 from tongshi.resources.trees.service import Trees, division_names
-from tongshi.resources.viewing import history_http, lock_http, lock_store
+from tongshi.resources.viewing import history_http, lock_http, lock_store, voice_http
 from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
@@ -107,6 +108,7 @@ from tongshi.resources.viewing.locks import PtzLocks
 from tongshi.resources.viewing.model import Timeouts, Transport
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.voice import Voice
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.decision import Access
@@ -140,6 +142,7 @@ class Platform:
     ptz: PtzControl
     signalling: SignallingGateway
     alarms: Alarms
+    voice: Voice
     viewers: ViewerServer
     neighbours: Exchange
     exchange: Worker
@@ -169,6 +172,8 @@ class Platform:
         await self.alarms.start()
         stack.push_async_callback(self.signalling.stop)
         await self.signalling.start()
+        stack.push_async_callback(self.voice.stop_all)
+        await self.voice.start_up()
         stack.push_async_callback(self.viewers.stop)
         await self.viewers.start()
         stack.push_async_callback(self.neighbours.close)
@@ -238,7 +243,15 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     signalling.attach_alarms(alarms)
     history = HistoryViewing(viewing, signalling.records, guard, clock)
     signalling.attach_history(history)
-    viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock)
+    voice = Voice(
+        signalling=signalling.broadcasts,
+        viewing=viewing,
+        guard=guard,
+        clock=clock,
+        base_url=lambda: f"http://{config.media.host}:{viewers.port}",
+    )
+    signalling.attach_voice(voice)
+    viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock, uplinks=Uplinks(voice))
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     pulls = Pulls(database, clock, exchange)
     worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)
@@ -299,6 +312,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *control_desk_http.operations(DeviceControlDesk(signalling.orders, guard)),
         *status_http.operations(statuses, access, clock),
         *alarms_http.operations(alarms),
+        *voice_http.operations(voice),
         *services_http.operations(directory),
         *admission_http.operations(AdmissionDesk(database, admission_store, signalling.admission)),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
@@ -328,6 +342,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         ptz,
         signalling,
         alarms,
+        voice,
         viewers,
         exchange,
         worker,
@@ -368,6 +383,7 @@ def gateway_config(config: Config) -> GatewayConfig:
             for neighbour in config.neighbours
             if neighbour.relation == "upper" and neighbour.sip_host
         ),
+        media_host=config.media.host,
         media_transports=tuple(
             (neighbour.id, Transport(neighbour.media_transport)) for neighbour in config.neighbours
         ),
@@ -437,7 +453,7 @@ def _noting(platforms: Platforms) -> Callable[[str, bool, str], Awaitable[None]]
 def _media_origins(config: Config) -> tuple[str, ...]:
     """Where the console may fetch pictures from; a port that the system chooses is not known yet."""
     port = config.media.http_port or "*"
-    return (f"http://{config.media.host}:{port}",)
+    return (f"http://{config.media.host}:{port}", f"ws://{config.media.host}:{port}")
 
 
 def _timeouts(config: Config) -> Timeouts:

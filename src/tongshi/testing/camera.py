@@ -18,6 +18,7 @@ from tongshi.errors import PeerTimeout, RemoteViolation, Unavailable
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
 from tongshi.gateways.signalling.registrant import Registrant
 from tongshi.protocols.gb28181.alarm import AlarmNotify, AlarmResponse
+from tongshi.protocols.gb28181.broadcast import BroadcastNotify, BroadcastResponse
 from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.protocols.gb28181.dates import parse_time
@@ -26,7 +27,8 @@ from tongshi.protocols.gb28181.notify import Keepalive
 from tongshi.protocols.gb28181.records import RecordInfoQuery
 from tongshi.testing.answers import Device
 from tongshi.testing.calls import Calls
-from tongshi.testing.plan import CameraConfig
+from tongshi.testing.loudspeaker import Loudspeaker
+from tongshi.testing.plan import VOICE_OUTPUT, CameraConfig
 from tongshi.testing.studio import Studio
 from tongshi.testing.undertakings import Undertakings
 
@@ -95,6 +97,7 @@ class Camera:
             faults=lambda: self.faults,
             on_drop=self._drop,
         )
+        self.loudspeaker = Loudspeaker(config.server.id, self._remote, config.host, self._endpoint)
         self._tasks: set[asyncio.Task[None]] = set()
         self._undertakings = Undertakings(self.device, config.scene, studio, self._clock, self)
         self._sn = self._rng.randrange(1, 1_000_000)
@@ -130,6 +133,7 @@ class Camera:
         if self._is_running:
             self._is_running = False
             await self.calls.stop()
+            await self.loudspeaker.hang_up()
             await self._cancel_tasks()
             await self._registrant.stop()
             await self._endpoint.stop()
@@ -210,6 +214,9 @@ class Camera:
         if isinstance(message, AlarmResponse):
             self.device.siren.answered(message)
             return
+        if isinstance(message, BroadcastNotify):
+            self._spawn(self._broadcast(message))
+            return
         if isinstance(message, DeviceControl):
             self._control(message)
         answers = self._answers(message)
@@ -224,6 +231,17 @@ class Camera:
                 return []
             return self.device.recordings(message, is_tcp=is_tcp, withheld=self.faults.records_withheld)
         return self.device.answer(message, self.time, is_tcp=is_tcp, now=self._clock.now())
+
+    async def _broadcast(self, notify: BroadcastNotify) -> None:
+        """Answer, then call once for each output that is meant (9.12.1)."""
+        habits = self.loudspeaker.habits
+        outputs = [code for code in self.device.peripherals if code[10:13] == VOICE_OUTPUT]
+        meant = [notify.device_id] if notify.device_id in outputs else outputs
+        is_ok = bool(meant) and not habits.refuses
+        if not habits.skips_response:
+            await self._send(BroadcastResponse(notify.sn, notify.device_id, is_ok))
+        if is_ok and not habits.is_mute:
+            await asyncio.gather(*(self.loudspeaker.call(notify, output) for output in meant))
 
     def _control(self, message: DeviceControl) -> None:
         self.device.control(message, self._clock.now())

@@ -23,6 +23,7 @@ from tongshi.testing.shanghai import make_item
 MAX_CAMERAS = 10_000
 MAX_CHANNELS = 10_000
 MAX_PERIPHERALS = 64
+ALARM_INPUT, VOICE_OUTPUT = "134", "137"
 NVR_TYPE, CAMERA_TYPE = "118", "132"
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -217,8 +218,8 @@ def _config(
             for index in range(row.channels)
         ),
         peripherals=(
-            *_peripherals(item, "134", "报警输入", row.alarm_inputs),
-            *_peripherals(item, "137", "语音输出", row.voice_outputs),
+            *_peripherals(item, ALARM_INPUT, "报警输入", row.alarm_inputs),
+            *_peripherals(item, VOICE_OUTPUT, "语音输出", row.voice_outputs),
         ),
         scene=_scene(row.scene, number),
         codec=row.codec,

@@ -14,9 +14,11 @@ from tongshi._media import Engine
 from tongshi.clock import SystemClock
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.spool import FileSpools
+from tongshi.gateways.media.uplink import Uplinks
 from tongshi.gateways.media.viewer_server import ViewerServer
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig
 from tongshi.gateways.signalling.alarms import Persistence
+from tongshi.gateways.signalling.broadcast import Waits
 from tongshi.gateways.signalling.catalogues import Patience
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
@@ -45,6 +47,7 @@ from tongshi.resources.viewing.model import Timeouts, Transport
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.voice import Voice
 from tongshi.sharing import store as sharing_store
 from tongshi.sharing.decision import Access
 from tongshi.sharing.model import Grant, ScopeKind, Subject, SubjectKind
@@ -92,6 +95,7 @@ class PlatformPlan:
     timeouts: Timeouts = field(default_factory=lambda: QUICK)
     beat: Beat = field(default_factory=lambda: Beat(0.3, 3))
     port: int = 0
+    voice_waits: Waits = field(default_factory=Waits)
     persistence: Persistence = field(default_factory=lambda: Persistence(2.0, (0.05, 0.05)))
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     redirects: tuple[Redirect, ...] = ()
@@ -120,6 +124,7 @@ class SmallPlatform:
                 redirects=plan.redirects,
                 uppers=tuple(self._uppers()),
                 media_transports=tuple((n.id, n.media_transport) for n in plan.neighbours),
+                voice_waits=plan.voice_waits,
                 patience=Patience(idle_s=1.0, total_s=10.0, retries=1, retry_s=0.2),
                 search_patience=SearchPatience(idle_s=0.6, total_s=5.0),
             ),
@@ -142,7 +147,15 @@ class SmallPlatform:
         self.desk = DeviceControlDesk(self.gateway.orders, guard)
         self.locks = PtzLocks(db, lock_store, guard, self.clock)
         self.ptz = PtzControl(self.gateway.downward, guard, self.locks, self.gateway.orders)
-        self.server = ViewerServer(self.viewing, HOST, 0, self.clock)
+        self.voice = Voice(
+            signalling=self.gateway.broadcasts,
+            viewing=self.viewing,
+            guard=guard,
+            clock=self.clock,
+            base_url=lambda: f"http://{HOST}:{self.server.port}",
+        )
+        self.server = ViewerServer(self.viewing, HOST, 0, self.clock, uplinks=Uplinks(self.voice))
+        self.gateway.attach_voice(self.voice)
         self.gateway.attach(self.viewing)
         self.filters = ControlFilters(db, filter_store, self.clock)
         self.gateway.attach_control(self.ptz, guard, self.filters, Undertakings(db, self.clock))
@@ -164,6 +177,7 @@ class SmallPlatform:
             await platform._enter()
         platform.engine.start()
         await platform.viewing.start()
+        await platform.voice.start_up()
         await platform.server.start()
         await platform.alarms.start()
         await platform.gateway.start()
@@ -172,6 +186,7 @@ class SmallPlatform:
     async def stop(self) -> None:
         """Stop; nothing is left."""
         await self.server.stop()
+        await self.voice.stop_all()
         await self.ptz.stop()
         await self.viewing.stop_all()
         await self.gateway.stop()

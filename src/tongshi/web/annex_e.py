@@ -57,7 +57,7 @@ E.2-8 unlockPtz POST /video/ptz/unlock ptz:control 云台解锁
 E.2-9 deviceStatus POST /video/devices/status status:read 查询设备状态
 E.2-10 deviceOnline POST /video/devices/online status:read 查询设备在线
 E.2-11 queryQuality POST /video/quality/query status:read 查询音视频质量监测数据
-E.2-12 startAudio POST /video/audio/start talk 获取音频流
+E.2-12 startAudio POST /video/audio/start video:live 获取音频流
 E.2-13 stopAudio POST /video/audio/stop video:close 关闭音频流
 E.3-1 enumsOfTagGroup GET /tags/groups/{tagGroupCode}/enums tag:read 查询分组下的枚举信息
 E.3-2 listTagGroups GET /tags/groups tag:read 获取标签分组列表

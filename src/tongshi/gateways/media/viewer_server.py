@@ -18,6 +18,7 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import InvalidRequest, NotFound, PeerFailed, TongshiError
+from tongshi.gateways.media.uplink import TALK_PATH, Uplinks
 from tongshi.resources.viewing.service import Admission, Viewing
 
 log = structlog.get_logger(__name__)
@@ -49,11 +50,12 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request head as far as a viewer needs it."""
+    """A request head as far as a viewer needs it; ``key`` is that of a WebSocket."""
 
     method: str
     target: str
     origin: str
+    key: str = ""
 
 
 class _Refused(Exception):
@@ -75,7 +77,8 @@ def parse_head(data: bytes) -> Head:
     if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or not parts[1].startswith("/"):
         raise InvalidRequest("不是 HTTP 请求")
     origins = [line.partition(":")[2].strip() for line in lines[1:] if line[:7].lower() == "origin:"]
-    return Head(parts[0], parts[1], origins[0] if len(origins) == 1 else "")
+    key = next((line[18:].strip() for line in lines[1:] if line[:18].lower() == "sec-websocket-key:"), "")
+    return Head(parts[0], parts[1], origins[0] if len(origins) == 1 else "", key[:64])
 
 
 def parse_target(target: str) -> tuple[str, str]:
@@ -93,7 +96,8 @@ def parse_target(target: str) -> tuple[str, str]:
 
 
 class ViewerServer:
-    """Listens for viewers of ``/live/{streamId}.flv`` and ``.mp4``, and of ``/download/{streamId}.mp4``.
+    """Listens for viewers of ``/live/{streamId}.flv`` and ``.mp4``, of ``/download/{streamId}.mp4``, and for
+    microphones (``uplink``).
 
     Args:
         host, port: where to listen; port 0 lets the system choose, see ``port`` after ``start``.
@@ -102,8 +106,15 @@ class ViewerServer:
     """
 
     def __init__(
-        self, viewing: Viewing, host: str, port: int, clock: Clock, origins: tuple[str, ...] = ("*",)
+        self,
+        viewing: Viewing,
+        host: str,
+        port: int,
+        clock: Clock,
+        origins: tuple[str, ...] = ("*",),
+        uplinks: Uplinks | None = None,
     ) -> None:
+        self._uplinks = uplinks
         self._viewing = viewing
         self._host = host
         self.port = port
@@ -196,6 +207,9 @@ class ViewerServer:
         if head.method != "GET":
             raise _Refused(405, "只支持 GET")
         path, ticket = parse_target(head.target)
+        if self._uplinks is not None and path.startswith(TALK_PATH):
+            await self._uplinks.serve(connection, path[len(TALK_PATH) :], ticket, head.key, client_host)
+            return
         match = _PATH.match(path)
         if match is None:
             raise NotFound("没有这个地址", code=40404)

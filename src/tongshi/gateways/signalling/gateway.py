@@ -19,9 +19,11 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import RemoteViolation, TongshiError
+from tongshi.gateways.media.voice import VoiceSockets
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig, AdmissionDesk
 from tongshi.gateways.signalling.alarms import AlarmFlow, Persistence
 from tongshi.gateways.signalling.answers import Answers
+from tongshi.gateways.signalling.broadcast import Broadcasts, Waits
 from tongshi.gateways.signalling.catalogues import Catalogues, Patience
 from tongshi.gateways.signalling.device_orders import DeviceOrders
 from tongshi.gateways.signalling.dispatch import Dispatch
@@ -74,6 +76,7 @@ from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import Guard
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.voice import Voice
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +89,7 @@ class GatewayConfig:
 
     Attributes:
         host, port: address to bind, which peers reach us at.
+        media_host: address to bind for sound; that of signalling when empty.
         trace_bytes: memory for timelines of sessions; 0 keeps none.
         media_transports: how media from a lower platform comes, by its id; UDP for who is not named.
     """
@@ -104,6 +108,8 @@ class GatewayConfig:
     redirects: tuple[Redirect, ...] = ()
     trace_bytes: int = DEFAULT_BYTES
     search_patience: SearchPatience = field(default_factory=SearchPatience)
+    media_host: str = ""
+    voice_waits: Waits = field(default_factory=Waits)
 
 
 StateListener = Callable[[str, bool, str], Awaitable[None]]
@@ -159,6 +165,17 @@ class SignallingGateway:
         self._running = RunningCalls(self.endpoint, record, clock)
         self._calls = LiveCaller(
             self.endpoint, self._routes, self._ssrcs, clock, self._running, self.profiles.see
+        )
+        self.broadcasts = Broadcasts(
+            self.endpoint,
+            self._post,
+            self._answers,
+            self._routes,
+            self._ssrcs,
+            self._running,
+            VoiceSockets(config.media_host or config.host),
+            clock,
+            config.voice_waits,
         )
         self._controls = DeviceControls(self._post, self._routes, clock)
         self.orders = DeviceOrders(self._post, self._routes, clock, self.dispatch)
@@ -248,6 +265,10 @@ class SignallingGateway:
             self._post, self.orders, self.dispatch, guard, filters, ptz, self.uppers, undertakings
         )
 
+    def attach_voice(self, voice: Voice) -> None:
+        """Say who decides about broadcasts of uppers."""
+        self.broadcasts.attach(voice, self.dispatch)
+
     def attach_alarms(self, alarms: Alarms, persistence: Persistence | None = None) -> None:
         """Say who keeps alarms."""
         self.alarms = AlarmFlow(
@@ -293,6 +314,7 @@ class SignallingGateway:
             await self.alarms.stop()
         if self._upward_records is not None:
             await self._upward_records.stop()
+        await self.broadcasts.stop()
         await asyncio.gather(*(upper.stop() for upper in self.uppers.values()), return_exceptions=True)
         await self._upward.stop()
         await self.admission.stop()
@@ -413,7 +435,7 @@ class SignallingGateway:
         incoming.respond(await self._upward.take(upper, message))
 
     async def _on_invite(self, invite: IncomingInvite) -> None:
-        sender = self._sender(invite.request.from_.uri.user, invite.remote)
+        sender = self._sender(invite.request.from_.uri.user, invite.remote) or self.broadcasts.caller(invite)
         if isinstance(sender, Upper):
             if not _name_target(invite, sender):
                 invite.reject(404)
@@ -489,6 +511,7 @@ class SignallingGateway:
         self.catalogues.forget(peer.id)
         if self._viewing is not None:
             self._viewing.peer_lost(peer.id)
+        self.broadcasts.peer_lost(peer.id)
 
     def _children_faulty(self, peer: Peer, children: Iterable[str]) -> None:
         told: Sequence[str] = [child for child in children if child in self._routes.channels_of(peer.id)]

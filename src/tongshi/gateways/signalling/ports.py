@@ -3,15 +3,18 @@ losses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from tongshi.protocols.gb28181.types import CatalogItem
+from tongshi.protocols.media.g711 import Law
 from tongshi.resources.admission.model import Ban, Fingerprint
 from tongshi.resources.peers.model import PeerProfile
 from tongshi.resources.registrations.model import OpenCall
+from tongshi.resources.viewing.model import Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +167,47 @@ class Archive(Protocol):
 
     async def shared_nodes(self, upper_id: str) -> Sequence[CatalogItem]:
         """Systems, divisions, groups and organisations above what it may see, each after its parent."""
+        ...
+
+
+class SoundOut(Protocol):
+    """An open sender of sound toward one loudspeaker."""
+
+    port: int
+    ended: asyncio.Event
+
+    def begin(self, host: str, port: int, *, payload_type: int, law: Law, ssrc: int) -> None:
+        """Speak to this address from now on."""
+        ...
+
+    def feed(self, samples: bytes, law: Law) -> None: ...
+
+    async def close(self) -> None:
+        """Idempotent."""
+        ...
+
+
+class SoundIn(Protocol):
+    """An open receiver of sound."""
+
+    port: int
+
+    def expect(self, ssrc: int | None, sender: str) -> None:
+        """Take only this source from now on."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SoundSockets(Protocol):
+    """Ports for sound on one host."""
+
+    host: str
+
+    async def outlet(self, transport: Transport) -> SoundOut:
+        """Raises Unavailable (50302)."""
+        ...
+
+    async def inlet(self, on_sound: Callable[[bytes, int], None]) -> SoundIn:
+        """Raises Unavailable (50302)."""
         ...

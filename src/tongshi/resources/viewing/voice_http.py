@@ -1,0 +1,143 @@
+"""Sound over REST: listen, talk, broadcast, and their end.
+
+Implements: DB31DSJ/Z 001-2024 E.2-12
+Implements: DB31DSJ/Z 001-2024 E.2-13
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from tongshi.audit.tags import AuditTag
+from tongshi.errors import Conflict, PeerFailed, PeerTimeout, Unprocessable
+from tongshi.ids import device_id
+from tongshi.protocols.media.g711 import RATE_HZ, Law
+from tongshi.resources.viewing.model import Delivery
+from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.voice import Mode, Voice, VoiceOpening, VoiceWish
+from tongshi.sharing.gate import subject_of
+from tongshi.sharing.permissions import Permission
+from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Request
+
+_LAWS: dict[str, Law] = {"g711a": "alaw", "g711u": "ulaw"}
+_CODECS: dict[Law, str] = {law: name for name, law in _LAWS.items()}
+
+
+class AudioStartRequest(Request, frozen=True):
+    """E.2-12. ``codec`` is that of the uplink; ``expireSec`` the time to open what is given."""
+
+    device_id: Annotated[str, Meta(pattern=r"^[0-9]{20}\Z")] = field(name="DeviceID")
+    mode: Literal["listen", "talk", "broadcast"] = "listen"
+    codec: Literal["g711a", "g711u", "aac", "g722.1"] = "g711a"
+    protocol: Annotated[str, Meta(max_length=32)] = ""
+    expire_sec: Annotated[int, Meta(ge=10, le=3_600)] = 60
+    max_session_sec: Annotated[int, Meta(ge=10, le=14_400)] = 1_800
+    purpose: Annotated[str, Meta(max_length=256)] = ""
+
+    def wish(self) -> VoiceWish:
+        """What is asked, understood. Raises Unprocessable for an option we do not have (42203)."""
+        if self.codec not in _LAWS:
+            raise _unsupported("codec", list(_LAWS))
+        if self.protocol not in ("", Delivery.HTTP_FLV.value, "ws"):
+            raise _unsupported("protocol", [Delivery.HTTP_FLV.value, "ws"])
+        return VoiceWish(
+            device_id(self.device_id),
+            Mode(self.mode),
+            _LAWS[self.codec],
+            self.expire_sec,
+            self.max_session_sec,
+            self.purpose,
+        )
+
+
+class AudioStopRequest(Request, frozen=True):
+    """E.2-13."""
+
+    session_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    reason: Annotated[str, Meta(max_length=256)] = ""
+
+
+class AudioAnswer(Answer, frozen=True):
+    """E.2-12. ``url`` is the live picture with its sound, ``uplinkUrl`` a WebSocket for G.711 at 8 kHz."""
+
+    session_id: str
+    mode: str
+    url: str | None
+    uplink_url: str | None
+    codec: str
+    sample_rate: int
+    half_duplex: bool
+    expires_at: datetime
+
+
+class AudioStopAnswer(Answer, frozen=True):
+    """E.2-13."""
+
+    closed: bool
+    duration_sec: float
+
+
+def operations(voice: Voice) -> list[AnyOperation]:
+    """The operations of sound. Which right a mode needs besides is decided by ``Voice``."""
+
+    async def start(call: Call[AudioStartRequest, Nothing]) -> AudioAnswer:
+        viewer = Viewer(subject_of(call), call.client_host, call.request_id)
+        return _answer(await voice.start(viewer, call.body.wish()))
+
+    async def stop(call: Call[AudioStopRequest, Nothing]) -> AudioStopAnswer:
+        viewer = Viewer(subject_of(call), call.client_host, call.request_id)
+        done = await voice.stop(viewer, call.body.session_id)
+        return AudioStopAnswer(done.closed, done.duration_s)
+
+    return [
+        Operation(
+            name="startAudio",
+            method="POST",
+            path="/api/v1/video/audio/start",
+            summary="获取音频流",
+            permission=Permission.VIDEO_LIVE,
+            quota=Quota.VIDEO,
+            audit=AuditTag.AUDIO_OPEN,
+            body=AudioStartRequest,
+            query=Nothing,
+            response=AudioAnswer,
+            handler=start,
+            refusals=(Conflict, Unprocessable, PeerFailed, PeerTimeout),
+            row="E.2-12",
+        ),
+        Operation(
+            name="stopAudio",
+            method="POST",
+            path="/api/v1/video/audio/stop",
+            summary="关闭音频流",
+            permission=Permission.VIDEO_CLOSE,
+            quota=Quota.VIDEO,
+            audit=AuditTag.AUDIO_CLOSE,
+            body=AudioStopRequest,
+            query=Nothing,
+            response=AudioStopAnswer,
+            handler=stop,
+            row="E.2-13",
+        ),
+    ]
+
+
+def _answer(opening: VoiceOpening) -> AudioAnswer:
+    listening = opening.listening
+    return AudioAnswer(
+        session_id=opening.session_id,
+        mode=opening.mode.value,
+        url=None if listening is None else listening.urls[0][1],
+        uplink_url=opening.uplink_url or None,
+        codec=_CODECS[opening.law],
+        sample_rate=RATE_HZ,
+        half_duplex=opening.mode is Mode.BROADCAST,
+        expires_at=opening.expires_at,
+    )
+
+
+def _unsupported(name: str, supported: list[str]) -> Unprocessable:
+    return Unprocessable(f"不支持所选的 {name}", code=42203, field=name, details={"supported": supported})
