@@ -11,6 +11,7 @@ export const router = createRouter({
     { path: '/trees/:kind(division|group|platform)?', component: () => import('./views/Trees.vue') },
     { path: '/archive', component: () => import('./views/Archive.vue') },
     { path: '/map', component: () => import('./views/MapSelect.vue') },
+    { path: '/alarms', component: () => import('./views/Alarms.vue') },
     { path: '/files', component: () => import('./views/Files.vue') },
     { path: '/services', component: () => import('./views/Services.vue') },
     { path: '/signalling', component: () => import('./views/Signalling.vue') },

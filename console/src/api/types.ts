@@ -48,6 +48,10 @@ export type ImportReport = Schemas['ImportReport']
 export type RowError = Schemas['RowError']
 export type Service = Schemas['ServiceEntry']
 export type ServiceKind = Schemas['ServiceKind']
+export type Alarm = Schemas['AlarmRow']
+export type AlarmDetail = Schemas['AlarmDetail']
+export type AlarmWords = Schemas['AlarmWords']
+export type AckAnswer = Schemas['AckAnswer']
 export type ServiceState = Schemas['ServiceState']
 
 /** A device and a rule that it breaks, as ``/api/v1/archive/issues`` lists them. */

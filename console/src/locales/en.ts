@@ -6,7 +6,7 @@ type Words<T> = { [K in keyof T]: T[K] extends string ? string : Words<T[K]> }
 const en: Words<typeof zh> = {
   signalling,
   app: { title: 'Tongshi', subtitle: 'Video data resource management platform', signOut: 'Sign out', language: '中文', menu: 'Main menu', platformId: 'Platform', version: 'Version', zone: 'All times are Beijing time (UTC+8)' },
-  nav: { viewing: 'Viewing', trees: 'Trees', archive: 'Archive', map: 'Map', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission' },
+  nav: { viewing: 'Viewing', trees: 'Trees', archive: 'Archive', map: 'Map', alarms: 'Alarms', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission' },
   admission: {
     hint: 'Sources of signalling that are not registered or not allowed, those banned for a time, and devices that no longer say of themselves what they said.',
     reload: 'Reload',
@@ -58,6 +58,9 @@ const en: Words<typeof zh> = {
     'device:config': 'configure devices',
     'device:maintain': 'restart, format and upgrade devices',
     talk: 'talk',
+    broadcast: 'Voice broadcast',
+    'alarm:read': 'Read alarms',
+    'alarm:handle': 'Acknowledge alarms',
     'tag:read': 'read tags',
     'tag:write': 'change tags',
     'plan:read': 'read plans',
@@ -76,6 +79,16 @@ const en: Words<typeof zh> = {
     'signalling:admin': 'Administer signalling',
     'audit:read': 'read the audit',
     explain: 'ask for the reason of a decision',
+  },
+  alarms: {
+    count: '{n} in all', acknowledge: 'Acknowledge ({n})', acknowledgeHint: 'Who, when and the note are recorded and cannot be undone.', confirm: 'Acknowledge',
+    acknowledgedNow: '{n} acknowledged. ', notPermitted: '{n} are not yours to acknowledge, or gone.', device: 'Device code (20 digits)', civilCode: 'Division code',
+    anyPriority: 'Any priority', anyMethod: 'Any method', anyState: 'Any state', open: 'Open', done: 'Acknowledged', doneBy: 'by {who}', unknown: 'Not told',
+    within: { '1': 'Last hour', '24': 'Last 24 hours', '168': 'Last 7 days', '720': 'Last 30 days', all: 'Any time' },
+    priority: 'Priority', what: 'Alarm', where: 'Device', raisedAt: 'Raised', receivedAt: 'Received', repeats: 'Merged', merged: '{n} more of its kind were merged, the last at {at}',
+    description: 'Description', source: 'Told by', faults: 'Breaks the rules', deliveries: 'Passed on', noDeliveries: 'No rule passes this alarm on',
+    sources: { device: 'Device', lower: 'Lower platform', upper: 'Upper platform', self: 'This platform' }, detail: 'Alarm',
+    empty: 'No alarms match', emptyHint: 'Widen the filters, or see that devices are armed and that you may read alarms.',
   },
   pager: { previous: 'Previous', next: 'Next', page: 'Page {n}' },
   trees: {

@@ -3,7 +3,7 @@ import signalling from './signalling.zh'
 export default {
   signalling,
   app: { title: '通视', subtitle: '视频数据资源管理平台', signOut: '退出登录', language: 'English', menu: '主菜单', platformId: '平台编码', version: '版本', zone: '页面时间均为北京时间（UTC+8）' },
-  nav: { viewing: '视频调阅', trees: '目录树', archive: '资源档案', map: '地图框选', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享', admission: '信令准入' },
+  nav: { viewing: '视频调阅', trees: '目录树', archive: '资源档案', map: '地图框选', alarms: '报警', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享', admission: '信令准入' },
   admission: {
     hint: '未注册或未授权的信令来源、被临时封禁的来源，以及自述特征发生变化的设备。',
     reload: '刷新',
@@ -55,6 +55,9 @@ export default {
     'device:config': '配置设备',
     'device:maintain': '维护设备（重启、格式化、升级）',
     talk: '语音对讲',
+    broadcast: '语音广播',
+    'alarm:read': '查阅报警',
+    'alarm:handle': '确认报警',
     'tag:read': '查阅标签',
     'tag:write': '修改标签',
     'plan:read': '查阅预案',
@@ -73,6 +76,16 @@ export default {
     'signalling:admin': '信令管理',
     'audit:read': '查阅审计',
     explain: '查询授权依据',
+  },
+  alarms: {
+    count: '共 {n} 条', acknowledge: '确认报警（{n}）', acknowledgeHint: '确认后记录确认人、时间和处置说明，不能撤销。', confirm: '确认',
+    acknowledgedNow: '已确认 {n} 条。', notPermitted: '另有 {n} 条无权确认或已不存在。', device: '设备编码（20 位）', civilCode: '行政区划代码',
+    anyPriority: '全部级别', anyMethod: '全部方式', anyState: '全部状态', open: '未确认', done: '已确认', doneBy: '{who} 已确认', unknown: '未说明',
+    within: { '1': '最近 1 小时', '24': '最近 24 小时', '168': '最近 7 天', '720': '最近 30 天', all: '全部时间' },
+    priority: '级别', what: '报警', where: '设备', raisedAt: '报警时间', receivedAt: '收到时间', repeats: '合并', merged: '另有 {n} 条同类报警已合并，最近一条在 {at}',
+    description: '描述', source: '来源', faults: '不合规之处', deliveries: '分发', noDeliveries: '没有分发规则涉及这条报警',
+    sources: { device: '设备', lower: '下级平台', upper: '上级平台', self: '本平台' }, detail: '报警详情',
+    empty: '没有符合条件的报警', emptyHint: '放宽筛选条件，或确认设备已布防、您已获得“查阅报警”授权。',
   },
   pager: { previous: '上一页', next: '下一页', page: '第 {n} 页' },
   trees: {

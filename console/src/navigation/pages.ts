@@ -3,7 +3,7 @@
 export interface PageEntry {
   path: string
   /** Name in the catalogue of words, under ``nav``. */
-  name: 'viewing' | 'trees' | 'archive' | 'map' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission'
+  name: 'viewing' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission'
   /** One of these opens the page; none: everybody who is signed in. */
   permissions: readonly string[]
 }
@@ -13,6 +13,7 @@ export const PAGES: readonly PageEntry[] = [
   { path: '/trees', name: 'trees', permissions: ['archive:read'] },
   { path: '/archive', name: 'archive', permissions: ['archive:read'] },
   { path: '/map', name: 'map', permissions: ['archive:read'] },
+  { path: '/alarms', name: 'alarms', permissions: ['alarm:read'] },
   { path: '/files', name: 'files', permissions: ['archive:export', 'archive:write'] },
   { path: '/services', name: 'services', permissions: [] },
   { path: '/signalling', name: 'signalling', permissions: ['signalling:read'] },
