@@ -20,6 +20,7 @@ import structlog
 from tongshi.clock import Clock
 from tongshi.errors import RemoteViolation, TongshiError
 from tongshi.gateways.media.voice import VoiceSockets
+from tongshi.gateways.signalling.abnormality import Abnormalities
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig, AdmissionDesk
 from tongshi.gateways.signalling.alarms import AlarmFlow, Persistence
 from tongshi.gateways.signalling.answers import Answers
@@ -233,6 +234,7 @@ class SignallingGateway:
             )
             for account in config.uppers
         }
+        self._abnormal = Abnormalities(self.uppers, archive)
         self._take_messages()
 
     @property
@@ -315,6 +317,7 @@ class SignallingGateway:
         if self._upward_records is not None:
             await self._upward_records.stop()
         await self.broadcasts.stop()
+        await self._abnormal.stop()
         await asyncio.gather(*(upper.stop() for upper in self.uppers.values()), return_exceptions=True)
         await self._upward.stop()
         await self.admission.stop()
@@ -414,6 +417,7 @@ class SignallingGateway:
 
     async def _keepalive(self, incoming: IncomingRequest, peer: Peer, message: Keepalive) -> None:
         self._keepalives.take(incoming, peer, message)
+        self._abnormal.heard(lambda: self._routes.channels_of(peer.id), message.faulty)
 
     async def _catalogue_part(self, incoming: IncomingRequest, peer: Peer, message: CatalogResponse) -> None:
         await self.catalogues.take(peer, message)
@@ -497,6 +501,7 @@ class SignallingGateway:
             self._watch_connection(peer)
         if peer.profile.has(Quirk.GUARD_BEFORE_ALARM):
             self._begin(self._set_guard(peer))
+        self._abnormal.works((peer.id, *self._routes.channels_of(peer.id)))
 
     async def _set_guard(self, peer: Peer) -> None:
         """Quirk 61: it tells of no alarm before."""
@@ -512,11 +517,14 @@ class SignallingGateway:
         if self._viewing is not None:
             self._viewing.peer_lost(peer.id)
         self.broadcasts.peer_lost(peer.id)
+        if not peer.is_platform:  # what is below a silent platform is unknown, not faulty
+            self._abnormal.faulty((peer.id, *self._routes.channels_of(peer.id)))
 
     def _children_faulty(self, peer: Peer, children: Iterable[str]) -> None:
         told: Sequence[str] = [child for child in children if child in self._routes.channels_of(peer.id)]
         if told:
             self._begin(self._archive.note_status(dict.fromkeys(told, False), peer.id, "keepaliveInfo"))
+            self._abnormal.faulty(told)
 
     def _upper_state(self, upper: Upper, is_registered: bool, reason: str) -> None:
         self.profiles.upper_turned(upper, is_registered, reason)

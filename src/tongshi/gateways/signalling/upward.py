@@ -67,6 +67,7 @@ class Upper:
         self._beat = beat
         self._on_state = on_state
         self._on_heard = on_heard
+        self.faulty: tuple[str, ...] = ()  # told with every heartbeat
         self._sn = 0
         self._task: asyncio.Task[None] | None = None
         self._registrant = Registrant(
@@ -110,6 +111,10 @@ class Upper:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._registrant.stop()
 
+    async def beat(self) -> None:
+        """A heartbeat between the others, because something must be told at once."""
+        await self._beat_once()
+
     async def _keep_alive(self) -> None:
         missed = 0
         while True:
@@ -124,7 +129,7 @@ class Upper:
 
     async def _beat_once(self) -> bool:
         """One heartbeat; an upper that answers with an error has forgotten us: as good as silence."""
-        keepalive = Keepalive(self.next_sn(), self._own_id)
+        keepalive = Keepalive(self.next_sn(), self._own_id, True, self.faulty)
         try:
             status = await self._post.send(self, keepalive, timeout_s=min(8.0, self._beat.interval_s))
         except TongshiError as error:
