@@ -303,6 +303,7 @@ const en: Words<typeof zh> = {
     recorded: 'Recordings',
     chooseHint: 'Its recordings of the day are searched; click anywhere on the bar to play from there.',
     search: 'Search',
+    day: 'Day',
     pick: 'Click a moment on the bar below',
     playFirst: 'Play from the first recording',
     opening: 'Asking for the recording…',

@@ -299,6 +299,7 @@ export default {
     recorded: '录像',
     chooseHint: '点选后即向设备检索当日录像，在时间轴上点任意一处开始播放。',
     search: '检索',
+    day: '日期',
     pick: '在下方时间轴上点选要播放的时刻',
     playFirst: '从第一段开始播放',
     opening: '正在请求录像…',
