@@ -45,6 +45,10 @@ from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
 from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.registrar import Redirect
+from tongshi.gateways.signalling.subscriptions.catalogue_news import Batching
+from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
+from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
+from tongshi.gateways.signalling.subscriptions.subscriber import Kind, Rhythm
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.gateways.signalling.upward_names import Alias, Names
 from tongshi.ids import PlatformId
@@ -221,6 +225,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         gateway_config(config),
         RecordedRegistrations(database, clock, own_id),
         archive,
+        RecordedNewsroom(database, devices, archive, clock, own_id),
         clock,
         on_upper_state=_noting(platforms),
     )
@@ -378,6 +383,7 @@ def gateway_config(config: Config) -> GatewayConfig:
         port=section.port,
         beat=Beat(section.keepalive_interval_s, section.keepalive_count),
         trace_bytes=section.trace_memory_mb * 1024 * 1024,
+        subscriptions=_subscriptions(config),
         uppers=tuple(
             _upper(config, neighbour)
             for neighbour in config.neighbours
@@ -423,6 +429,18 @@ def _both(first: Callable[[Attempt], None], second: Callable[[Attempt], None]) -
         second(attempt)
 
     return observe
+
+
+def _subscriptions(config: Config) -> SubscriptionSettings:
+    """A neighbour's own word goes before that of the account with the same leading digits."""
+    below = [(one.id, one.subscribe) for one in config.neighbours if one.relation != "upper"]
+    rows = [(one.prefix, one.subscribe) for one in config.accounts] + below
+    section = config.signalling
+    return SubscriptionSettings(
+        at=tuple((code, frozenset(Kind(word) for word in words)) for code, words in rows),
+        rhythm=Rhythm(expires_s=section.subscription_expires_s),
+        batching=Batching(wait_s=section.catalogue_news_wait_s),
+    )
 
 
 def _upper(config: Config, neighbour: NeighbourSection) -> UpperAccount:

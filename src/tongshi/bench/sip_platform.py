@@ -106,6 +106,7 @@ async def _serve(pipe: Connection, folder: str, setup: Setup) -> None:
     from tongshi.gateways.signalling.endpoint import Remote
     from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
     from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+    from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
     from tongshi.gateways.signalling.upward import UpperAccount
     from tongshi.ids import PlatformId
     from tongshi.resources.devices import store as device_store
@@ -163,7 +164,8 @@ async def _serve(pipe: Connection, folder: str, setup: Setup) -> None:
     record = CountingRecord(db, clock, PLATFORM)
     trees = Trees(db, clock, devices.get_many, no_names)
     archive = RecordedArchive(devices, Access(db), clock, PLATFORM, trees)
-    gateway = SignallingGateway(config, record, archive, clock)
+    newsroom = RecordedNewsroom(db, devices, archive, clock, PLATFORM)
+    gateway = SignallingGateway(config, record, archive, newsroom, clock)
     await gateway.start()
     pipe.send(gateway.port)
     while await asyncio.to_thread(_asked, pipe):

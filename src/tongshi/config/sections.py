@@ -94,6 +94,8 @@ class SignallingSection(_Section, frozen=True):
     fingerprints: Literal["off", "show", "block"] = "show"
     stranger_burst: Annotated[int, Meta(ge=10, le=1_000_000)] = 500
     stranger_rate_per_s: Annotated[float, Meta(ge=1, le=100_000)] = 50.0
+    subscription_expires_s: Annotated[int, Meta(ge=60, le=86400)] = 600
+    catalogue_news_wait_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
     trace_memory_mb: Annotated[int, Meta(ge=0, le=4096)] = 32
 
 
@@ -121,15 +123,20 @@ class FilesSection(_Section, frozen=True):
     folder: str = "var/files"
 
 
+Subscribed = Literal["catalogue", "alarm", "mobile-position", "ptz-position"]
+
+
 class AccountSection(_Section, frozen=True):
     """Who may register: one device, or every device whose id begins with ``prefix`` (a domain secret).
 
     ``addresses`` and ``macs`` bind it: registered from elsewhere, or with other hardware, it is refused.
+    ``subscribe`` names what we subscribe at each; many devices know no subscriptions, so that it is empty.
     """
 
     prefix: Annotated[str, Meta(pattern=r"^[0-9]{8,20}$")]
     secret: str
     username: str = ""
+    subscribe: tuple[Subscribed, ...] = ()
     addresses: tuple[str, ...] = ()
     macs: tuple[Mac, ...] = ()
 
@@ -160,6 +167,7 @@ class NeighbourSection(_Section, frozen=True):
     """A platform we exchange with. Relation is seen from here: an ``upper`` is above us.
 
     ``share`` names what it may see and watch of ours: ``*`` or administrative divisions; empty: nothing.
+    ``subscribe`` names what we subscribe at one that registers with us.
     ``aliases`` are devices that an upper knows by another code or name; every code is shown once.
     """
 
@@ -176,6 +184,7 @@ class NeighbourSection(_Section, frozen=True):
     rest_secret: str = ""
     media_transport: Literal["udp", "tcp-passive", "tcp-active"] = "udp"
     share: tuple[ShareScope, ...] = ()
+    subscribe: tuple[Subscribed, ...] = ("catalogue",)
     aliases: Annotated[tuple[AliasSection, ...], Meta(max_length=10_000)] = ()
     sip_addresses: tuple[str, ...] = ()
 

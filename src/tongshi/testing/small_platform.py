@@ -26,6 +26,8 @@ from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.record_search import SearchPatience
 from tongshi.gateways.signalling.registrar import Redirect
+from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
+from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.ids import PlatformId
 from tongshi.resources.alarms.service import Alarms
@@ -99,6 +101,7 @@ class PlatformPlan:
     persistence: Persistence = field(default_factory=lambda: Persistence(2.0, (0.05, 0.05)))
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     redirects: tuple[Redirect, ...] = ()
+    subscriptions: SubscriptionSettings = field(default_factory=SubscriptionSettings)
 
 
 class SmallPlatform:
@@ -127,9 +130,11 @@ class SmallPlatform:
                 voice_waits=plan.voice_waits,
                 patience=Patience(idle_s=1.0, total_s=10.0, retries=1, retry_s=0.2),
                 search_patience=SearchPatience(idle_s=0.6, total_s=5.0),
+                subscriptions=plan.subscriptions,
             ),
             RecordedRegistrations(db, self.clock, plan.id),
             archive,
+            RecordedNewsroom(db, self.devices, archive, self.clock, plan.id),
             self.clock,
         )
         guard = SharingGuard(access, archive, self.clock)

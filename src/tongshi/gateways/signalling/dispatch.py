@@ -32,6 +32,8 @@ FromPeer = Callable[[IncomingRequest, Peer, M], Awaitable[None]]
 FromUpper = Callable[[IncomingRequest, Upper, M], Awaitable[None]]
 UpperInvite = Callable[[IncomingInvite, Upper], Awaitable[None]]
 PeerInvite = Callable[[IncomingInvite, Peer], Awaitable[None]]
+# Hears what a peer told, answers nothing and does not wait.
+Listener = Callable[[Peer, Any], None]
 
 
 class Dispatch:
@@ -42,6 +44,7 @@ class Dispatch:
         self._upper: dict[type[Any], FromUpper[Any]] = {}
         self._upper_invites: dict[SessionName, UpperInvite] = {}
         self._peer_invite: PeerInvite | None = None
+        self._listeners: dict[type[Any], list[Listener]] = {}
 
     def from_peer(self, kind: type[M], handler: FromPeer[M]) -> None:
         """This flow takes these messages of peers."""
@@ -50,6 +53,10 @@ class Dispatch:
     def from_upper(self, kind: type[M], handler: FromUpper[M]) -> None:
         """This flow takes these messages of uppers."""
         _put(self._upper, kind, handler)
+
+    def listen(self, kind: type[Any], listener: Listener) -> None:
+        """This flow hears of these messages of peers besides the one that takes them."""
+        self._listeners.setdefault(kind, []).append(listener)
 
     def upper_calls(self, session: SessionName, handler: UpperInvite) -> None:
         """This flow takes the calls of uppers for such a session."""
@@ -62,7 +69,9 @@ class Dispatch:
         self._peer_invite = handler
 
     async def message_of_peer(self, incoming: IncomingRequest, peer: Peer, message: Message) -> None:
-        """Give a peer's message to its flow."""
+        """Give a peer's message to its flow, and let those hear it who listen."""
+        for listener in self._listeners.get(type(message), ()):
+            listener(peer, message)
         handler = self._peer.get(type(message))
         if handler is not None:
             await handler(incoming, peer, message)

@@ -243,8 +243,11 @@ class SipEndpoint:
         expires_s: int,
         headers: HeaderPairs = (),
         from_id: str | None = None,
+        peer_id: str = "",
     ) -> Subscription:
         """Subscribe and wait for the answer. Refresh and end it through what is returned.
+
+        peer_id: who is there at ``remote``, when it is not ``to_id`` itself.
 
         Raises:
             PeerFailed: refused; details ``sipStatus`` and ``reason``. PeerTimeout: silence.
@@ -258,7 +261,7 @@ class SipEndpoint:
             content_type=content_type,
             from_id=from_id or "",
         )
-        return await self._subscriptions.subscribe(draft, remote, expires_s)
+        return await self._subscriptions.subscribe(draft, remote, expires_s, peer_id or to_id)
 
     async def reach_tcp(self, remote: Remote) -> Remote | None:
         """The same address by TCP, when a connection to it is open or can be made; None when it cannot."""

@@ -29,7 +29,13 @@ from tongshi.gateways.signalling.catalogues import Catalogues, Patience
 from tongshi.gateways.signalling.device_orders import DeviceOrders
 from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.downward import Downward
-from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
+from tongshi.gateways.signalling.endpoint import (
+    IncomingInvite,
+    IncomingRequest,
+    IncomingSubscription,
+    Remote,
+    SipEndpoint,
+)
 from tongshi.gateways.signalling.history import HistoryCalls
 from tongshi.gateways.signalling.incoming_live import IncomingLive
 from tongshi.gateways.signalling.keepalive import Beat, Keepalives
@@ -43,6 +49,8 @@ from tongshi.gateways.signalling.record_search import RecordSearches, SearchPati
 from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Redirect, Registrar
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
+from tongshi.gateways.signalling.subscriptions.flow import SubscriptionFlows, SubscriptionSettings
+from tongshi.gateways.signalling.subscriptions.ports import Newsroom
 from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import DEFAULT_BYTES, Recorder
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
@@ -107,6 +115,7 @@ class GatewayConfig:
     patience: Patience = field(default_factory=Patience)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     redirects: tuple[Redirect, ...] = ()
+    subscriptions: SubscriptionSettings = field(default_factory=SubscriptionSettings)
     trace_bytes: int = DEFAULT_BYTES
     search_patience: SearchPatience = field(default_factory=SearchPatience)
     media_host: str = ""
@@ -128,6 +137,7 @@ class SignallingGateway:
         config: GatewayConfig,
         record: Record,
         archive: Archive,
+        newsroom: Newsroom,
         clock: Clock,
         on_upper_state: StateListener | None = None,
     ) -> None:
@@ -152,6 +162,7 @@ class SignallingGateway:
             clock=clock,
             on_request=self._on_request,
             on_invite=self._on_invite,
+            on_subscribe=self._on_subscribe,
             trace=self.timeline if config.trace_bytes else None,
         )
         self.dispatch = Dispatch()
@@ -208,6 +219,7 @@ class SignallingGateway:
             on_offline=self._peer_offline,
             profiles=self.profiles,
             judge=self.admission.judge,
+            on_again=lambda peer: self.subscriptions.peer_again(peer),
         )
         self._keepalives = Keepalives(
             config.beat,
@@ -235,6 +247,20 @@ class SignallingGateway:
             for account in config.uppers
         }
         self._abnormal = Abnormalities(self.uppers, archive)
+        self.subscriptions = SubscriptionFlows(
+            own_id,
+            config.subscriptions,
+            self.endpoint,
+            self.peers,
+            self._routes,
+            self.dispatch,
+            self.catalogues,
+            archive,
+            newsroom,
+            self.admission.stranger_table,
+            clock,
+            self._sender,
+        )
         self._take_messages()
 
     @property
@@ -301,6 +327,9 @@ class SignallingGateway:
         # Read before anybody can call, so that no call of ours is among them.
         self._begin(self._running.end_left(await self._running.left()))
         self._keepalives.start()
+        for peer_id in self.peers.ids():
+            if (peer := self.peers.get(peer_id)) is not None:
+                self.subscriptions.peer_online(peer)
         for upper in self.uppers.values():
             await upper.start()
         if self.alarms is not None:
@@ -318,6 +347,7 @@ class SignallingGateway:
             await self._upward_records.stop()
         await self.broadcasts.stop()
         await self._abnormal.stop()
+        await self.subscriptions.stop()
         await asyncio.gather(*(upper.stop() for upper in self.uppers.values()), return_exceptions=True)
         await self._upward.stop()
         await self.admission.stop()
@@ -364,6 +394,8 @@ class SignallingGateway:
             await self._on_message(incoming)
         elif method == "INFO":
             await self._on_info(incoming)
+        elif method == "NOTIFY":
+            await self.subscriptions.notify(incoming)
         else:
             incoming.respond(501)
 
@@ -438,6 +470,9 @@ class SignallingGateway:
     ) -> None:
         incoming.respond(await self._upward.take(upper, message))
 
+    async def _on_subscribe(self, incoming: IncomingSubscription) -> None:
+        await self.subscriptions.subscribe(incoming)
+
     async def _on_invite(self, invite: IncomingInvite) -> None:
         sender = self._sender(invite.request.from_.uri.user, invite.remote) or self.broadcasts.caller(invite)
         if isinstance(sender, Upper):
@@ -499,6 +534,7 @@ class SignallingGateway:
         self.admission.identify(peer)
         if peer.remote.transport == "tcp":
             self._watch_connection(peer)
+        self.subscriptions.peer_online(peer)
         if peer.profile.has(Quirk.GUARD_BEFORE_ALARM):
             self._begin(self._set_guard(peer))
         self._abnormal.works((peer.id, *self._routes.channels_of(peer.id)))
@@ -514,6 +550,7 @@ class SignallingGateway:
 
     def _peer_offline(self, peer: Peer, reason: str) -> None:
         self.catalogues.forget(peer.id)
+        self.subscriptions.peer_offline(peer.id)
         if self._viewing is not None:
             self._viewing.peer_lost(peer.id)
         self.broadcasts.peer_lost(peer.id)
@@ -528,8 +565,10 @@ class SignallingGateway:
 
     def _upper_state(self, upper: Upper, is_registered: bool, reason: str) -> None:
         self.profiles.upper_turned(upper, is_registered, reason)
-        if not is_registered and self._incoming is not None:
-            self._incoming.upper_lost(upper.id)
+        if not is_registered:
+            self.subscriptions.upper_lost(upper.id)
+            if self._incoming is not None:
+                self._incoming.upper_lost(upper.id)
         if self._on_upper_state is not None:
             self._begin(self._tell_upper_state(upper.id, is_registered, reason))
 

@@ -200,12 +200,12 @@ class RecordedArchive:
         return None if archive is None else self._summary(archive)
 
     async def find_shared(self, upper_id: str, device_id: str) -> DeviceSummary | None:
-        scope = await self._scope(upper_id)
+        scope = await self.scope_of(upper_id)
         found = (await self._devices.get_many([device_id], scope)).get(device_id)
         return None if found is None else self._summary(found)
 
     async def shared_codes(self, upper_id: str, wanted: Wanted) -> tuple[tuple[str, ...], bool]:
-        scope = await self._scope(upper_id)
+        scope = await self.scope_of(upper_id)
         named = next(iter(wanted.below)) if len(wanted.below) == 1 else ""
         codes: list[str] = []
         after, is_matched = "", False
@@ -219,9 +219,9 @@ class RecordedArchive:
         return tuple(codes), is_matched
 
     async def shared_items(self, upper_id: str, codes: Sequence[str]) -> list[CatalogItem]:
-        found = await self._devices.get_many(codes, await self._scope(upper_id))
+        found = await self._devices.get_many(codes, await self.scope_of(upper_id))
         return [
-            _shared_item(found[code], self._self_id)
+            upper_item(found[code], self._self_id)
             for code in codes
             if code in found and found[code].owner != upper_id
         ]
@@ -229,7 +229,7 @@ class RecordedArchive:
     async def shared_nodes(self, upper_id: str) -> list[CatalogItem]:
         if self._trees is None:
             return []
-        nodes = await self._trees.shared(await self._scope(upper_id), self._self_id)
+        nodes = await self._trees.shared(await self.scope_of(upper_id), self._self_id)
         return [node for node in nodes if node.device_id != upper_id]
 
     async def fact(self, device_id: str) -> DeviceFact | None:
@@ -239,7 +239,8 @@ class RecordedArchive:
             return None
         return DeviceFact(archive.item.civil_code, archive.owner, archive.ext.is_controllable)
 
-    async def _scope(self, upper_id: str) -> Scope:
+    async def scope_of(self, upper_id: str) -> Scope:
+        """What an upper platform may see."""
         context = Context(self._clock.at())
         return await self._access.scope(platform_subject(upper_id), Permission.ARCHIVE_READ, context)
 
@@ -249,7 +250,7 @@ class RecordedArchive:
         return DeviceSummary(item.device_id, item.name, item.manufacturer, item.model, archive.online, via)
 
 
-def _shared_item(archive: DeviceArchive, self_id: str) -> CatalogItem:
+def upper_item(archive: DeviceArchive, self_id: str) -> CatalogItem:
     """What goes up has every mandatory field and a valid division, whatever the device told of itself."""
     status = DeviceStatus.ON if archive.online else DeviceStatus.OFF
     item = archive.item

@@ -91,6 +91,7 @@ class Registrar:
         on_offline: told of a peer that deregistered.
         profiles: how to deal with each peer, by what it was seen to do.
         judge: who may register from where, and what becomes of those who fail.
+        on_again: told of a peer that registered again from where it was; it may have restarted.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Registrar:
         on_offline: Callable[[Peer, str], None],
         profiles: PeerProfiles,
         judge: Judge | None = None,
+        on_again: Callable[[Peer], None] = lambda peer: None,
     ) -> None:
         self._profiles = profiles
         self._domain = domain
@@ -114,6 +116,7 @@ class Registrar:
         self._channels_of = channels_of
         self._on_online = on_online
         self._on_offline = on_offline
+        self._on_again = on_again
         self._nonces = NonceStore(secrets.token_bytes(32), lifetime_s=NONCE_LIFETIME_S)
         self._judge = judge or TrustingJudge()
 
@@ -273,6 +276,8 @@ class Registrar:
         )
         if before is None or before.remote != remote:
             self._on_online(peer)
+        else:
+            self._on_again(peer)
 
     async def _deregister(self, incoming: IncomingRequest, peer_id: str) -> None:
         peer = self._peers.remove(peer_id)

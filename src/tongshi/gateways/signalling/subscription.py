@@ -27,6 +27,10 @@ class SubscriptionDriver(Protocol):
         """End ours."""
         ...
 
+    def forget_subscription(self, number: int) -> None:
+        """Drop either kind without a word."""
+        ...
+
     def accept_subscription(self, number: int, expires_s: int) -> None:
         """Answer theirs with 200."""
         ...
@@ -59,6 +63,11 @@ class _Either:
         self.on_end: Callable[[End], None] | None = None
         self._driver = driver
         self._number = number
+
+    def forget(self) -> None:
+        """Drop it without a word; what the peer still says under it gets 481."""
+        if not self.ended.is_set():
+            self._driver.forget_subscription(self._number)
 
     def end_by(self, end: End, detail: str) -> None:
         """For the endpoint: it is over."""

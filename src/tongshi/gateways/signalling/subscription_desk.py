@@ -52,7 +52,7 @@ class SubscriptionDesk:
         self._ours.clear()
         self._theirs.clear()
 
-    async def subscribe(self, draft: Draft, remote: Remote, expires_s: int) -> Subscription:
+    async def subscribe(self, draft: Draft, remote: Remote, expires_s: int, peer_id: str) -> Subscription:
         """Subscribe and wait for the answer; see ``SipEndpoint.subscribe``."""
         agent = self._loop.running()
         try:
@@ -60,7 +60,7 @@ class SubscriptionDesk:
         except LimitExceeded as error:
             raise Unavailable(error.message, retry_after_s=error.retry_after_s) from error
         # A notification may come before the answer, so what it belongs to exists from here on.
-        made = self._ours[number] = Subscription(self, number, draft.to_id)
+        made = self._ours[number] = Subscription(self, number, peer_id)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         self._loop.drain()
         try:
@@ -104,6 +104,11 @@ class SubscriptionDesk:
     def cancel_subscription(self, number: int) -> None:
         if self._loop.agent is not None:
             self._loop.agent.subscriptions.cancel(number, self._loop.now)
+            self._loop.drain()
+
+    def forget_subscription(self, number: int) -> None:
+        if self._loop.agent is not None:
+            self._loop.agent.subscriptions.drop(number)
             self._loop.drain()
 
     def accept_subscription(self, number: int, expires_s: int) -> None:

@@ -35,6 +35,11 @@ from tongshi.protocols.gb28181.device_response import (
 )
 from tongshi.protocols.gb28181.message import UnknownMessage, read_sn
 from tongshi.protocols.gb28181.notify import CatalogNotify, Keepalive, MediaStatus
+from tongshi.protocols.gb28181.positions import (
+    MobilePositionNotify,
+    MobilePositionQuery,
+    PTZPositionNotify,
+)
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
 from tongshi.protocols.gb28181.records import RecordInfoQuery, RecordInfoResponse
 from tongshi.protocols.gb28181.response import (
@@ -66,6 +71,9 @@ KnownMessage: TypeAlias = (
     | BroadcastNotify
     | BroadcastResponse
     | VideoUploadNotify
+    | MobilePositionQuery
+    | MobilePositionNotify
+    | PTZPositionNotify
     | DeviceConfig
     | ConfigDownloadQuery
     | PresetQuery
@@ -107,6 +115,9 @@ KNOWN: Final = (
     BroadcastNotify,
     BroadcastResponse,
     VideoUploadNotify,
+    MobilePositionQuery,
+    MobilePositionNotify,
+    PTZPositionNotify,
     DeviceConfig,
     ConfigDownloadQuery,
     PresetQuery,

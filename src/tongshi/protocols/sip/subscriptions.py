@@ -215,6 +215,12 @@ class Subscriptions:
             self._say_terminated(found, reason, now)
             self._end(found, End.DROPPED)
 
+    def drop(self, number: int) -> None:
+        """End either kind without a word. Does nothing when it is over."""
+        found = self._all.get(number)
+        if found is not None:
+            self._end(found, End.DROPPED)
+
     # What the agent routes here.
 
     def handle_notify(self, key: Key, request: Request, source: Remote, now: float) -> None:

@@ -1,17 +1,17 @@
-"""What plans and tags ask of the archive, within their own transaction."""
+"""What plans, tags and subscriptions ask of the archive: who is there, and whether it works."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, false, func, select
 
 from tongshi.resources.devices import query_store
 from tongshi.resources.devices.selection import Selection, Sort
 from tongshi.resources.devices.store import scope_clause
 from tongshi.sharing.model import Scope, Target
 from tongshi.storage.bulk import among, chunks
-from tongshi.storage.schema import device_archive
+from tongshi.storage.schema import device_archive, device_status
 
 _a = device_archive.c
 
@@ -32,6 +32,20 @@ def presence(conn: Connection, device_ids: Sequence[str], scope: Scope) -> dict[
                 found[row.device_id] = row.missing_since is None
     found.update((key, False) for key in unknown if scope.holds(Target(key)))
     return found
+
+
+def after(conn: Connection, scope: Scope, but_of: str, after_id: str, limit: int) -> list[tuple[str, bool]]:
+    """The next devices of a scope without those of one owner, in order, each with whether it works."""
+    s = device_status.c
+    statement = (
+        select(_a.device_id, func.coalesce(s.is_online, false()).label("is_online"))
+        .select_from(device_archive.outerjoin(device_status, s.device_id == _a.device_id))
+        .where(scope_clause(scope), _a.missing_since.is_(None), _a.owner_platform != but_of)
+        .where(_a.device_id > after_id)
+        .order_by(_a.device_id)
+        .limit(limit)
+    )
+    return [(row.device_id, bool(row.is_online)) for row in conn.execute(statement)]
 
 
 def selected(conn: Connection, selection: Selection, most: int) -> list[str]:

@@ -162,7 +162,7 @@ def test_our_own_item_has_the_fields_of_a_system() -> None:
 def gateway() -> SignallingGateway:
     unused: Any = SimpleNamespace()
     made = SignallingGateway(
-        GatewayConfig(OWN, "黄浦区平台", "310101", "127.0.0.1", 0), unused, unused, ManualClock()
+        GatewayConfig(OWN, "黄浦区平台", "310101", "127.0.0.1", 0), unused, unused, unused, ManualClock()
     )
     made.peers.put(Peer(DEVICE, AT, Profile(), 5000.0, 1000.0))
     return made

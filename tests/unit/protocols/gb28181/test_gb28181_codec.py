@@ -157,13 +157,13 @@ def test_an_unknown_event_is_a_bad_item() -> None:
 
 def test_an_unknown_command_keeps_what_an_answer_needs() -> None:
     message = read("unknown_query.xml", UnknownMessage)
-    assert message == UnknownMessage("Query", "MobilePosition", 51, "34020000001320000009")
+    assert message == UnknownMessage("Query", "VendorQuery", 51, "34020000001320000009")
 
 
 def test_an_unknown_command_is_refused_by_its_own_name() -> None:
     body = refusal(read("unknown_query.xml", UnknownMessage))
     answer = decode(body)
-    assert answer == UnknownMessage("Response", "MobilePosition", 51, "34020000001320000009")
+    assert answer == UnknownMessage("Response", "VendorQuery", 51, "34020000001320000009")
     assert b"<Result>ERROR</Result>" in body
 
 

@@ -1,0 +1,1 @@
+"""Subscriptions: what we tell platforms above, and what we let those below tell us."""
