@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tongshi.errors import LimitExceeded, PeerFailed, PeerTimeout, Unavailable
+from tongshi.errors import LimitExceeded, PeerFailed, PeerTimeout, TongshiError, Unavailable
 from tongshi.gateways.signalling.agent_loop import AgentLoop, fail, reject
 from tongshi.gateways.signalling.calls import (
     Call,
@@ -45,7 +45,8 @@ class CallDesk:
         self._loop = loop
         self._on_invite = on_invite
         self._answers: dict[int, asyncio.Future[OutgoingCall]] = {}
-        self._confirmations: dict[int, asyncio.Future[None]] = {}
+        self._on_offer: dict[int, Callable[[bytes], bytes]] = {}
+        self._confirmations: dict[int, asyncio.Future[bytes]] = {}
         self._invites: dict[int, IncomingInvite] = {}
         self._calls: dict[int, Call] = {}
 
@@ -68,7 +69,13 @@ class CallDesk:
         for future in futures:
             reject(future, Unavailable("信令服务已停止"))
 
-    async def invite(self, draft: Draft, remote: Remote, answer_timeout_s: float) -> OutgoingCall:
+    async def invite(
+        self,
+        draft: Draft,
+        remote: Remote,
+        answer_timeout_s: float,
+        on_offer: Callable[[bytes], bytes] | None = None,
+    ) -> OutgoingCall:
         """Call and wait for the answer; see ``SipEndpoint.invite``."""
         agent = self._loop.running()
         try:
@@ -77,6 +84,8 @@ class CallDesk:
             raise Unavailable(error.message, retry_after_s=error.retry_after_s) from error
         answer: asyncio.Future[OutgoingCall] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
+        if on_offer is not None:
+            self._on_offer[number] = on_offer
         self._loop.drain()
         try:
             async with asyncio.timeout(answer_timeout_s):
@@ -90,6 +99,7 @@ class CallDesk:
             raise
         finally:
             self._answers.pop(number, None)
+            self._on_offer.pop(number, None)
             if answer.cancelled():
                 self._abandon(number)
 
@@ -109,11 +119,11 @@ class CallDesk:
                 reject(self._answers.pop(number, None), refusal)
             case CallFailed(number, is_timeout):
                 self._call_failed(number, is_timeout)
-            case CallConfirmed(number):
+            case CallConfirmed(number, body):
                 self._invites.pop(number, None)
                 confirmation = self._confirmations.get(number)
                 if confirmation is not None and not confirmation.done():
-                    confirmation.set_result(None)
+                    confirmation.set_result(body)
             case InviteCancelled(number):
                 if (waiting := self._invites.pop(number, None)) is not None:
                     waiting.cancel_by_peer()
@@ -151,7 +161,7 @@ class CallDesk:
         self._calls[number] = call
         self._loop.drain()
         try:
-            await confirmation
+            call.answer = await confirmation
         except BaseException:
             # Cancelled, or never acknowledged: the caller must not stream into nothing.
             self._calls.pop(number, None)
@@ -183,7 +193,16 @@ class CallDesk:
         if answer is None or answer.done():
             self._abandon(number)
             return
-        call = OutgoingCall(self, number, self._loop.running().dialog(number), response)
+        agent = self._loop.running()
+        on_offer = self._on_offer.pop(number, None)
+        try:
+            agent.acknowledge(number, on_offer(response.body) if on_offer and response.body else b"")
+        except TongshiError as error:
+            # We cannot answer this offer: the call is acknowledged without a session, and ended.
+            agent.hang_up(number, self._loop.now)
+            reject(answer, error)
+            return
+        call = OutgoingCall(self, number, agent.dialog(number), response)
         self._calls[number] = call
         answer.set_result(call)
 

@@ -131,12 +131,16 @@ class OutgoingCall(Call):
 
 
 class IncomingCall(Call):
-    """A call we accepted. ``offer`` is the SDP of the INVITE, ``request`` the INVITE itself."""
+    """A call we accepted. ``offer`` is the SDP of the INVITE, ``request`` the INVITE itself.
+
+    ``answer`` is the SDP of the ACK, when the INVITE brought none and the offer was ours.
+    """
 
     def __init__(self, driver: Driver, number: int, dialog: Dialog, request: Request) -> None:
         super().__init__(driver, number, dialog)
         self.request = request
         self.offer = request.body
+        self.answer = b""
 
 
 class IncomingRequest:

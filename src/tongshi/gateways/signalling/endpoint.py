@@ -214,8 +214,12 @@ class SipEndpoint:
         headers: HeaderPairs = (),
         from_id: str | None = None,
         answer_timeout_s: float = 15.0,
+        on_offer: Callable[[bytes], bytes] | None = None,
     ) -> OutgoingCall:
         """Call and wait for the answer; the ACK is sent here.
+
+        on_offer: without ``sdp`` the answer carries the offer; this makes the SDP of our ACK from it. What it
+        raises ends the call and is raised here.
 
         Raises:
             PeerFailed: refused; details ``sipStatus`` and ``reason``.
@@ -230,7 +234,7 @@ class SipEndpoint:
             content_type="Application/SDP" if sdp else "",
             from_id=from_id or "",
         )
-        return await self._calls.invite(draft, remote, answer_timeout_s)
+        return await self._calls.invite(draft, remote, answer_timeout_s, on_offer)
 
     async def subscribe(
         self,

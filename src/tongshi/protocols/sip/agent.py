@@ -4,7 +4,7 @@ Implements: GB/T 28181-2022 4.3.2
 Implements: GB/T 28181-2022 6.1.2
 Implements: GB/T 28181-2022 9.2.3
 It answers by itself what needs no decision: OPTIONS, unknown methods (405), unknown dialogs (481), unknown
-extensions (420), foreign URI schemes (416), re-INVITE (488: the session goes on as it was), malformed
+extensions (420), foreign URI schemes (416), re-INVITE (200 or 488, see ``calls``), malformed
 requests whose sender can be told (400). Noise gets silence.
 """
 
@@ -276,6 +276,10 @@ class UserAgent:
         """Call with a draft of INVITE; ends in CallAnswered, CallRefused, CallFailed. Raises like request."""
         return self._calls.invite(self._compose(draft, remote), remote, now)
 
+    def acknowledge(self, call: int, sdp: bytes) -> None:
+        """Send the ACK of a call whose offer came with its answer. Raises Unavailable when it is over."""
+        self._calls.acknowledge(call, sdp)
+
     def give_up(self, call: int, now: float) -> None:
         """Stop waiting for the answer of our call."""
         self._calls.give_up(call, now)
@@ -374,7 +378,7 @@ class UserAgent:
         elif not self._calls.is_in_order(call, request):
             self._reply(key, request, source, 500, (("Retry-After", "1"),), now)
         elif request.method == "INVITE":
-            self._reply(key, request, source, 488, (), now)
+            self._calls.refresh(call, key, request, source, now)
         elif request.method == "BYE":
             self._reply(key, request, source, 200, (), now)
             self._calls.end(call)

@@ -7,6 +7,11 @@ Implements: GB/T 28181-2022 9.2.3
     they call     Offered --accept: 200 (G, H)--> Answered --ACK--> Established --BYE--> gone
                   CANCEL in Offered: 487; no ACK within Timer H: BYE
 
+An INVITE without a session asks the called side to offer one (9.2.2): the 2xx carries the offer and our ACK
+the answer, which waits for ``acknowledge``; likewise the ACK of a caller may bring the answer to our offer. A
+re-INVITE that repeats the session as it is gets 200 with ours as it is and takes the peer's new address; one
+that would change the session gets 488, and the session goes on as it was (RFC 3261 14.2).
+
 A 2xx is repeated here, over TCP too, because it travels end to end (RFC 3261 13.3.1.4); each repeated 2xx
 that we receive is acknowledged again, also after the call has ended, and one with a foreign tag is
 acknowledged and ended.
@@ -53,7 +58,7 @@ class InviteArrived:
 
 @dataclass(frozen=True, slots=True)
 class CallAnswered:
-    """Our call was answered; the ACK is on its way."""
+    """Our call was answered; the ACK is on its way, or waits for ``acknowledge`` when we offered nothing."""
 
     call: int
     response: Response
@@ -77,9 +82,10 @@ class CallFailed:
 
 @dataclass(frozen=True, slots=True)
 class CallConfirmed:
-    """The ACK for our 200 came."""
+    """The ACK for our 200 came; ``body`` is the answer it brought, if any."""
 
     call: int
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,10 @@ class _Call:
     dialog: Dialog | None = None
     answer: bytes = b""
     interval_s: float = 0.0
+    # The session as both sides last described it, and a re-INVITE whose 200 is not acknowledged yet.
+    local_sdp: bytes = b""
+    remote_sdp: bytes = b""
+    refresh: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +262,10 @@ class Calls:
             body=body,
             content_type="Application/SDP" if body else "",
         )
-        call.state, call.answer, call.interval_s = CallState.ANSWERED, response.encode(), self._t1_s
+        call.state = CallState.ANSWERED
+        call.local_sdp, call.remote_sdp = body, call.invite.body
         self._transactions.respond(call.key, response, now)
-        self._timers.set(number, "G", now + call.interval_s)
-        self._timers.set(number, "H", now + self._transactions.values.timeout_s)
+        self._repeat_until_ack(call, response, now)
 
     def reject(self, number: int, status: int, reason: str, headers: Pairs, now: float) -> bool:
         """Refuse. False when the call is gone or already answered."""
@@ -280,12 +290,18 @@ class Calls:
 
     def handle_ack(self, ack: Request) -> None:
         """An ACK for a 2xx; anything else is ignored."""
-        call = self.find(ack)
-        if call is None or self._calls[call].state is not CallState.ANSWERED:
+        number = self.find(ack)
+        call = self._calls[number] if number is not None else None
+        if call is None:
             return
-        self._timers.cancel(call, "G", "H")
-        self._calls[call].state = CallState.ESTABLISHED
-        self._events.append(CallConfirmed(call))
+        if call.state is CallState.ANSWERED:
+            self._timers.cancel(call.number, "G", "H")
+            call.state = CallState.ESTABLISHED
+            call.remote_sdp = call.remote_sdp or ack.body
+            self._events.append(CallConfirmed(call.number, ack.body))
+        elif call.refresh is not None:
+            self._timers.cancel(call.number, "G", "H")
+            call.refresh = None
 
     def handle_timer(self, now: float) -> None:
         """Repeat unacknowledged answers, give up on those too old."""
@@ -297,8 +313,11 @@ class Calls:
                 self._timers.set(number, "G", now + call.interval_s)
                 self._transactions.repeat(call.answer, call.remote)
             else:
+                was_established = call.state is CallState.ESTABLISHED
                 self.hang_up(number, now)
-                self._events.append(CallFailed(number, is_timeout=True))
+                self._events.append(
+                    CallEnded(number) if was_established else CallFailed(number, is_timeout=True)
+                )
 
     # Inside a call.
 
@@ -314,6 +333,41 @@ class Calls:
         """Is this request's CSeq newer than what the dialog saw?"""
         dialog = self._calls[number].dialog
         return dialog is not None and dialog.take_order(request)
+
+    def refresh(self, number: int, key: Key, request: Request, source: Remote, now: float) -> None:
+        """Answer a re-INVITE: 491 while an earlier one waits for its ACK, 200 or 488 as the head says."""
+        call = self._calls[number]
+        dialog = call.dialog
+        assert dialog is not None  # ``find`` gives calls with one only
+        is_waiting = call.refresh is not None or call.state is not CallState.ESTABLISHED
+        is_same = bool(request.body) and _session(request.body) == _session(call.remote_sdp)
+        if is_waiting or not is_same or not call.local_sdp:
+            refusal = reply(request, source, 491 if is_waiting else 488, to_tag=call.local_tag)
+            self._transactions.respond(key, refusal, now)
+            return
+        dialog.retarget(request, source)
+        response = reply(
+            request,
+            source,
+            200,
+            to_tag=call.local_tag,
+            headers=(("Contact", self._contact),),
+            body=call.local_sdp,
+            content_type="Application/SDP",
+        )
+        call.refresh = key
+        self._transactions.respond(key, response, now)
+        self._repeat_until_ack(call, response, now)
+
+    def acknowledge(self, number: int, body: bytes) -> None:
+        """Send the ACK of a call that we offered nothing for, with our answer. Raises Unavailable."""
+        call = self._calls.get(number)
+        if call is None or call.dialog is None or call.state is not CallState.ESTABLISHED:
+            raise Unavailable("呼叫已结束")
+        known = self._acknowledged.get(call.key)
+        if known is not None and call.dialog.remote.tag not in known.acks:
+            call.local_sdp = body
+            self._acknowledge(known, call.dialog, body)
 
     def request(
         self,
@@ -339,6 +393,10 @@ class Calls:
         if call is None or call.dialog is None:
             return None
         self._drop(call)
+        known = self._acknowledged.get(call.key)
+        if known is not None and call.dialog.remote.tag not in known.acks:
+            # Its offer was never answered; without an ACK its 2xx would go on.
+            self._acknowledge(known, call.dialog)
         return self._bye(call.dialog, now)
 
     def end(self, number: int) -> None:
@@ -391,8 +449,10 @@ class Calls:
             self._events.append(CallFailed(call.number, is_timeout=False))
             return
         call.dialog = dialog
-        self._acknowledged[call.key] = _Acknowledged(call.invite, {})
-        self._acknowledge(self._acknowledged[call.key], dialog)
+        call.local_sdp, call.remote_sdp = call.invite.body, response.body
+        known = self._acknowledged[call.key] = _Acknowledged(call.invite, {})
+        if call.invite.body or not response.body or call.state is CallState.GIVEN_UP:
+            self._acknowledge(known, dialog)
         if call.state is CallState.GIVEN_UP:
             self.hang_up(call.number, now)
             return
@@ -405,14 +465,27 @@ class Calls:
             return known is not None
         if (again := known.acks.get(response.to.tag)) is not None:
             self._transactions.send(*again)
+        elif self._awaits_answer(key, response):
+            return True
         elif len(known.acks) < MAX_FORKS:
             dialog = Dialog.from_answer(known.invite, response, source)
             self._acknowledge(known, dialog)
             self._bye(dialog, now)
         return True
 
-    def _acknowledge(self, known: _Acknowledged, dialog: Dialog) -> None:
-        ack = self._inside(dialog, "ACK", (), b"", "")
+    def _awaits_answer(self, key: Key, response: Response) -> bool:
+        """Whether this repeated 2xx is of a call whose ACK waits for our answer."""
+        number = self._by_key.get(key)
+        call = self._calls.get(number) if number is not None else None
+        return call is not None and call.dialog is not None and call.dialog.remote.tag == response.to.tag
+
+    def _repeat_until_ack(self, call: _Call, response: Response, now: float) -> None:
+        call.answer, call.interval_s = response.encode(), self._t1_s
+        self._timers.set(call.number, "G", now + call.interval_s)
+        self._timers.set(call.number, "H", now + self._transactions.values.timeout_s)
+
+    def _acknowledge(self, known: _Acknowledged, dialog: Dialog, body: bytes = b"") -> None:
+        ack = self._inside(dialog, "ACK", (), body, "Application/SDP" if body else "")
         known.acks[dialog.remote.tag] = ack, dialog.destination
         self._transactions.send(ack, dialog.destination)
 
@@ -447,3 +520,8 @@ class Calls:
         if content_type:
             table.add("Content-Type", content_type)
         return self._finish(Request(method, dialog.target, table, body), dialog.destination)
+
+
+def _session(sdp: bytes) -> bytes:
+    """A session description without its origin, whose version may count up although nothing changed."""
+    return b"\n".join(line for line in sdp.replace(b"\r", b"").split(b"\n") if line and line[:2] != b"o=")

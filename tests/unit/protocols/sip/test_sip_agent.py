@@ -406,7 +406,7 @@ def test_a_reinvite_is_declined_and_the_call_goes_on() -> None:
     link.react = accepting(link)
     call = link.call()
     link.run_until(1)
-    link.city.request_inside(call, "INVITE", b"offer", "Application/SDP", 32, link.now)
+    link.city.request_inside(call, "INVITE", b"another", "Application/SDP", 32, link.now)
     link.run_until(2)
     assert link.count("488 INVITE") == 1
     link.city.hang_up(call, link.now)
