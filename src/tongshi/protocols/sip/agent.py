@@ -52,6 +52,7 @@ _KNOWN = frozenset(ALLOW.split(", "))
 _WITH_CONTACT = frozenset(("INVITE", "REGISTER", "SUBSCRIBE", "NOTIFY"))
 _ID = re.compile(r"[A-Za-z0-9._~!$&'*+-]{1,64}\Z", re.ASCII)
 _METHOD_LINE = re.compile(r"([A-Z]{3,16}) ", re.ASCII)
+_OTHER_VERSION = re.compile(rb"[A-Z]{3,16} [^\r\n]{1,1000} SIP/(?!2\.0)[0-9]{1,9}\.[0-9]{1,9}\r?\n")
 _SALVAGED = {name.lower(): name for name in ("Via", *MIRRORED)} | {
     "v": "Via", "f": "From", "t": "To", "i": "Call-ID",
 }  # fmt: skip
@@ -185,7 +186,7 @@ class UserAgent:
             message = parse(data)
         except RemoteViolation:
             self.counts.malformed += 1
-            self._answer_malformed(_salvage(data), source)
+            self._answer_malformed(_salvage(data), source, 505 if _OTHER_VERSION.match(data) else 400)
             return
         try:
             message.check()
@@ -430,12 +431,12 @@ class UserAgent:
         response = reply(request, source, status, to_tag=self._token(), headers=self._with_ours(headers))
         self._transactions.respond(key, response, now)
 
-    def _answer_malformed(self, request: Request | None, source: Remote) -> None:
-        """400 when the sender gave enough to match it by; an ACK is never answered."""
+    def _answer_malformed(self, request: Request | None, source: Remote, status: int = 400) -> None:
+        """Refuse when the sender gave enough to match it by; an ACK is never answered."""
         if request is None or request.method == "ACK":
             return
         if all(request.headers.get(name) for name in ("Via", *MIRRORED)):
-            self._transactions.reply_stateless(reply(request, source, 400, to_tag=self._token()), source)
+            self._transactions.reply_stateless(reply(request, source, status, to_tag=self._token()), source)
 
     # What leaves.
 

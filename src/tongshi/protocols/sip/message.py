@@ -60,6 +60,7 @@ _REQUEST_LINE = re.compile(r"([A-Za-z0-9.!%*_+`'~-]{1,32}) +([^\s\0]+) +SIP/2\.0
 _STATUS_LINE = re.compile(r"SIP/2\.0 +([1-6][0-9]{2})(?: (.*))?\Z", re.ASCII | re.DOTALL)
 _CSEQ = re.compile(r"([0-9]{1,10})[ \t]+([A-Za-z0-9.!%*_+`'~-]{1,32})\Z", re.ASCII)
 _START = re.compile(rb"(?:SIP/2\.0 |[A-Z]{3,16} +[A-Za-z])")
+_SINGLE = frozenset(("from", "to", "call-id", "cseq"))
 _FORBIDDEN = re.compile(r"[\r\n\0]")
 
 T = TypeVar("T")
@@ -150,8 +151,14 @@ class _Message:
         return self.headers.get("content-type").partition(";")[0].strip(" \t").lower()
 
     def check(self) -> None:
-        """Parse the five headers every message must have. Raises RemoteViolation naming the first bad one."""
+        """Parse the five headers every message must have. Raises RemoteViolation naming the first bad one.
+
+        Four of them stand once (RFC 4475 3.3.8): of two, another hop may believe the other.
+        """
         _ = self.via, self.from_, self.to, self.call_id, self.cseq
+        single = [line[0] for line in self.headers.lines if line[0] in _SINGLE]
+        if len(single) != len(_SINGLE):
+            raise RemoteViolation("a header stands twice that may stand once")
 
     def _cached(self, key: str, read: Callable[[str], T]) -> T:
         parsed = self.headers.parsed
