@@ -13,6 +13,7 @@ from tongshi.errors import PeerFailed, PeerTimeout
 from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
 from tongshi.protocols.gb28181 import front_end
 from tongshi.protocols.gb28181.control import DeviceControl
+from tongshi.protocols.gb28181.offer import answer_live
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
 from tongshi.protocols.gb28181.response import CatalogResponse, DeviceInfoResponse, DeviceStatusResponse
 from tongshi.protocols.gb28181.sdp import parse_sdp
@@ -156,6 +157,54 @@ async def test_a_picture_is_relayed_with_the_ssrc_of_the_answer(
     await nothing_left(neighbourhood, district)
 
 
+async def test_a_third_party_connects_us_with_a_receiver(
+    neighbourhood: Neighbourhood, upper: PlatformDouble, district: SmallPlatform, receiver: socket.socket
+) -> None:
+    """9.2.2.2: INVITE without SDP, our offer in the 200, where to send it in the ACK."""
+    await add_camera(neighbourhood, district)
+    offered: list[bytes] = []
+
+    def answer(offer: bytes) -> bytes:
+        offered.append(offer)
+        sent = parse_sdp(offer)
+        port = receiver.getsockname()[1]
+        return (
+            answer_live(sent, owner_id=UPPER, address="127.0.0.1", port=port)
+            .render()
+            .replace(b"sendonly", b"recvonly")
+        )
+
+    at = upper.registered[DISTRICT]
+    call = await upper.endpoint.invite(to_id=CODE, remote=at, sdp=b"", subject="", on_offer=answer)
+    ours = parse_sdp(offered[0])
+    assert (ours.direction, ours.owner_id, ours.payload_types) == ("sendonly", CODE, (96,))
+    receiver.settimeout(5)
+    packet = await asyncio.to_thread(receiver.recv, 2048)
+    assert int.from_bytes(packet[8:12], "big") == ours.ssrc
+    await call.bye()
+    await nothing_left(neighbourhood, district)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"no session",
+        b"v=0\r\no=1 0 0 IN IP4 127.0.0.1\r\ns=Play\r\nc=IN IP4 127.0.0.1\r\nm=video 0 RTP/AVP 96\r\n",
+    ],
+)
+async def test_an_answer_in_the_ack_that_names_no_receiver_ends_the_call(
+    neighbourhood: Neighbourhood, upper: PlatformDouble, district: SmallPlatform, answer: bytes
+) -> None:
+    await add_camera(neighbourhood, district)
+    at = upper.registered[DISTRICT]
+    call = await upper.endpoint.invite(
+        to_id=CODE, remote=at, sdp=b"", subject="", on_offer=lambda offer: answer
+    )
+    await asyncio.wait_for(call.ended.wait(), 3)
+    await nothing_left(neighbourhood, district)
+
+
 async def test_an_unknown_channel_is_not_found_and_a_bad_offer_not_acceptable(
     neighbourhood: Neighbourhood, upper: PlatformDouble, district: SmallPlatform
 ) -> None:
@@ -168,7 +217,7 @@ async def test_an_unknown_channel_is_not_found_and_a_bad_offer_not_acceptable(
 
     good = b"v=0\r\no=1 0 0 IN IP4 127.0.0.1\r\ns=Play\r\nc=IN IP4 127.0.0.1\r\nm=video 9 RTP/AVP 96\r\n"
     assert await refused(UNKNOWN, good) == 404
-    assert await refused(CODE, b"") == 488
+    assert await refused(UNKNOWN, b"") == 404
     assert await refused(CODE, b"no session at all") == 488
     assert await refused(CODE, good.replace(b"s=Play", b"s=Download")) == 488
     assert await refused(CODE, good.replace(b"RTP/AVP 96", b"RTP/AVP 3")) == 488

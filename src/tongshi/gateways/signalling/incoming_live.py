@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from tongshi.clock import Clock
@@ -33,6 +34,7 @@ from tongshi.errors import (
     Unprocessable,
 )
 from tongshi.gateways.signalling import journey
+from tongshi.gateways.signalling.delayed_offer import exchange, sending_offer
 from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite
 from tongshi.gateways.signalling.incoming_history import HistoryLeg, file_size_of, history_of
 from tongshi.gateways.signalling.live import DownwardCall
@@ -134,6 +136,8 @@ class IncomingLive:
                 path = self._route(str(error.details.get("routePath", "")))
                 invite.reject(_status_of(error), headers=(*_warning(error), *path))
             self._end(relayed, bye=False)
+                invite.reject(_status_of(error), headers=_warning(error))
+            self._end(relayed, bye=relayed.call is not None)
         except BaseException:
             if not invite.is_answered:
                 invite.reject(480)
@@ -173,6 +177,9 @@ class IncomingLive:
         ssrc = offer.ssrc
         if ssrc is None:
             ssrc = relayed.own_ssrc = self._ssrcs.allocate(self._clock.now())
+        shown_id = upper.names.shown(wanted.key.device_id)
+        if not invite.offer:
+            relayed.call, offer = await exchange(invite, owner_id=shown_id, address=ingest.host, ssrc=ssrc)
         host = offer.address or invite.remote.host
         relayed.relay, port = await ingest.relay(
             wanted.transport, host, offer.port, ssrc, lambda _: self._relay_closed(relayed)
@@ -189,6 +196,16 @@ class IncomingLive:
         call = relayed.lease.stream.call
         path = self._route(call.route_path if isinstance(call, DownwardCall) else "")
         relayed.call = await invite.accept(answer.render(), headers=path)
+        if relayed.call is None:
+            answer = answer_live(
+                offer,
+                owner_id=shown_id,
+                address=ingest.host,
+                port=port,
+                ssrc=ssrc,
+                file_size=file_size_of(relayed.lease.stream),
+            )
+            relayed.call = await invite.accept(answer.render())
         if wanted.key.history is not None:
             relayed.leg = HistoryLeg(upper, relayed.call, relayed.lease.stream, shown_id, self._clock)
         relayed.call.on_bye = lambda: self._end(relayed, bye=False)
@@ -273,6 +290,16 @@ async def _first_picture(lease: Lease) -> None:
         pass  # the upper has its own limits for media
 
 
+def _without_offer(invite: IncomingInvite) -> _Wanted:
+    """What is asked for by an INVITE without SDP: live, the main stream, over UDP (9.2.2.2)."""
+    device_id = invite.request.uri.user or invite.request.to.uri.user
+    subject = invite.request.headers.get("Subject")
+    stream_key = parse_subject(subject).stream_key if subject else f"{device_id}:{invite.request.call_id}"
+    nowhere = sending_offer(device_id, "", 0)
+    wanted = StreamKey(DeviceId(device_id), StreamType(0))
+    return _Wanted(wanted, msgspec.structs.replace(nowhere, ssrc=None), Transport.UDP, stream_key)
+
+
 def _understand(invite: IncomingInvite) -> _Wanted:
     """What is asked for.
 
@@ -280,7 +307,7 @@ def _understand(invite: IncomingInvite) -> _Wanted:
         RemoteViolation: SDP or Subject cannot be read. Unprocessable: we cannot do that (488).
     """
     if not invite.offer:
-        raise Unprocessable("INVITE 没有携带 SDP")
+        return _without_offer(invite)
     try:
         offer = parse_sdp(invite.offer)
     except RemoteViolation as violation:
