@@ -135,8 +135,6 @@ class IncomingLive:
             if not invite.is_answered:
                 path = self._route(str(error.details.get("routePath", "")))
                 invite.reject(_status_of(error), headers=(*_warning(error), *path))
-            self._end(relayed, bye=False)
-                invite.reject(_status_of(error), headers=_warning(error))
             self._end(relayed, bye=relayed.call is not None)
         except BaseException:
             if not invite.is_answered:
@@ -184,18 +182,6 @@ class IncomingLive:
         relayed.relay, port = await ingest.relay(
             wanted.transport, host, offer.port, ssrc, lambda _: self._relay_closed(relayed)
         )
-        shown_id = upper.names.shown(wanted.key.device_id)
-        answer = answer_live(
-            offer,
-            owner_id=shown_id,
-            address=ingest.host,
-            port=port,
-            ssrc=ssrc,
-            file_size=file_size_of(relayed.lease.stream),
-        )
-        call = relayed.lease.stream.call
-        path = self._route(call.route_path if isinstance(call, DownwardCall) else "")
-        relayed.call = await invite.accept(answer.render(), headers=path)
         if relayed.call is None:
             answer = answer_live(
                 offer,
@@ -205,7 +191,9 @@ class IncomingLive:
                 ssrc=ssrc,
                 file_size=file_size_of(relayed.lease.stream),
             )
-            relayed.call = await invite.accept(answer.render())
+            call = relayed.lease.stream.call
+            path = self._route(call.route_path if isinstance(call, DownwardCall) else "")
+            relayed.call = await invite.accept(answer.render(), headers=path)
         if wanted.key.history is not None:
             relayed.leg = HistoryLeg(upper, relayed.call, relayed.lease.stream, shown_id, self._clock)
         relayed.call.on_bye = lambda: self._end(relayed, bye=False)

@@ -41,7 +41,8 @@ MAX_SUBSCRIPTIONS = 50_000
 MAX_AT_ONCE = 64  # SUBSCRIBE requests that wait for an answer
 _REFRESH_AT = 0.8  # of the time granted
 _MIN_GRANTED_S = 1.0
-_UNSUPPORTED = frozenset((400, 403, 404, 405, 415, 489, 501))
+# Not 403 and 404: a peer that has just registered may not have taken us up yet.
+_UNSUPPORTED = frozenset((400, 405, 415, 489, 501))
 
 
 class Kind(Enum):
