@@ -54,7 +54,20 @@ SECRET = "s" * 32
 LONG_ENOUGH_S, SIGN_IN_S = 1.0, 901.0
 LONGEST_WAIT_S = 30
 # What asks a camera, or the platform before it.
-OVER_THE_LINE = ("liveUrl", "controlPtz")
+OVER_THE_LINE = (
+    "liveUrl",
+    "controlPtz",
+    "devicePresets",
+    "deviceHomePosition",
+    "deviceCruises",
+    "deviceCruise",
+    "devicePtzPosition",
+    "deviceStorage",
+    "deviceConfig",
+    "configureDevice",
+    "commandDevice",
+    "askDeviceInfo",
+)
 # What exists is named now and then where the document knows no more than "a text".
 KNOWN = {
     "deviceId": DEVICE,
