@@ -109,6 +109,7 @@ async def _serve(pipe: Connection, folder: str, setup: Setup) -> None:
     from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
     from tongshi.gateways.signalling.upward import UpperAccount
     from tongshi.ids import PlatformId
+    from tongshi.observe import collector
     from tongshi.resources.devices import store as device_store
     from tongshi.resources.devices.service import DeviceArchives
     from tongshi.resources.platforms import store as platform_store
@@ -167,6 +168,7 @@ async def _serve(pipe: Connection, folder: str, setup: Setup) -> None:
     newsroom = RecordedNewsroom(db, devices, archive, clock, PLATFORM)
     gateway = SignallingGateway(config, record, archive, newsroom, clock)
     await gateway.start()
+    collector.settle()
     pipe.send(gateway.port)
     while await asyncio.to_thread(_asked, pipe):
         standings = gateway.catalogues.standings.all()
