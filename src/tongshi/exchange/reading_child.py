@@ -10,6 +10,7 @@ Run as ``python -m tongshi.exchange.reading_child``.
 
 from __future__ import annotations
 
+import gc
 import struct
 import sys
 from typing import Any, BinaryIO, cast
@@ -29,6 +30,7 @@ _decode = msgspec.msgpack.Decoder(tuple[list[_Row], list[tuple[int, str, int, st
 
 def main() -> int:
     """Read pages until nobody sends one."""
+    gc.disable()  # what a page makes holds no cycles, and all of it goes with the page
     source, target = sys.stdin.buffer, sys.stdout.buffer
     while (asked := _frame(source)) is not None:
         form, _, items = asked.partition(b"\n")
