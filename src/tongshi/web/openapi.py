@@ -48,31 +48,46 @@ def document(operations: Sequence[AnyOperation]) -> dict[str, Any]:
     for operation in sorted(operations, key=lambda o: (o.path, o.method)):
         item = _operation(operation, schema_of, components)
         paths.setdefault(operation.path, {})[operation.method.lower()] = item
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Tongshi 通视",
-            "version": __version__,
-            "summary": "DB31DSJ/Z 001-2024 视频数据资源管理平台接口",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "servers": [{"url": "/"}],
-        "paths": paths,
-        "components": {
-            "schemas": dict(sorted(components.items())),
-            "responses": {code: _refusal(text, trouble) for code, text in _REFUSALS.items()},
-            "securitySchemes": {
-                "session": {"type": "apiKey", "in": "cookie", "name": "tongshi_session"},
-                "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
-                "signature": {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": "X-Tongshi-Sign",
-                    "description": "与其余 X-Tongshi-* 头一起，见 docs/integrators.md",
+    return _plain(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Tongshi 通视",
+                "version": __version__,
+                "summary": "DB31DSJ/Z 001-2024 视频数据资源管理平台接口",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "servers": [{"url": "/"}],
+            "paths": paths,
+            "components": {
+                "schemas": dict(sorted(components.items())),
+                "responses": {code: _refusal(text, trouble) for code, text in _REFUSALS.items()},
+                "securitySchemes": {
+                    "session": {"type": "apiKey", "in": "cookie", "name": "tongshi_session"},
+                    "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
+                    "signature": {
+                        "type": "apiKey",
+                        "in": "header",
+                        "name": "X-Tongshi-Sign",
+                        "description": "与其余 X-Tongshi-* 头一起，见 docs/integrators.md",
+                    },
                 },
             },
-        },
-    }
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Whole bounds as integers.
+
+    ``Meta(ge=0)`` and ``Meta(ge=0.0)`` are equal, so that which of the two a shape has depends on what was
+    imported first.
+    """
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _operation(
