@@ -263,7 +263,7 @@ USED: list[tuple[str, Any, tuple[str, ...], tuple[str, ...]]] = [
     ("count", lambda c: query_store.count(c, DIVISION), ("covering",), ()),
     ("groups", lambda c: query_store.group(c, DIVISION, 6), ("covering",), ("TEMP B-TREE",)),
     ("placeless", lambda c: query_store.count_placeless(c, DIVISION), ("placeless",), ()),
-    ("near", lambda c: query_store.count_near(c, CITY, 10), (PLACE,), ()),
+    ("near", lambda c: query_store.count_near(c, CITY, 10), (PLACE,), ("LIST SUBQUERY", "device_archive")),
     (
         "small box",
         lambda c: query_store.rows_in_box(c, DIVISION, CITY, BoxPlan.PLACE, 10, 0),

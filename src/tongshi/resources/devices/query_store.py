@@ -239,8 +239,11 @@ def lite(conn: Connection, device_ids: Sequence[str]) -> list[Lite]:
 
 def count_near(conn: Connection, box: Box, most: int) -> int:
     """How many devices the place index proposes for a box, whoever asks, counted no further than ``most``."""
-    near = select(_s.number).where(_is_near(conn, box)).limit(most).subquery()
-    return int(conn.execute(select(func.count()).select_from(near)).scalar_one())
+    # Through IN, SQLite would collect a whole city before the first.
+    is_tree = conn.dialect.name == "sqlite"
+    near = _in_tree(box) if is_tree else select(_s.number).where(_is_near(conn, box))
+    statement = select(func.count()).select_from(near.limit(most).subquery())
+    return int(conn.execute(statement).scalar_one())
 
 
 def count_in_box(
@@ -389,12 +392,20 @@ def _of(plan: BoxPlan) -> Columns:
 
 def _is_near(conn: Connection, box: Box) -> ColumnElement[bool]:
     """Whether the place index proposes a device for a box."""
-    wide = box.widened(_WIDEN_DEG)
-    edges = {"w": wide.west, "e": wide.east, "s": wide.south, "n": wide.north}
     if conn.dialect.name == "sqlite":
-        near = text("east >= :w AND west <= :e AND north >= :s AND south <= :n")
-        return _s.number.in_(select(_BOX.c.number).where(near.bindparams(**edges)))
-    return and_(text(_NEAR).bindparams(**edges))
+        return _s.number.in_(_in_tree(box))
+    return and_(text(_NEAR).bindparams(**_edges(box)))
+
+
+def _in_tree(box: Box) -> Select[Any]:
+    """Numbers that SQLite's place index proposes for a box."""
+    near = text("east >= :w AND west <= :e AND north >= :s AND south <= :n")
+    return select(_BOX.c.number).where(near.bindparams(**_edges(box)))
+
+
+def _edges(box: Box) -> dict[str, float]:
+    wide = box.widened(_WIDEN_DEG)
+    return {"w": wide.west, "e": wide.east, "s": wide.south, "n": wide.north}
 
 
 # Word for word what the partial index says, with the table's name because others have such columns too.
