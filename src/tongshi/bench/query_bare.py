@@ -53,12 +53,11 @@ async def connect(url: str) -> Bare:
 
 class _BareSqlite:
     _BOX = f"""
-        SELECT {_COLUMNS}, s.number, count(*) OVER () FROM device_box b
-        CROSS JOIN device_search s ON s.number = b.number
-        CROSS JOIN device_archive a ON a.device_id = s.device_id {_STATUS}
+        SELECT {_COLUMNS}, a.number FROM device_box b
+        CROSS JOIN device_search a ON a.number = b.number {_STATUS}
         WHERE b.east >= ?1 AND b.west <= ?2 AND b.north >= ?3 AND b.south <= ?4
-        AND s.longitude BETWEEN ?1 AND ?2 AND s.latitude BETWEEN ?3 AND ?4 AND {_GRANTED}
-        ORDER BY s.number LIMIT ?5
+        AND a.longitude BETWEEN ?1 AND ?2 AND a.latitude BETWEEN ?3 AND ?4 AND {_GRANTED}
+        ORDER BY a.number LIMIT ?5
     """  # noqa: S608
     _SEARCH = f"""
         SELECT {_COLUMNS} FROM device_search s
@@ -90,12 +89,11 @@ class _BareSqlite:
 
 class _BarePostgresql:
     _BOX = f"""
-        SELECT {_COLUMNS}, s.number, count(*) OVER () FROM device_box b
-        JOIN device_search s ON s.number = b.number
-        JOIN device_archive a ON a.device_id = s.device_id {_STATUS}
-        WHERE b.place <@ box(point($1, $3), point($2, $4))
-        AND s.longitude BETWEEN $1 AND $2 AND s.latitude BETWEEN $3 AND $4 AND {_GRANTED}
-        ORDER BY s.number LIMIT $5
+        SELECT {_COLUMNS}, a.number FROM device_search a {_STATUS}
+        WHERE a.longitude IS NOT NULL
+        AND point(a.longitude, a.latitude) <@ box(point($1, $3), point($2, $4))
+        AND a.longitude BETWEEN $1 AND $2 AND a.latitude BETWEEN $3 AND $4 AND {_GRANTED}
+        ORDER BY a.number LIMIT $5
     """  # noqa: S608
     _SEARCH = f"""
         SELECT {_COLUMNS} FROM device_search s
