@@ -162,6 +162,8 @@ async def test_a_catalogue_asked_by_an_upper_is_a_session_with_our_answers(
         # The city asks by itself too once the district has registered: each asking is a session.
         asked = district.gateway.traces.find(TraceFilter(kind=TraceKind.QUERY, peer_id=CITY))
         told = [timeline(district, one.trace_id).events for one in asked]
-        return [[e.direction for e in events if e.first_line.startswith("MESSAGE")][:2] for events in told]
+        return [
+            [str(e.direction) for e in events if e.first_line.startswith("MESSAGE")][:2] for events in told
+        ]
 
     await neighbourhood.until(lambda: ["in", "out"] in directions())

@@ -48,7 +48,7 @@ def document(operations: Sequence[AnyOperation]) -> dict[str, Any]:
     for operation in sorted(operations, key=lambda o: (o.path, o.method)):
         item = _operation(operation, schema_of, components)
         paths.setdefault(operation.path, {})[operation.method.lower()] = item
-    return _plain(
+    found: dict[str, Any] = _plain(
         {
             "openapi": "3.1.0",
             "info": {
@@ -75,6 +75,7 @@ def document(operations: Sequence[AnyOperation]) -> dict[str, Any]:
             },
         }
     )
+    return found
 
 
 def _plain(value: Any) -> Any:
