@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -38,8 +38,6 @@ log = structlog.get_logger(__name__)
 
 MAX_TAKING = 512  # alarms being kept and answered at once; one more is asked to come again
 MAX_LINE = 500  # alarms that wait for one target
-
-Listener = Callable[[Alarm], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,6 @@ class AlarmFlow:
         self._lines: dict[str, deque[Alarm]] = {}
         self._taking: set[asyncio.Task[None]] = set()
         self._passing: set[asyncio.Task[None]] = set()
-        self._listeners: list[Listener] = []
 
     def register(self, dispatch: Dispatch) -> None:
         """Take what is this flow's."""
@@ -83,10 +80,6 @@ class AlarmFlow:
         dispatch.from_peer(AlarmResponse, self.answer)
         dispatch.from_upper(AlarmNotify, self.from_upper)
         dispatch.from_upper(AlarmResponse, self.answer)
-
-    def listen(self, listener: Listener) -> None:
-        """Tell this one of each alarm that is kept (subscriptions of uppers)."""
-        self._listeners.append(listener)
 
     async def start(self) -> None:
         """Take up what was waiting when the process before this one ended."""
@@ -157,8 +150,6 @@ class AlarmFlow:
             )
             for target_id in taken.targets:
                 self._queue(taken.alarm, target_id)
-            for listener in self._listeners:
-                listener(taken.alarm)
         await self._respond(who, notify, to_id, is_ok=True)
 
     async def _respond(self, who: Peer | Upper, notify: AlarmNotify, to_id: str, *, is_ok: bool) -> None:
