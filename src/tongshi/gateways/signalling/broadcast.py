@@ -14,7 +14,7 @@ call the upper, whose sound goes to the device packet by packet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -22,6 +22,7 @@ import structlog
 from tongshi.clock import Clock
 from tongshi.errors import PeerFailed, PeerTimeout, RemoteViolation, TongshiError, Unavailable, Unprocessable
 from tongshi.gateways.signalling.answers import Answers
+from tongshi.gateways.signalling.background import Background
 from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.endpoint import (
     IncomingCall,
@@ -126,7 +127,7 @@ class Broadcasts:
         self._voice: Voice | None = None
         self._active: dict[str, Broadcast] = {}
         self._serial = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("broadcast")
         self._relaying = 0
 
     def __len__(self) -> int:
@@ -142,9 +143,7 @@ class Broadcasts:
     async def stop(self) -> None:
         """End every broadcast and wait for it."""
         await asyncio.gather(*(one.end() for one in tuple(self._active.values())), return_exceptions=True)
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop()
 
     async def open(self, device_id: DeviceId, on_accepted: Callable[[], None] | None = None) -> Broadcast:
         """Notify a target and wait until it called.
@@ -173,7 +172,7 @@ class Broadcasts:
     def peer_lost(self, peer_id: str) -> None:
         """A peer is gone: nobody listens there any more."""
         for one in [one for one in self._active.values() if one.peer.id == peer_id]:
-            self._begin(self._close(one))
+            self._background.begin(self._close(one))
 
     def caller(self, invite: IncomingInvite) -> Peer | None:
         """The peer an INVITE of an unknown code comes from, when a broadcast waits for one from there."""
@@ -285,7 +284,7 @@ class Broadcasts:
         made.legs.append(leg)
         host = offer.address or invite.remote.host
         outlet.begin(host, offer.port, payload_type=payload_type, law=PAYLOAD_TYPES[payload_type], ssrc=ssrc)
-        self._begin(self._watch(made, leg))
+        self._background.begin(self._watch(made, leg))
         made.called.set()
         log.info("broadcast_began", device_id=made.target_id, peer_id=made.peer.id, legs=len(made.legs))
 
@@ -333,7 +332,7 @@ class Broadcasts:
             incoming.respond(404)  # not permitted looks like unknown
             return
         incoming.respond(200)
-        self._begin(self._relay(upper, viewer, notify))
+        self._background.begin(self._relay(upper, viewer, notify))
 
     async def _relay(self, upper: Upper, viewer: Viewer, notify: BroadcastNotify) -> None:
         answered = False
@@ -341,7 +340,7 @@ class Broadcasts:
         def accepted() -> None:
             nonlocal answered
             answered = True
-            self._begin(self._respond(upper, notify, is_ok=True))
+            self._background.begin(self._respond(upper, notify, is_ok=True))
 
         self._relaying += 1
         try:
@@ -413,11 +412,6 @@ class Broadcasts:
         inlet.expect(answer.ssrc, answer.address or call.remote.host)
         return call
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(_guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 def _named(invite: IncomingInvite) -> set[str]:
     """Every code by which an INVITE may name its broadcast."""
@@ -445,15 +439,6 @@ async def _either(*events: asyncio.Event) -> None:
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-
-
-async def _guarded(work: Coroutine[None, None, None]) -> None:
-    try:
-        await work
-    except TongshiError as error:
-        log.info("broadcast_task_failed", error=error.message)
-    except Exception:
-        log.exception("broadcast_task_crashed")
 
 
 async def _nothing() -> None:

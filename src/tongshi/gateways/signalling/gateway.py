@@ -12,18 +12,19 @@ registered, may ask, control and call. Everybody else may register and nothing m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import RemoteViolation, TongshiError
+from tongshi.errors import RemoteViolation
 from tongshi.gateways.media.voice import VoiceSockets
 from tongshi.gateways.signalling.abnormality import Abnormalities
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig, AdmissionDesk
 from tongshi.gateways.signalling.alarms import AlarmFlow, Persistence
 from tongshi.gateways.signalling.answers import Answers
+from tongshi.gateways.signalling.background import Background
 from tongshi.gateways.signalling.broadcast import Broadcasts, Waits
 from tongshi.gateways.signalling.catalogues import Catalogues, Patience
 from tongshi.gateways.signalling.device_orders import DeviceOrders
@@ -151,7 +152,7 @@ class SignallingGateway:
         self._incoming: IncomingLive | None = None
         self.alarms: AlarmFlow | None = None
         self._upward_records: UpwardRecords | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("gateway")
         own_id = config.platform_id
         self.timeline = Recorder(own_id, clock, config.trace_bytes)
         self.traces = TraceBook(self.timeline, clock, self._own_end, self.reached_by)
@@ -325,7 +326,7 @@ class SignallingGateway:
         self.admission.start()
         await self._restore()
         # Read before anybody can call, so that no call of ours is among them.
-        self._begin(self._running.end_left(await self._running.left()))
+        self._background.begin(self._running.end_left(await self._running.left()))
         self._keepalives.start()
         for peer_id in self.peers.ids():
             if (peer := self.peers.get(peer_id)) is not None:
@@ -353,9 +354,7 @@ class SignallingGateway:
         await self.admission.stop()
         await self.catalogues.stop()
         await self._keepalives.stop()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop()
         await self._calls.stop()
         self._answers.close()
         await self.endpoint.stop()
@@ -517,7 +516,7 @@ class SignallingGateway:
             log.warning("peer_offline", peer_id=peer_id, reason=reason)
             self._peer_offline(peer, reason)
             channels = self._routes.channels_of(peer_id)
-            self._begin(self._record.remove(peer_id, channels, self._clock.at(), reason))
+            self._background.begin(self._record.remove(peer_id, channels, self._clock.at(), reason))
 
     def _peer_of_channel(self, channel_id: str) -> Peer | None:
         """Some recorders write the channel into From (quirk 78)."""
@@ -536,7 +535,7 @@ class SignallingGateway:
             self._watch_connection(peer)
         self.subscriptions.peer_online(peer)
         if peer.profile.has(Quirk.GUARD_BEFORE_ALARM):
-            self._begin(self._set_guard(peer))
+            self._background.begin(self._set_guard(peer))
         self._abnormal.works((peer.id, *self._routes.channels_of(peer.id)))
 
     async def _set_guard(self, peer: Peer) -> None:
@@ -560,7 +559,9 @@ class SignallingGateway:
     def _children_faulty(self, peer: Peer, children: Iterable[str]) -> None:
         told: Sequence[str] = [child for child in children if child in self._routes.channels_of(peer.id)]
         if told:
-            self._begin(self._archive.note_status(dict.fromkeys(told, False), peer.id, "keepaliveInfo"))
+            self._background.begin(
+                self._archive.note_status(dict.fromkeys(told, False), peer.id, "keepaliveInfo")
+            )
             self._abnormal.faulty(told)
 
     def _upper_state(self, upper: Upper, is_registered: bool, reason: str) -> None:
@@ -570,7 +571,7 @@ class SignallingGateway:
             if self._incoming is not None:
                 self._incoming.upper_lost(upper.id)
         if self._on_upper_state is not None:
-            self._begin(self._tell_upper_state(upper.id, is_registered, reason))
+            self._background.begin(self._tell_upper_state(upper.id, is_registered, reason))
 
     async def _tell_upper_state(self, upper_id: str, is_registered: bool, reason: str) -> None:
         assert self._on_upper_state is not None  # checked by the caller
@@ -591,19 +592,6 @@ class SignallingGateway:
             profile = self.profiles.restored(row.peer_id, row.edition, row.user_agent, remote.transport)
             left_s = (row.expires_at - at).total_seconds()
             self.peers.put(Peer(row.peer_id, remote, profile, now + left_s, now, row.is_platform))
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except TongshiError as error:
-            log.warning("signalling_task_failed", error=error.message)
-        except Exception:
-            log.exception("signalling_task_crashed")
 
 
 def _name_target(invite: IncomingInvite, upper: Upper) -> bool:

@@ -7,12 +7,12 @@ The query gets its 200 at once, the answer follows as messages of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 
 import structlog
 
 from tongshi.clock import BEIJING, Clock
 from tongshi.errors import RemoteViolation, TongshiError
+from tongshi.gateways.signalling.background import Background
 from tongshi.gateways.signalling.ports import Archive
 from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.upward import Upper
@@ -42,26 +42,24 @@ class UpwardAnswers:
         self._archive = archive
         self._clock = clock
         self._catalogues = UpwardCatalogue(own, post, archive)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("upwardAnswers")
         self._answering: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def take(self, upper: Upper, query: CatalogQuery | DeviceInfoQuery | DeviceStatusQuery) -> int:
         """Begin to answer. Returns the SIP status of the query itself: 200, 404 unknown, 503 too busy."""
-        if len(self._tasks) >= MAX_ANSWERING:
+        if len(self._background) >= MAX_ANSWERING:
             return 503
         if isinstance(query, CatalogQuery):
             return await self._catalogue(upper, query)
         answer = await self._about(upper, query)
         if answer is None:
             return 404
-        self._begin(self._send(upper, answer))
+        self._background.begin(self._send(upper, answer))
         return 200
 
     async def stop(self) -> None:
         """End all answers."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop()
 
     async def _catalogue(self, upper: Upper, query: CatalogQuery) -> int:
         """An answer under way to the same question gives way: who asks again does not want the first."""
@@ -81,7 +79,7 @@ class UpwardAnswers:
         former = self._answering.get(key)
         if former is not None:
             former.cancel()
-        task = self._answering[key] = self._begin(answering)
+        task = self._answering[key] = self._background.begin(answering)
         task.add_done_callback(lambda done: self._over(key, done))
         return 200
 
@@ -125,20 +123,6 @@ class UpwardAnswers:
                 continue
             if 200 <= status < 300:
                 return
-
-    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except TongshiError as error:
-            log.warning("answer_not_delivered", error=error.message)
-        except Exception:
-            log.exception("answer_crashed")
 
 
 def own_item(platform_id: str, name: str, civil_code: str) -> CatalogItem:

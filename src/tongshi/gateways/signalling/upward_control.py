@@ -11,15 +11,14 @@ A command that the standard answers gets its 200 at once and its Response when t
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Coroutine
 from typing import Any, Final
 
 import structlog
 from msgspec.structs import replace
 
 from tongshi.errors import TongshiError
+from tongshi.gateways.signalling.background import Background
 from tongshi.gateways.signalling.device_orders import DeviceOrders
 from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.endpoint import IncomingRequest
@@ -105,7 +104,7 @@ class UpwardControl:
         self._ptz = ptz
         self._uppers = uppers
         self._ended = undertakings
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("upwardControl")
         self._awaited: OrderedDict[str, str] = OrderedDict()  # SessionID -> the upper that began it
         for kind in _REFUSALS:
             dispatch.from_upper(kind, self._question)
@@ -116,15 +115,13 @@ class UpwardControl:
 
     async def stop(self) -> None:
         """End all relays."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop()
 
     async def _question(self, incoming: IncomingRequest, upper: Upper, query: DeviceQuery) -> None:
         status = await self._admitted(incoming, upper, query, Permission.STATUS_READ)
         incoming.respond(status)
         if status == 200:
-            self._begin(self._ask(upper, query))
+            self._background.begin(self._ask(upper, query))
 
     async def _ask(self, upper: Upper, query: DeviceQuery) -> None:
         """Every part goes up with the SN of the question; a failure is an answer of ERROR."""
@@ -159,7 +156,7 @@ class UpwardControl:
             self._await_end(control.upgrade.session_id, upper.id)
         if control.needs_response:
             incoming.respond(200)
-            self._begin(self._command(upper, inward))
+            self._background.begin(self._command(upper, inward))
             return
         try:
             reply = await self._orders.command(control.device_id, lambda sn: replace(inward, sn=sn))
@@ -204,7 +201,7 @@ class UpwardControl:
             return
         if order.settings.snap_shot_config is not None:
             self._await_end(order.settings.snap_shot_config.session_id, upper.id)
-        self._begin(self._set(upper, order))
+        self._background.begin(self._set(upper, order))
 
     async def _set(self, upper: Upper, order: DeviceConfig) -> None:
         try:
@@ -225,7 +222,7 @@ class UpwardControl:
         upper = self._uppers.get(self._awaited.pop(message.session_id, ""))
         log.info("undertaking_ended", peer_id=peer.id, session_id=message.session_id, cmd=message.cmd_type)
         if upper is not None:
-            self._begin(self._tell(upper, replace(message, sn=upper.next_sn())))
+            self._background.begin(self._tell(upper, replace(message, sn=upper.next_sn())))
 
     async def _tell(self, upper: Upper, message: BaseMessage) -> None:
         await self._post.send(upper, message)
@@ -233,7 +230,7 @@ class UpwardControl:
     async def _admitted(
         self, incoming: IncomingRequest, upper: Upper, message: Commanded, action: Permission
     ) -> int:
-        if len(self._tasks) >= MAX_RELAYING:
+        if len(self._background) >= MAX_RELAYING:
             return 503
         viewer = _viewer(incoming, upper)
         if not await self._filters.passes(viewer.subject, message, viewer.client_host):
@@ -248,19 +245,6 @@ class UpwardControl:
         self._awaited[session_id] = upper_id
         while len(self._awaited) > MAX_UNDERTAKINGS:
             self._awaited.popitem(last=False)
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except TongshiError as error:
-            log.warning("relay_not_answered", error=error.message)
-        except Exception:
-            log.exception("relay_crashed")
 
 
 def _viewer(incoming: IncomingRequest, upper: Upper) -> Viewer:
