@@ -17,8 +17,9 @@ import structlog
 from tongshi.errors import LocalViolation, RemoteViolation
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest
 from tongshi.gateways.signalling.peers import Peer
+from tongshi.gateways.signalling.questions import CONTENT_TYPE
 from tongshi.gateways.signalling.upward import Upper
-from tongshi.protocols.gb28181.codec import Message
+from tongshi.protocols.gb28181.codec import Message, decode
 from tongshi.protocols.gb28181.message import UnknownMessage
 from tongshi.protocols.gb28181.sdp import SessionName, parse_sdp
 
@@ -103,6 +104,19 @@ class Dispatch:
             invite.reject(403)
             return
         await self._peer_invite(invite, peer)
+
+
+def read_message(incoming: IncomingRequest, sender: Peer | Upper) -> Message | None:
+    """The MANSCDP message of a request; None when there is none to read, and 415 or 400 was answered."""
+    if incoming.request.content_type not in ("", CONTENT_TYPE.lower()):
+        incoming.respond(415)
+        return None
+    try:
+        return decode(incoming.request.body, charset=sender.profile.forced_charset)
+    except RemoteViolation as violation:
+        log.info("message_malformed", sender=sender.id, reason=violation.message)
+        incoming.respond(400)
+        return None
 
 
 def session_of(offer: bytes) -> SessionName:

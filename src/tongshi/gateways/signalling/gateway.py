@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import RemoteViolation
 from tongshi.gateways.media.voice import VoiceSockets
 from tongshi.gateways.signalling.abnormality import Abnormalities
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig, AdmissionDesk
@@ -28,7 +27,7 @@ from tongshi.gateways.signalling.background import Background
 from tongshi.gateways.signalling.broadcast import Broadcasts, Waits
 from tongshi.gateways.signalling.catalogues import Catalogues, Patience
 from tongshi.gateways.signalling.device_orders import DeviceOrders
-from tongshi.gateways.signalling.dispatch import Dispatch
+from tongshi.gateways.signalling.dispatch import Dispatch, read_message
 from tongshi.gateways.signalling.downward import Downward
 from tongshi.gateways.signalling.endpoint import (
     IncomingInvite,
@@ -45,7 +44,7 @@ from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Archive, Record
 from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.ptz import DeviceControls
-from tongshi.gateways.signalling.questions import CONTENT_TYPE, Post
+from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.record_search import RecordSearches, SearchPatience
 from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Redirect, Registrar
 from tongshi.gateways.signalling.routes import Routes
@@ -60,7 +59,6 @@ from tongshi.gateways.signalling.upward_control import UpwardControl
 from tongshi.gateways.signalling.upward_records import UpwardRecords
 from tongshi.ids import PlatformId, sip_domain
 from tongshi.protocols import pcap
-from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl, GuardCommand
 from tongshi.protocols.gb28181.device_response import DeviceConfigResponse
 from tongshi.protocols.gb28181.habits import Habit
@@ -413,14 +411,8 @@ class SignallingGateway:
             self.admission.stranger_table.note("MESSAGE", incoming.remote)
             incoming.respond(403)
             return
-        if incoming.request.content_type not in ("", CONTENT_TYPE.lower()):
-            incoming.respond(415)
-            return
-        try:
-            message = decode(incoming.request.body, charset=sender.profile.forced_charset)
-        except RemoteViolation as violation:
-            log.info("message_malformed", peer_id=sender.id, reason=violation.message)
-            incoming.respond(400)
+        message = read_message(incoming, sender)
+        if message is None:
             return
         if not isinstance(message, Keepalive):
             self.profiles.heard(sender.id, incoming.request)

@@ -22,13 +22,12 @@ from typing import cast
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import PeerFailed, PeerTimeout, RemoteViolation, TongshiError, Unavailable
-from tongshi.gateways.signalling.dispatch import Dispatch
+from tongshi.errors import PeerFailed, PeerTimeout, TongshiError, Unavailable
+from tongshi.gateways.signalling.dispatch import Dispatch, read_message
 from tongshi.gateways.signalling.endpoint import IncomingRequest, SipEndpoint, Subscription
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.questions import CONTENT_TYPE
 from tongshi.protocols.gb28181.alarm import AlarmQuery
-from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.device_query import PTZPositionQuery
 from tongshi.protocols.gb28181.message import BaseMessage
 from tongshi.protocols.gb28181.positions import MobilePositionQuery
@@ -177,14 +176,8 @@ class Subscriber:
         if not incoming.request.body:
             incoming.respond(200)
             return
-        if incoming.request.content_type not in ("", CONTENT_TYPE.lower()):
-            incoming.respond(415)
-            return
-        try:
-            message = decode(incoming.request.body, charset=peer.profile.forced_charset)
-        except RemoteViolation as violation:
-            log.info("notification_malformed", peer_id=peer.id, reason=violation.message)
-            incoming.respond(400)
+        message = read_message(incoming, peer)
+        if message is None:
             return
         await self._dispatch.message_of_peer(incoming, peer, message)
 
