@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 # Most of what we make dies by its count of references. A look for cycles after every 700 objects, as is the
-# default, finds none and costs a tenth of the processor when much is kept on purpose (timelines, catalogues).
+# default, seldom finds one, and costs the more the more is kept on purpose (timelines, catalogues).
 _AFTER_OBJECTS, _YOUNG_ROUNDS, _MIDDLE_ROUNDS = 20_000, 20, 50
 
 
