@@ -283,7 +283,7 @@ async def test_a_peer_whose_connection_breaks_is_offline_at_once(
     assert DEVICE in platform.gateway.peers
     await device.endpoint.stop(silently=True)
     await neighbourhood.until(lambda: DEVICE not in platform.gateway.peers)
-    await neighbourhood.until(lambda: not platform.gateway._tasks)
+    await neighbourhood.until(lambda: not platform.gateway._background)
     assert not await platform.gateway._record.stored(platform.clock.at())
 
 
