@@ -102,6 +102,7 @@ class Camera:
         self._undertakings = Undertakings(self.device, config.scene, studio, self._clock, self)
         self._sn = self._rng.randrange(1, 1_000_000)
         self._is_running = False
+        self._dying: asyncio.Future[None] | None = None
         self._ahead = timedelta()
         self._keepalive_s = config.keepalive_s
         self._gone = asyncio.Event()  # no longer registered
@@ -137,6 +138,8 @@ class Camera:
             await self._cancel_tasks()
             await self._registrant.stop()
             await self._endpoint.stop()
+        elif self._dying is not None:
+            await asyncio.wait((self._dying,))
 
     async def vanish(self) -> None:
         """Die without a word: no BYE, no deregistration, as when the power fails. Idempotent."""
