@@ -1,19 +1,16 @@
 """The signalling gateway: one SIP address, the flows behind it, and who may start which.
 
 Implements: GB/T 28181-2022 9.1
-Implements: GB/T 28181-2022 9.2
 Implements: GB/T 28181-2022 9.3
-Implements: GB/T 28181-2022 9.5
 Implements: GB/T 28181-2022 9.6
-Devices and lower platforms register here and may notify and answer; platforms above, with whom we are
-registered, may ask, control and call. Everybody else may register and nothing more.
+Here the flows are built, begun and ended, and told who came and went; what comes in is ``reception``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -27,12 +24,9 @@ from tongshi.gateways.signalling.background import Background
 from tongshi.gateways.signalling.broadcast import Broadcasts, Waits
 from tongshi.gateways.signalling.catalogues import Catalogues, Patience
 from tongshi.gateways.signalling.device_orders import DeviceOrders
-from tongshi.gateways.signalling.dispatch import Dispatch, read_message
+from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.downward import Downward
 from tongshi.gateways.signalling.endpoint import (
-    IncomingInvite,
-    IncomingRequest,
-    IncomingSubscription,
     Remote,
     SipEndpoint,
 )
@@ -45,10 +39,12 @@ from tongshi.gateways.signalling.ports import Archive, Record
 from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.questions import Post
+from tongshi.gateways.signalling.reception import Reception
 from tongshi.gateways.signalling.record_search import RecordSearches, SearchPatience
 from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Redirect, Registrar
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
+from tongshi.gateways.signalling.senders import Senders
 from tongshi.gateways.signalling.subscriptions.flow import SubscriptionFlows, SubscriptionSettings
 from tongshi.gateways.signalling.subscriptions.ports import Newsroom
 from tongshi.gateways.signalling.trace.book import TraceBook
@@ -62,20 +58,16 @@ from tongshi.protocols import pcap
 from tongshi.protocols.gb28181.control import DeviceControl, GuardCommand
 from tongshi.protocols.gb28181.device_response import DeviceConfigResponse
 from tongshi.protocols.gb28181.habits import Habit
-from tongshi.protocols.gb28181.message import BaseMessage
-from tongshi.protocols.gb28181.notify import Keepalive, MediaStatus
+from tongshi.protocols.gb28181.notify import MediaStatus
 from tongshi.protocols.gb28181.profile import Quirk
-from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery, DeviceStatusQuery
 from tongshi.protocols.gb28181.records import RecordInfoQuery, RecordInfoResponse
 from tongshi.protocols.gb28181.response import (
-    CatalogResponse,
     DeviceControlResponse,
     DeviceInfoResponse,
     DeviceStatusResponse,
 )
 from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
-from tongshi.protocols.sip.message import Request
 from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.undertakings import Undertakings
@@ -159,19 +151,21 @@ class SignallingGateway:
             host=config.host,
             port=config.port,
             clock=clock,
-            on_request=self._on_request,
-            on_invite=self._on_invite,
-            on_subscribe=self._on_subscribe,
+            on_request=lambda incoming: self._reception.request(incoming),
+            on_invite=lambda invite: self._reception.invite(invite),
+            on_subscribe=lambda incoming: self._reception.subscribe(incoming),
             trace=self.timeline if config.trace_bytes else None,
         )
         self.dispatch = Dispatch()
         self.peers = Peers()
+        self.uppers: dict[str, Upper] = {}
         self.profiles = Profiles(
             record, self.peers, lambda: tuple(self.uppers.values()), clock, self.timeline.current
         )
         self._answers = Answers()
         self._post = Post(self.endpoint, self._answers)
         self._routes = Routes(own_id, self.peers, archive)
+        senders = Senders(self.uppers, self.peers, self._routes)
         self._ssrcs = SsrcPool(own_id)
         self._running = RunningCalls(self.endpoint, record, clock)
         self._calls = LiveCaller(
@@ -200,8 +194,8 @@ class SignallingGateway:
             config.admission,
             record,
             clock,
-            is_home=self._is_home,
-            lives_at=lambda code, remote: self._sender(code, remote) is not None,
+            is_home=senders.is_home,
+            lives_at=senders.lives_at,
             challenge=lambda request, source: self.registrar.challenge(request, source),
             ask=lambda peer: self._post.device_info(peer, peer.id),
             end=self._end_registration,
@@ -233,18 +227,8 @@ class SignallingGateway:
         self._upward = UpwardAnswers(
             own_item(own_id, config.name, config.civil_code), self._post, archive, clock
         )
-        self.uppers: dict[str, Upper] = {
-            account.id: Upper(
-                account,
-                own_id,
-                self.endpoint,
-                self._post,
-                config.beat,
-                self._upper_state,
-                self.profiles.upper_heard,
-            )
-            for account in config.uppers
-        }
+        for account in config.uppers:
+            self.uppers[account.id] = self._upper(account)
         self._abnormal = Abnormalities(self.uppers, archive)
         self.subscriptions = SubscriptionFlows(
             own_id,
@@ -258,9 +242,26 @@ class SignallingGateway:
             newsroom,
             self.admission.stranger_table,
             clock,
-            self._sender,
+            senders.find,
         )
-        self._take_messages()
+        self._reception = Reception(
+            senders=senders,
+            dispatch=self.dispatch,
+            registrar=self.registrar,
+            subscriptions=self.subscriptions,
+            admission=self.admission,
+            profiles=self.profiles,
+            broadcasts=self.broadcasts,
+            keepalives=self._keepalives,
+            abnormal=self._abnormal,
+            routes=self._routes,
+            catalogues=self.catalogues,
+            answers=self._answers,
+            upward=self._upward,
+        )
+        self._reception.take_messages()
+        self.dispatch.from_peer(RecordInfoResponse, self.records.take)
+        self.dispatch.from_peer(MediaStatus, self.history.take)
 
     @property
     def port(self) -> int:
@@ -381,113 +382,7 @@ class SignallingGateway:
         """Ask a device whether it works. Raises NotFound, Unavailable, PeerTimeout, PeerFailed."""
         return await self._post.device_status(await self._routes.peer_of(device_id), device_id)
 
-    # What comes in.
-
-    async def _on_request(self, incoming: IncomingRequest) -> None:
-        method = incoming.request.method
-        if method == "REGISTER":
-            await self.registrar.handle(incoming)
-        elif method == "MESSAGE":
-            await self._on_message(incoming)
-        elif method == "INFO":
-            await self._on_info(incoming)
-        elif method == "NOTIFY":
-            await self.subscriptions.notify(incoming)
-        else:
-            incoming.respond(501)
-
-    async def _on_info(self, incoming: IncomingRequest) -> None:
-        """Only whoever is in a call knows its tags; a call that is not steered answers 405."""
-        if incoming.call is None:
-            incoming.respond(481)
-        elif incoming.call.on_info is None:
-            incoming.respond(405)
-        else:
-            await incoming.call.on_info(incoming)
-
-    async def _on_message(self, incoming: IncomingRequest) -> None:
-        sender = self._sender(incoming.request.from_.uri.user, incoming.remote)
-        if sender is None:
-            self.admission.stranger_table.note("MESSAGE", incoming.remote)
-            incoming.respond(403)
-            return
-        message = read_message(incoming, sender)
-        if message is None:
-            return
-        if not isinstance(message, Keepalive):
-            self.profiles.heard(sender.id, incoming.request)
-        if isinstance(sender, Upper):
-            named = sender.names.inward(message)
-            if named is None:
-                incoming.respond(404)
-                return
-            await self.dispatch.message_of_upper(incoming, sender, named)
-        else:
-            await self.dispatch.message_of_peer(incoming, sender, message)
-
-    def _take_messages(self) -> None:
-        """Which flow takes what."""
-        take = self.dispatch
-        take.from_peer(Keepalive, self._keepalive)
-        take.from_peer(CatalogResponse, self._catalogue_part)
-        for answer in _ANSWERS:
-            take.from_peer(answer, self._answer)
-        take.from_peer(RecordInfoResponse, self.records.take)
-        take.from_peer(MediaStatus, self.history.take)
-        take.from_upper(CatalogQuery, self._question)
-        take.from_upper(DeviceInfoQuery, self._question)
-        take.from_upper(DeviceStatusQuery, self._question)
-
-    async def _keepalive(self, incoming: IncomingRequest, peer: Peer, message: Keepalive) -> None:
-        self._keepalives.take(incoming, peer, message)
-        self._abnormal.heard(lambda: self._routes.channels_of(peer.id), message.faulty)
-
-    async def _catalogue_part(self, incoming: IncomingRequest, peer: Peer, message: CatalogResponse) -> None:
-        await self.catalogues.take(peer, message)
-        incoming.respond(200)
-        self.admission.catalogued(peer, message.items)
-
-    async def _answer(self, incoming: IncomingRequest, peer: Peer, message: BaseMessage) -> None:
-        incoming.respond(200)
-        if isinstance(message, DeviceInfoResponse):
-            self.profiles.learn_info(peer.id, message)
-        self._answers.give(peer.id, message)
-
-    async def _question(
-        self,
-        incoming: IncomingRequest,
-        upper: Upper,
-        message: CatalogQuery | DeviceInfoQuery | DeviceStatusQuery,
-    ) -> None:
-        incoming.respond(await self._upward.take(upper, message))
-
-    async def _on_subscribe(self, incoming: IncomingSubscription) -> None:
-        await self.subscriptions.subscribe(incoming)
-
-    async def _on_invite(self, invite: IncomingInvite) -> None:
-        sender = self._sender(invite.request.from_.uri.user, invite.remote) or self.broadcasts.caller(invite)
-        if isinstance(sender, Upper):
-            if not _name_target(invite, sender):
-                invite.reject(404)
-                return
-            await self.dispatch.call_of_upper(invite, sender)
-        elif sender is not None:
-            await self.dispatch.call_of_peer(invite, sender)
-        else:
-            self.admission.stranger_table.note("INVITE", invite.remote)
-            invite.reject(403)
-
-    def _sender(self, sender_id: str, remote: Remote) -> Peer | Upper | None:
-        """A platform above with whom we are registered, or a peer registered with us; each at its address."""
-        upper = self.uppers.get(sender_id)
-        if upper is not None:
-            return upper if upper.is_registered and upper.is_at(remote) else None
-        peer = self.peers.get(sender_id) or self._peer_of_channel(sender_id)
-        return peer if peer is not None and peer.is_at(remote) else None
-
-    def _is_home(self, host: str) -> bool:
-        """Is somebody registered with us from this address, or a platform above us there?"""
-        return self.peers.is_home(host) or any(upper.remote.host == host for upper in self.uppers.values())
+    # What changes.
 
     def _watch_connection(self, peer: Peer) -> None:
         """A registration over TCP lives as long as its connection (9.1.1 f)."""
@@ -510,14 +405,19 @@ class SignallingGateway:
             channels = self._routes.channels_of(peer_id)
             self._background.begin(self._record.remove(peer_id, channels, self._clock.at(), reason))
 
-    def _peer_of_channel(self, channel_id: str) -> Peer | None:
-        """Some recorders write the channel into From (quirk 78)."""
-        return self._routes.learned_peer(channel_id)
+    def _upper(self, account: UpperAccount) -> Upper:
+        return Upper(
+            account,
+            self._config.platform_id,
+            self.endpoint,
+            self._post,
+            self._config.beat,
+            self._upper_state,
+            self.profiles.upper_heard,
+        )
 
     def _own_end(self) -> pcap.End:
         return pcap.End(self._config.host, self.port)
-
-    # What changes.
 
     def _peer_online(self, peer: Peer) -> None:
         log.info("peer_online", peer_id=peer.id, remote=str(peer.remote), platform=peer.is_platform)
@@ -584,14 +484,3 @@ class SignallingGateway:
             profile = self.profiles.restored(row.peer_id, row.edition, row.user_agent, remote.transport)
             left_s = (row.expires_at - at).total_seconds()
             self.peers.put(Peer(row.peer_id, remote, profile, now + left_s, now, row.is_platform))
-
-
-def _name_target(invite: IncomingInvite, upper: Upper) -> bool:
-    """Put our code for the device into the Request-URI; False when the upper cannot know that device."""
-    uri = invite.request.uri
-    called = uri.user or invite.request.to.uri.user
-    real = upper.names.real(called)
-    if real is not None and real != called:
-        asked = invite.request
-        invite.request = Request(asked.method, replace(uri, user=real), asked.headers, asked.body)
-    return real is not None

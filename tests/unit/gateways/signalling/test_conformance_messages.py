@@ -180,7 +180,7 @@ async def test_a_message_is_taken_by_its_type_and_answered_once_without_body(
     content_type: str, status: int
 ) -> None:
     incoming = Incoming(Keepalive(1, DEVICE).render(), content_type)
-    await gateway()._on_request(incoming)  # type: ignore[arg-type]
+    await gateway()._reception.request(incoming)  # type: ignore[arg-type]
     assert incoming.answers == [(status, b"")]
 
 
@@ -190,7 +190,7 @@ async def test_an_answer_that_nobody_awaits_is_dropped_and_a_stranger_refused(
 ) -> None:
     late = DeviceStatusResponse(77, DEVICE, online=True)
     incoming = Incoming(late.render(), "Application/MANSCDP+xml", sender)
-    await gateway()._on_request(incoming)  # type: ignore[arg-type]
+    await gateway()._reception.request(incoming)  # type: ignore[arg-type]
     assert incoming.answers == [(status, b"")]
 
 
@@ -198,10 +198,10 @@ async def test_a_recorder_that_signs_with_its_channel_is_known_by_what_it_told()
     made, channel = gateway(), "31010100001320000001"
     late = DeviceStatusResponse(77, channel, online=True)
     stranger = Incoming(late.render(), "Application/MANSCDP+xml", channel)
-    await made._on_request(stranger)  # type: ignore[arg-type]
+    await made._reception.request(stranger)  # type: ignore[arg-type]
     made._routes.learn(DEVICE, [channel])
     known = Incoming(late.render(), "Application/MANSCDP+xml", channel)
-    await made._on_request(known)  # type: ignore[arg-type]
+    await made._reception.request(known)  # type: ignore[arg-type]
     assert (stranger.answers, known.answers) == ([(403, b"")], [(200, b"")])
 
 
