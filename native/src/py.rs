@@ -8,7 +8,7 @@ use crate::frame::Codec;
 use crate::ps_demux::PsDemuxer;
 use crate::ps_mux::PsMuxer;
 use crate::sender::{self, SenderOptions};
-use crate::viewer::Container;
+use crate::viewer::{websocket, Container, Dialogue};
 use bytes::Bytes;
 use pyo3::exceptions::{PyBrokenPipeError, PyKeyError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -214,13 +214,28 @@ impl Engine {
         py.detach(|| self.0.remove_relay(relay)).map_err(|e| python_error(&e, &relay.to_string()))
     }
 
-    fn attach(&self, py: Python<'_>, stream: &str, container: &str, fd: i32, head: &[u8]) -> PyResult<u64> {
+    #[pyo3(signature = (stream, container, fd, head, dialogue=""))]
+    fn attach(
+        &self,
+        py: Python<'_>,
+        stream: &str,
+        container: &str,
+        fd: i32,
+        head: &[u8],
+        dialogue: &str,
+    ) -> PyResult<u64> {
         // Taken over first, so that it is closed whatever is wrong with the rest.
         let socket = crate::net::own_tcp_socket(fd).map_err(|_| PyValueError::new_err("fd"))?;
         let container = Container::from_name(container)
             .ok_or_else(|| PyValueError::new_err(format!("container: {container}")))?;
+        let dialogue = match dialogue {
+            "" => Dialogue::Silent,
+            "websocket" => Dialogue::WebSocket(websocket::Reader::new()),
+            other => return Err(PyValueError::new_err(format!("dialogue: {other}"))),
+        };
         let head = Bytes::copy_from_slice(head);
-        py.detach(|| self.0.attach(stream, container, socket, head)).map_err(|e| python_error(&e, stream))
+        py.detach(|| self.0.attach(stream, container, socket, head, dialogue))
+            .map_err(|e| python_error(&e, stream))
     }
 
     fn detach(&self, py: Python<'_>, viewer: u64) -> PyResult<()> {

@@ -3,132 +3,31 @@
 //! A frame is wrapped once a container ([`Track`]) and every viewer queues a reference to the same bytes. A viewer
 //! whose queue is full gets no more until the next key frame, which then takes the place of what is still queued; the
 //! tag that was sent in part is finished first, so that the bytes stay a valid file. Nobody waits for anybody: sockets do not block.
+//!
+//! Over a WebSocket each tag is one message: its head is kept beside the shared bytes and never copied into them.
 
-use crate::flv::FlvMuxer;
-use crate::fmp4::Fmp4Muxer;
-use crate::frame::Frame;
-use crate::gop::{GopCache, FRAMES_MAX};
+mod track;
+pub mod websocket;
+
+pub use track::{Container, Track};
+
 use crate::net;
 use bytes::Bytes;
 use socket2::Socket;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
+use track::Tag;
+use websocket::{CloseCode, Prefix, Word};
 
-/// Tags given to one writev.
+/// Pieces given to one writev.
 const VECTORS: usize = 64;
+
+/// What a viewer may say in one turn; who says more than this much at once is no viewer.
+const LISTEN_READS: usize = 16;
+const LISTEN_BYTES: usize = 2048;
 
 /// Unsent bytes the kernel keeps for one viewer; more would only be delay.
 const KERNEL_QUEUE_BYTES: i32 = 1 << 20;
-
-/// What the viewer's bytes look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Container {
-    Flv,
-    Fmp4,
-}
-
-impl Container {
-    pub const ALL: [Container; 2] = [Container::Flv, Container::Fmp4];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Flv => "flv",
-            Self::Fmp4 => "fmp4",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|c| c.name() == name)
-    }
-}
-
-enum Muxer {
-    Flv(FlvMuxer),
-    Fmp4(Fmp4Muxer),
-}
-
-/// One wrapped frame.
-#[derive(Clone)]
-struct Tag {
-    bytes: Bytes,
-    key: bool,
-}
-
-/// A stream in one container, with what a new viewer starts from. Lives while somebody watches.
-pub struct Track {
-    muxer: Muxer,
-    /// The tags since the last key frame; bounded like the GOP cache beside it.
-    recent: VecDeque<Tag>,
-    recent_bytes: usize,
-    cap_bytes: usize,
-}
-
-impl Track {
-    /// Begin with the frames of the cache, so that the first viewer has a picture at once.
-    pub fn new(container: Container, gop: &GopCache, cap_bytes: usize) -> Self {
-        let muxer = match container {
-            Container::Flv => Muxer::Flv(FlvMuxer::new()),
-            Container::Fmp4 => Muxer::Fmp4(Fmp4Muxer::new()),
-        };
-        let mut track = Self { muxer, recent: VecDeque::new(), recent_bytes: 0, cap_bytes };
-        for frame in gop.frames() {
-            track.push(frame, &mut [], 0.0);
-        }
-        track
-    }
-
-    /// Wrap one frame and queue it for all viewers of this container.
-    pub fn push(&mut self, frame: &Frame, viewers: &mut [Viewer], now_ms: f64) {
-        let made = match &mut self.muxer {
-            Muxer::Flv(muxer) => muxer.tag(frame),
-            Muxer::Fmp4(muxer) => muxer.fragment(frame),
-        };
-        let Some(bytes) = made else { return };
-        let tag = Tag { bytes, key: frame.key };
-        if tag.key {
-            self.recent.clear();
-            self.recent_bytes = 0;
-        }
-        let is_start = tag.key && viewers.iter().any(|v| !v.has_header);
-        let header = if is_start { self.header() } else { Bytes::new() };
-        for viewer in viewers.iter_mut() {
-            viewer.offer(&tag, &header, now_ms);
-        }
-        self.keep(tag);
-    }
-
-    fn keep(&mut self, tag: Tag) {
-        if !tag.key && self.recent.is_empty() {
-            return;
-        }
-        self.recent_bytes += tag.bytes.len();
-        self.recent.push_back(tag);
-        if self.recent_bytes > self.cap_bytes || self.recent.len() > FRAMES_MAX {
-            self.recent.clear();
-            self.recent_bytes = 0;
-        }
-    }
-
-    /// What stands before the first frame. Made when it is needed, because it fixes the tracks of an fMP4.
-    fn header(&mut self) -> Bytes {
-        match &mut self.muxer {
-            Muxer::Flv(muxer) => muxer.header(),
-            Muxer::Fmp4(muxer) => muxer.init().unwrap_or_default(),
-        }
-    }
-
-    /// Queue what a new viewer starts from.
-    fn greet(&mut self, viewer: &mut Viewer, now_ms: f64) {
-        if self.recent.is_empty() {
-            return;
-        }
-        let header = self.header();
-        viewer.burst_bytes = self.recent_bytes + header.len();
-        for tag in &self.recent {
-            viewer.offer(tag, &header, now_ms);
-        }
-    }
-}
 
 /// Why a viewer ended, for its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +37,8 @@ pub enum Ending {
     Stalled,
     Detached,
     StreamClosed,
+    /// It broke the rules of its WebSocket.
+    Protocol,
 }
 
 impl Ending {
@@ -148,14 +49,48 @@ impl Ending {
             Self::Stalled => "stalled",
             Self::Detached => "detached",
             Self::StreamClosed => "stream closed",
+            Self::Protocol => "protocol",
         }
     }
 }
 
-/// Bytes that wait; only frames may be left out.
+/// How a viewer's bytes are framed, and what it may say.
+#[derive(Debug)]
+pub enum Dialogue {
+    /// The bytes as they are; what it says is not read.
+    Silent,
+    WebSocket(websocket::Reader),
+}
+
+impl Dialogue {
+    fn prefix(&self, length: usize) -> Prefix {
+        match self {
+            Self::Silent => Prefix::default(),
+            Self::WebSocket(_) => Prefix::of_message(length),
+        }
+    }
+}
+
+/// What waits; only frames may be left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    /// The answer's head, or the container's.
+    Head,
+    Frame,
+    /// A word of the dialogue.
+    Word,
+}
+
 struct Queued {
+    prefix: Prefix,
     bytes: Bytes,
-    is_frame: bool,
+    piece: Piece,
+}
+
+impl Queued {
+    fn len(&self) -> usize {
+        self.prefix.as_bytes().len() + self.bytes.len()
+    }
 }
 
 /// One connected socket that receives a stream.
@@ -164,6 +99,9 @@ pub struct Viewer {
     pub token: u64,
     pub container: Container,
     socket: Socket,
+    dialogue: Dialogue,
+    /// The number that a close frame gives as the reason, when it is not that of the ending.
+    close_code: Option<CloseCode>,
     queue: VecDeque<Queued>,
     /// Bytes of the front that were sent already.
     front_sent: usize,
@@ -182,12 +120,21 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    pub fn new(id: u64, container: Container, socket: Socket, head: Bytes, cap_bytes: usize) -> Self {
+    pub fn new(
+        id: u64,
+        container: Container,
+        socket: Socket,
+        head: Bytes,
+        dialogue: Dialogue,
+        cap_bytes: usize,
+    ) -> Self {
         let mut viewer = Self {
             id,
             token: 0,
             container,
             socket,
+            dialogue,
+            close_code: None,
             queue: VecDeque::new(),
             front_sent: 0,
             queued_bytes: 0,
@@ -203,7 +150,7 @@ impl Viewer {
         };
         net::limit_unsent(net::fd(&viewer.socket), KERNEL_QUEUE_BYTES);
         if !head.is_empty() {
-            viewer.queue(head, false);
+            viewer.queue(Prefix::default(), head, Piece::Head);
         }
         viewer
     }
@@ -217,13 +164,21 @@ impl Viewer {
         track.greet(self, now_ms);
     }
 
-    fn queue(&mut self, bytes: Bytes, is_frame: bool) {
-        self.queued_bytes += bytes.len();
-        self.queue.push_back(Queued { bytes, is_frame });
+    fn queue(&mut self, prefix: Prefix, bytes: Bytes, piece: Piece) {
+        let queued = Queued { prefix, bytes, piece };
+        self.queued_bytes += queued.len();
+        self.queue.push_back(queued);
+    }
+
+    /// Queue a piece of the container.
+    fn queue_media(&mut self, bytes: Bytes, piece: Piece) {
+        if !bytes.is_empty() {
+            self.queue(self.dialogue.prefix(bytes.len()), bytes, piece);
+        }
     }
 
     /// Queue a frame, or leave it out while the viewer is behind.
-    fn offer(&mut self, tag: &Tag, header: &Bytes, now_ms: f64) {
+    fn offer(&mut self, tag: &Tag, header: Option<&Bytes>, now_ms: f64) {
         if self.awaits_key && !tag.key {
             self.skipped += u64::from(self.has_header);
             return;
@@ -242,15 +197,13 @@ impl Viewer {
             return;
         }
         if !self.has_header {
-            if header.is_empty() {
-                return;
-            }
+            let Some(header) = header else { return };
             self.has_header = true;
-            self.queue(header.clone(), false);
+            self.queue_media(header.clone(), Piece::Head);
         }
         self.awaits_key = false;
         self.frames += 1;
-        self.queue(tag.bytes.clone(), true);
+        self.queue_media(tag.bytes.clone(), Piece::Frame);
     }
 
     fn has_no_room(&self, tag: &Tag) -> bool {
@@ -262,15 +215,87 @@ impl Viewer {
         let mut is_begun = self.front_sent > 0;
         let mut dropped = 0;
         self.queue.retain(|queued| {
-            let keep = is_begun || !queued.is_frame;
+            let keep = is_begun || queued.piece != Piece::Frame;
             is_begun = false;
             dropped += u64::from(!keep);
             keep
         });
         self.skipped += dropped;
         self.frames -= dropped;
-        self.queued_bytes = self.queue.iter().map(|q| q.bytes.len()).sum::<usize>() - self.front_sent;
+        self.queued_bytes = self.queue.iter().map(Queued::len).sum::<usize>() - self.front_sent;
         self.burst_bytes = 0;
+    }
+
+    /// Whether what the viewer says is read.
+    pub fn listens(&self) -> bool {
+        !matches!(self.dialogue, Dialogue::Silent)
+    }
+
+    /// Read what it said, and queue what that asks for. An error ends it.
+    pub fn listen(&mut self) -> Result<(), Ending> {
+        let mut heard = [0; LISTEN_BYTES];
+        for _ in 0..LISTEN_READS {
+            match (&self.socket).read(&mut heard) {
+                Ok(0) => return Err(Ending::Eof),
+                Ok(count) => self.hear(&heard[..count])?,
+                Err(e) if net::is_blocked(&e) => return Ok(()),
+                Err(_) => return Err(Ending::Reset),
+            }
+        }
+        self.close_code = Some(CloseCode::Policy);
+        Err(Ending::Protocol)
+    }
+
+    fn hear(&mut self, heard: &[u8]) -> Result<(), Ending> {
+        let Dialogue::WebSocket(reader) = &mut self.dialogue else { return Ok(()) };
+        let (mut pong, mut has_closed) = (None, false);
+        let read = reader.feed(heard, &mut |word| match word {
+            Word::Pong(frame) => pong = Some(frame), // of several pings the last is answered (RFC 6455 5.5.3)
+            Word::Close => has_closed = true,
+        });
+        if let Err(code) = read {
+            self.close_code = Some(code);
+            return Err(Ending::Protocol);
+        }
+        if has_closed {
+            self.close_code = Some(CloseCode::Normal);
+            return Err(Ending::Eof);
+        }
+        if let Some(frame) = pong {
+            self.say(Bytes::from(frame));
+        }
+        Ok(())
+    }
+
+    /// Put a word in front of what waits, behind what was begun. One that still waits is replaced.
+    fn say(&mut self, bytes: Bytes) {
+        let is_begun = self.front_sent > 0;
+        let heads = self.queue.iter().take_while(|q| q.piece == Piece::Head).count();
+        let place = heads.max(usize::from(is_begun));
+        let word = Queued { prefix: Prefix::default(), bytes, piece: Piece::Word };
+        self.queued_bytes += word.len();
+        match self.queue.get_mut(place).filter(|q| q.piece == Piece::Word) {
+            Some(waiting) => {
+                self.queued_bytes -= waiting.len();
+                *waiting = word;
+            }
+            None => self.queue.insert(place, word),
+        }
+    }
+
+    /// Say why it ends, to who understands it; what the socket does not take at once is left.
+    pub fn take_leave(&mut self, ending: Ending, now_ms: f64) {
+        if !self.listens() || ending == Ending::Reset {
+            return;
+        }
+        let code = self.close_code.unwrap_or(match ending {
+            Ending::Stalled => CloseCode::Policy,
+            Ending::Protocol => CloseCode::Protocol,
+            Ending::Eof | Ending::Reset | Ending::Detached | Ending::StreamClosed => CloseCode::GoingAway,
+        });
+        let frame = Bytes::copy_from_slice(&websocket::close_frame(code));
+        self.queue(Prefix::default(), frame, Piece::Word);
+        let _ = self.flush(now_ms);
     }
 
     /// The socket can take bytes again.
@@ -298,12 +323,18 @@ impl Viewer {
         self.progress_ms.get_or_insert(now_ms);
         while self.wants_flush() {
             let mut slices = [IoSlice::new(&[]); VECTORS];
-            let mut wanted = 0;
-            let count = self.queue.len().min(VECTORS);
-            for (i, (slice, queued)) in slices.iter_mut().zip(&self.queue).enumerate() {
-                let part = if i == 0 { &queued.bytes[self.front_sent..] } else { &queued.bytes[..] };
-                wanted += part.len();
-                *slice = IoSlice::new(part);
+            let (mut wanted, mut count, mut skip) = (0, 0, self.front_sent);
+            for part in self.queue.iter().flat_map(|queued| [queued.prefix.as_bytes(), &queued.bytes[..]]) {
+                if skip >= part.len() {
+                    skip -= part.len();
+                    continue;
+                }
+                if count == VECTORS {
+                    break;
+                }
+                slices[count] = IoSlice::new(&part[skip..]);
+                wanted += part.len() - skip;
+                (skip, count) = (0, count + 1);
             }
             let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
             match self.socket.send_vectored_with_flags(&slices[..count], flags) {
@@ -325,10 +356,10 @@ impl Viewer {
         self.queued_bytes -= sent;
         let mut left = sent + self.front_sent;
         while let Some(front) = self.queue.front() {
-            if left < front.bytes.len() {
+            if left < front.len() {
                 break;
             }
-            left -= front.bytes.len();
+            left -= front.len();
             self.queue.pop_front();
         }
         self.front_sent = left;

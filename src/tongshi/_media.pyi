@@ -2,7 +2,7 @@
 
 No call here blocks longer than a hand-over to the engine's threads. Every stream is named by the
 caller. Hosts are
-numeric addresses. All state is inside one Engine; there are no globals. The TypedDicts and the two
+numeric addresses. All state is inside one Engine; there are no globals. The TypedDicts and the
 Literals are known
 to type checkers only: import them under TYPE_CHECKING.
 """
@@ -10,7 +10,8 @@ to type checkers only: import them under TYPE_CHECKING.
 from typing import Literal, Self, TypedDict, final
 
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
-Container = Literal["flv", "fmp4"]
+Container = Literal["flv", "fmp4", "ps"]
+Dialogue = Literal["", "websocket"]
 
 SOURCE_DIGEST: str
 """SHA-256 (hex) of the crate's sources at build time, so that a stale build can be refused.
@@ -61,7 +62,7 @@ class Event(TypedDict):
     detail: str
     """Codec name; or why:
 
-    eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed.
+    eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed, protocol.
     """
 
 class ViewerStats(TypedDict):
@@ -140,10 +141,13 @@ class Engine:
         (bind), KeyError.
         """
     def remove_relay(self, relay: int) -> None: ...
-    def attach(self, stream: str, container: Container, fd: int, head: bytes) -> int:
+    def attach(self, stream: str, container: Container, fd: int, head: bytes, dialogue: Dialogue = "") -> int:
         """Serve one viewer on a connected TCP socket.
 
         The engine owns ``fd`` from here (also on error it closes it).
+
+        dialogue: "" writes the container as it is; "websocket" makes each tag one binary message, answers
+        pings and ends with a close frame.
 
         head: bytes written first (the HTTP response header). Chunked transfer is not used; the
         answer ends by close.

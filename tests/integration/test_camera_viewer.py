@@ -24,6 +24,7 @@ from tongshi.testing.scenery import WORLDS
 from tongshi.testing.viewer import watch_http
 
 Serve = Callable[[socket.socket], None]
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n\r\n"
 
 
@@ -144,8 +145,10 @@ async def test_cancelling_lets_go_at_once() -> None:
         assert await asyncio.to_thread(gone.wait, 5.0)
 
 
-@pytest.mark.parametrize("container", ["flv", "mp4"])
-async def test_it_reads_what_the_engine_serves(container: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("container", "scheme"), [("flv", "http"), ("mp4", "http"), ("ps", "http"), ("flv", "ws"), ("mp4", "ws")]
+)
+async def test_it_reads_what_the_engine_serves(container: str, scheme: str, tmp_path: Path) -> None:
     media = pytest.importorskip("tongshi._media", reason="the native engine is not built")
     write_clip(tmp_path / "crossing-day.mp4", WORLDS["crossing-day"](), frames=5)
     picture = Picture(load_clip(tmp_path / "crossing-day.mp4"), Lettering(), label="东门")
@@ -161,15 +164,17 @@ async def test_it_reads_what_the_engine_serves(container: str, tmp_path: Path) -
             number += 1
 
     def serve(to: socket.socket) -> None:
-        kind = "fmp4" if container == "mp4" else "flv"
-        engine.attach("s", kind, to.detach(), OK)
+        kind = "fmp4" if container == "mp4" else container
+        dialogue = "websocket" if scheme == "ws" else ""
+        engine.attach("s", kind, to.detach(), UPGRADED if dialogue else OK, dialogue)
 
     try:
         sender.connect("127.0.0.1", engine.open_ingest("s", "udp", "127.0.0.1", 0, 5))
         thread = threading.Thread(target=send)
         thread.start()
         with server(serve) as url:
-            seen = await watch_http(url.replace(".flv", f".{container}"), frames=40, timeout_s=15.0)
+            url = url.replace(".flv", f".{container}").replace("http", scheme)
+            seen = await watch_http(url, frames=40, timeout_s=15.0)
         assert seen.frames == len(seen.codes) == 40
     finally:
         ended.set()

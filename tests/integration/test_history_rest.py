@@ -116,7 +116,9 @@ class Ingest:
     async def figures(self) -> IngestFigures:
         return IngestFigures(9, 0, 0, 0, 0.0, Codec("h264", "", 640, 360))
 
-    async def attach(self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None]) -> int:
+    async def attach(
+        self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None], dialogue: str = ""
+    ) -> int:
         return 1
 
     async def detach(self, viewer: int) -> int:

@@ -84,6 +84,21 @@ async def test_a_second_viewer_shares_the_stream_and_closing_one_leaves_the_othe
     await nothing_left(neighbourhood, platform)
 
 
+@pytest.mark.parametrize("delivery", [Delivery.WS_FLV, Delivery.WS_FMP4])
+async def test_a_picture_comes_by_websocket(
+    neighbourhood: Neighbourhood, platform: SmallPlatform, delivery: Delivery
+) -> None:
+    await neighbourhood.camera(platform, ROW)
+    await neighbourhood.known(platform, CODE)
+    opening = await platform.viewing.watch(platform.viewer, wish(deliveries=(delivery,)))
+    ((named, url),) = opening.urls
+    assert (named, url.partition(":")[0]) == (delivery, "ws")
+    assert (await watch_http(url, frames=4, timeout_s=10)).codec == "h264"
+    await nothing_left(neighbourhood, platform)
+    ended = platform.viewing.session(platform.viewer, opening.view.session_id)
+    assert ended.end_reason is EndReason.VIEWER_LEFT
+
+
 async def test_h265_is_named_in_the_answer_and_served_as_fmp4(
     neighbourhood: Neighbourhood, platform: SmallPlatform
 ) -> None:

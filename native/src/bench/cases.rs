@@ -5,7 +5,7 @@ use super::generator::{self, Generator, FIRST_SSRC};
 use super::{BenchOptions, Case};
 use crate::engine::{Engine, EngineError, Options, RelayTarget, Result, Transport};
 
-use crate::viewer::Container;
+use crate::viewer::{Container, Dialogue};
 use bytes::Bytes;
 use socket2::Socket;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -177,7 +177,7 @@ fn engine_fanout(options: &BenchOptions) -> Result<Figures> {
     let drain = Drain::start(theirs, options.load_core, true)?;
     let mut viewers = Vec::new();
     for socket in ours {
-        viewers.push(engine.attach(&name_of(0), Container::Flv, socket, Bytes::new())?);
+        viewers.push(engine.attach(&name_of(0), Container::Flv, socket, Bytes::new(), Dialogue::Silent)?);
     }
     // The engine waits for a key frame, at most two seconds away.
     for _ in 0..300 {

@@ -18,7 +18,7 @@ pub use thread::ViewerStats;
 
 use crate::events::EventRing;
 use crate::net::SocketMemory;
-use crate::viewer::Container;
+use crate::viewer::{Container, Dialogue};
 use bytes::Bytes;
 use socket2::Socket;
 use std::collections::HashMap;
@@ -259,13 +259,20 @@ impl Engine {
     }
 
     /// Serve one viewer on a connected socket.
-    pub fn attach(&self, stream: &str, container: Container, socket: Socket, head: Bytes) -> Result<u64> {
+    pub fn attach(
+        &self,
+        stream: &str,
+        container: Container,
+        socket: Socket,
+        head: Bytes,
+        dialogue: Dialogue,
+    ) -> Result<u64> {
         let thread = self.thread_of(stream)?;
         if self.viewers.load(Ordering::Relaxed) >= self.options.max_viewers {
             return Err(EngineError::Limit);
         }
         let (name, id) = (stream.to_owned(), self.new_id(thread));
-        self.call(thread, move |t| t.attach(&name, id, container, socket, head))??;
+        self.call(thread, move |t| t.attach(&name, id, container, socket, head, dialogue))??;
         Ok(id)
     }
 

@@ -177,8 +177,8 @@ impl Stream {
     /// Serve one viewer. The socket is closed when this fails.
     pub fn attach(&mut self, context: &mut Context, mut viewer: Viewer) -> Result<()> {
         let id = viewer.id;
-        viewer.token =
-            context.watch(net::fd(viewer.socket()), Interest::Output, self.key, Part::Viewer(id))?;
+        let interest = if viewer.listens() { Interest::Both } else { Interest::Output };
+        viewer.token = context.watch(net::fd(viewer.socket()), interest, self.key, Part::Viewer(id))?;
         context.viewer_joined();
         let gop_bytes = context.options.gop_bytes;
         self.outlets.join(viewer, self.pipeline.gop(), gop_bytes, context.now_ms);
@@ -191,17 +191,20 @@ impl Stream {
     }
 
     fn on_viewer_ready(&mut self, context: &mut Context, ready: Ready, id: u64) {
-        if ready.hung_up {
-            return self.end_viewer(context, id, Ending::Eof);
-        }
-        if let Some(viewer) = self.outlets.viewers_mut().find(|v| v.id == id) {
-            viewer.unblock();
+        let Some(viewer) = self.outlets.viewers_mut().find(|v| v.id == id) else { return };
+        viewer.unblock();
+        let heard = if ready.readable && viewer.listens() { viewer.listen() } else { Ok(()) };
+        if let Err(ending) = heard {
+            self.end_viewer(context, id, ending);
+        } else if ready.hung_up {
+            self.end_viewer(context, id, Ending::Eof);
         }
     }
 
     /// Close a viewer and tell why.
     pub fn end_viewer(&mut self, context: &mut Context, id: u64, ending: Ending) {
-        let Some(viewer) = self.outlets.leave(id) else { return };
+        let Some(mut viewer) = self.outlets.leave(id) else { return };
+        viewer.take_leave(ending, context.now_ms);
         context.forget(net::fd(viewer.socket()), viewer.token);
         context.viewer_left();
         context.announce(Kind::ViewerClosed, &self.name, id, ending.name());

@@ -11,7 +11,7 @@ use super::stream::{Stream, StreamStats};
 use super::{EngineError, Options, RelayTarget, Result};
 use crate::events::{EventRing, Kind};
 use crate::net::{EventFd, SocketMemory};
-use crate::viewer::{Container, Ending, Viewer};
+use crate::viewer::{Container, Dialogue, Ending, Viewer};
 use bytes::Bytes;
 use socket2::Socket;
 use std::collections::{HashMap, VecDeque};
@@ -228,9 +228,10 @@ impl PacketThread {
         container: Container,
         socket: Socket,
         head: Bytes,
+        dialogue: Dialogue,
     ) -> Result<()> {
         let (stream, context) = self.find(name)?;
-        let viewer = Viewer::new(id, container, socket, head, context.options.viewer_queue_bytes);
+        let viewer = Viewer::new(id, container, socket, head, dialogue, context.options.viewer_queue_bytes);
         stream.attach(context, viewer)
     }
 

@@ -1,4 +1,4 @@
-"""An independent viewer: fetches HTTP-FLV or fragmented MP4 with a plain socket, decodes it with FFmpeg."""
+"""An independent viewer: fetches FLV, MP4 or PS by HTTP or WebSocket on a plain socket; FFmpeg decodes it."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ async def watch_http(url: str, frames: int = 50, timeout_s: float = 20.0) -> Wat
     """Watch until so many frames are decoded.
 
     Raises:
-        InvalidRequest: not a plain http URL.
+        InvalidRequest: not a plain http or ws URL.
         PeerFailed: refused (details ``httpStatus`` and ``body``), or the stream ended early.
         PeerTimeout: 50402 nothing came, 50403 bytes came but not enough frames.
     """
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise InvalidRequest("仅支持 http 地址", field="url")
+    if parts.scheme not in ("http", "ws") or not parts.hostname:
+        raise InvalidRequest("仅支持 http 与 ws 地址", field="url")
     deadline = time.monotonic() + timeout_s
     try:
         connection = await asyncio.to_thread(
@@ -113,20 +113,58 @@ class _Body:
         return b""
 
 
+class _Messages:
+    """The binary messages of a WebSocket behind each other, as a file."""
+
+    def __init__(self, body: _Body) -> None:
+        self._body = body
+        self._left = 0
+
+    def read(self, size: int, /) -> bytes:
+        if not self._left and not self._next():
+            return b""
+        part = self._body.read(min(size, self._left))
+        self._left -= len(part)
+        return part
+
+    def _next(self) -> bool:
+        head = self._exactly(2)
+        if len(head) < 2 or head[0] != 0x82:
+            return False  # closed, or nothing that we know
+        self._left = head[1]
+        if self._left >= 126:
+            self._left = int.from_bytes(self._exactly(2 if self._left == 126 else 8), "big")
+        return self._left > 0
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size and (part := self._body.read(size - len(data))):
+            data += part
+        return data
+
+
+_UPGRADE = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
 def _watch(connection: socket.socket, url: str, frames: int, deadline: float) -> Watched:
     began = time.monotonic()
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: */*\r\n\r\n".encode())
+    is_message = parts.scheme == "ws"
+    fields = _UPGRADE if is_message else "Accept: */*\r\n"
+    connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n{fields}\r\n".encode())
     body = _Body(connection, deadline)
     status = _status(body.head())
-    if status != 200:
+    if status != (101 if is_message else 200):
         if body.is_late:
             raise PeerTimeout("媒体服务没有应答", code=_NO_MEDIA)
         text = body.read(4096).decode("utf-8", "replace")
         raise PeerFailed(f"媒体服务拒绝：{status}", details={"httpStatus": status, "body": text})
     answered = time.monotonic()
-    seen = _decode(body, frames, parts.path, began, answered)
+    seen = _decode(_Messages(body) if is_message else body, frames, parts.path, began, answered)
     if seen is not None and seen.frames >= frames:
         return seen
     count = seen.frames if seen else 0
@@ -140,7 +178,7 @@ def _decode(body: _Readable, frames: int, path: str, began: float, answered: flo
     """Decode up to ``frames``; None when FFmpeg cannot even name the streams."""
     codes: list[Code] = []
     count, first_ms, name, size = 0, 0.0, "", (0, 0)
-    kind = "mp4" if path.endswith(".mp4") else "flv"
+    kind = {"mp4": "mp4", "ps": "mpeg"}.get(path.rpartition(".")[2], "flv")
     try:
         with av.open(body, "r", format=kind, options=_PROMPT) as container:
             stream = container.streams.video[0]

@@ -45,7 +45,7 @@ class NativeEngine(Protocol):
         self, stream: str, transport: Any, host: str, port: int, ssrc: int, local_host: str = ...
     ) -> tuple[int, int]: ...
     def remove_relay(self, relay: int) -> None: ...
-    def attach(self, stream: str, container: Any, fd: int, head: bytes) -> int: ...
+    def attach(self, stream: str, container: Any, fd: int, head: bytes, dialogue: Any = ...) -> int: ...
     def detach(self, viewer: int) -> None: ...
     def stats(self, stream: str) -> Any: ...
     def viewer_stats(self, viewer: int) -> Any: ...
@@ -85,8 +85,10 @@ class EngineIngest:
             stats["packets"], stats["malformed"], stats["foreign_ssrc"], stats["lost"], silent_s, codec
         )
 
-    async def attach(self, container: str, fd: int, head: bytes, on_closed: Closed) -> int:
-        return await self._engine.attach(self._stream, container, fd, head, on_closed)
+    async def attach(
+        self, container: str, fd: int, head: bytes, on_closed: Closed, dialogue: str = ""
+    ) -> int:
+        return await self._engine.attach(self._stream, container, fd, head, on_closed, dialogue)
 
     async def detach(self, viewer: int) -> int:
         return await self._engine.detach(viewer)
@@ -210,12 +212,14 @@ class AsyncEngine:
         except NotFound:
             pass
 
-    async def attach(self, stream: str, container: str, fd: int, head: bytes, on_closed: Closed) -> int:
+    async def attach(
+        self, stream: str, container: str, fd: int, head: bytes, on_closed: Closed, dialogue: str = ""
+    ) -> int:
         """Hand a viewer's socket to the engine, which owns it from here on."""
         if stream not in self._ingests:
             os.close(fd)
             raise NotFound("视频流不存在", code=40404)
-        opening = self.run(self.native.attach, stream, container, fd, head)
+        opening = self.run(self.native.attach, stream, container, fd, head, dialogue)
         return await asyncio.shield(asyncio.ensure_future(self._watched("viewer", opening, on_closed)))
 
     async def detach(self, viewer: int) -> int:

@@ -7,7 +7,6 @@ that says nothing for ``QUIET_S`` is gone, and so is one that sends much more th
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 
 import structlog
@@ -19,9 +18,9 @@ from tongshi.protocols.media.websocket import (
     FrameReader,
     Opcode,
     Violation,
-    accept_key,
     close_frame,
     render_frame,
+    upgrade_head,
 )
 from tongshi.resources.viewing.voice import Talk, Voice
 
@@ -32,7 +31,6 @@ QUIET_S = 30.0
 READ_BYTES = 16 * 1024
 SEND_TIMEOUT_S = 2.0
 MAX_AHEAD_BYTES = 10 * RATE_HZ  # beyond real time: a burst after a stall is no attack
-_KEY = re.compile(r"[A-Za-z0-9+/]{22}==\Z")
 
 
 class Uplinks:
@@ -49,15 +47,13 @@ class Uplinks:
         Raises:
             InvalidRequest: no WebSocket. Unauthenticated, Forbidden, Gone: the ticket.
         """
-        if not _KEY.match(key):
-            raise InvalidRequest("该地址只接受 WebSocket 连接")
-        talk = self._voice.admit(session_id, ticket, client_host)
-        head = (
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
-        )
         try:
-            await _send(connection, head.encode("ascii"))
+            head = upgrade_head(key)
+        except Violation as violation:
+            raise InvalidRequest("该地址只接受 WebSocket 连接") from violation
+        talk = self._voice.admit(session_id, ticket, client_host)
+        try:
+            await _send(connection, head)
             code = await self._listen(connection, talk)
             await _send(connection, close_frame(code))
         except (OSError, TimeoutError):

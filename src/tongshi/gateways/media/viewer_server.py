@@ -17,8 +17,9 @@ import msgspec
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import InvalidRequest, NotFound, PeerFailed, TongshiError
+from tongshi.errors import Forbidden, InvalidRequest, NotFound, PeerFailed, TongshiError
 from tongshi.gateways.media.uplink import TALK_PATH, Uplinks
+from tongshi.protocols.media.websocket import Violation, upgrade_head
 from tongshi.resources.viewing.service import Admission, Viewing
 
 log = structlog.get_logger(__name__)
@@ -30,9 +31,9 @@ STALL_S = 30.0  # who takes nothing of a download for so long is gone
 BACKLOG = 1_024
 MAX_QUERY_FIELDS = 10
 
-_PATH = re.compile(r"/(live|download)/([0-9A-Za-z]{1,64})\.(flv|mp4)\Z", re.ASCII)
-_TYPES = {"flv": "video/x-flv", "mp4": "video/mp4"}
-_CONTAINERS = {"flv": "flv", "mp4": "fmp4"}
+_PATH = re.compile(r"/(live|download)/([0-9A-Za-z]{1,64})\.(flv|mp4|ps)\Z", re.ASCII)
+_TYPES = {"flv": "video/x-flv", "mp4": "video/mp4", "ps": "video/mp2p"}
+_CONTAINERS = {"flv": "flv", "mp4": "fmp4", "ps": "ps"}
 _REASONS = {
     200: "OK",
     204: "No Content",
@@ -96,8 +97,8 @@ def parse_target(target: str) -> tuple[str, str]:
 
 
 class ViewerServer:
-    """Listens for viewers of ``/live/{streamId}.flv`` and ``.mp4``, of ``/download/{streamId}.mp4``, and for
-    microphones (``uplink``).
+    """Listens for viewers of ``/live/{streamId}.flv``, ``.mp4`` and ``.ps``, by HTTP or by WebSocket, of
+    ``/download/{streamId}.mp4``, and for microphones (``uplink``).
 
     Args:
         host, port: where to listen; port 0 lets the system choose, see ``port`` after ``start``.
@@ -214,13 +215,26 @@ class ViewerServer:
         if match is None:
             raise NotFound("没有这个地址", code=40404)
         kind, stream_id, suffix = match.groups()
-        admission = self._viewing.admit(stream_id, ticket, client_host)
         if kind == "download":
+            admission = self._viewing.admit(stream_id, ticket, client_host)
             await self._deliver(connection, admission, head.origin)
             return
-        fields = {"Content-Type": _TYPES[suffix], "Connection": "close"}
-        response = self._head(200, head.origin, fields)
-        await self._viewing.serve(admission, _CONTAINERS[suffix], connection.detach(), response)
+        response, dialogue = self._opening(head, suffix)
+        admission = self._viewing.admit(stream_id, ticket, client_host)
+        await self._viewing.serve(admission, _CONTAINERS[suffix], connection.detach(), response, dialogue)
+
+    def _opening(self, head: Head, suffix: str) -> tuple[bytes, str]:
+        """What is answered before the first tag, and how tags are framed."""
+        if not head.key:
+            fields = {"Content-Type": _TYPES[suffix], "Connection": "close"}
+            return self._head(200, head.origin, fields), ""
+        # A browser asks nobody before it opens a WebSocket of another origin: the question is ours.
+        if head.origin and not self._allowed(head.origin):
+            raise Forbidden("不允许从此网页播放", code=40302)
+        try:
+            return upgrade_head(head.key), "websocket"
+        except Violation as violation:
+            raise InvalidRequest("WebSocket 握手无效") from violation
 
     async def _deliver(self, connection: socket.socket, admission: Admission, origin: str) -> None:
         """Send a download while it grows; only a whole one gets its last chunk."""
@@ -270,8 +284,12 @@ class ViewerServer:
         async with asyncio.timeout(HEAD_TIMEOUT_S):
             await asyncio.get_running_loop().sock_sendall(connection, data)
 
+    def _allowed(self, origin: str) -> str:
+        """What is told of an origin that may play, "" of another."""
+        return "*" if "*" in self._origins else origin if origin in self._origins else ""
+
     def _head(self, status: int, origin: str, fields: dict[str, str]) -> bytes:
-        allowed = "*" if "*" in self._origins else origin if origin in self._origins else ""
+        allowed = self._allowed(origin)
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}", "Cache-Control: no-store"]
         if allowed:
             lines += [f"Access-Control-Allow-Origin: {allowed}", "Vary: Origin"]

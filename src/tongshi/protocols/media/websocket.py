@@ -1,4 +1,4 @@
-"""The server's half of WebSocket (RFC 6455) as far as a microphone needs it; no I/O.
+"""The server's half of WebSocket (RFC 6455): the handshake, and as much as a microphone needs; no I/O.
 
 A browser sends small binary messages of sound, pings and a close. Text, fragments and messages past the bound
 end the connection with the number that the RFC has for it.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 MAX_MESSAGE_BYTES: Final = 8_192  # a second of G.711; browsers send a twentieth of it
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==\Z")
 
 
 class Opcode(IntEnum):
@@ -56,6 +58,21 @@ class Violation(Exception):
 def accept_key(key: str) -> str:
     """Sec-WebSocket-Accept for a Sec-WebSocket-Key."""
     return base64.b64encode(hashlib.sha1(f"{key}{_GUID}".encode(), usedforsecurity=False).digest()).decode()
+
+
+def upgrade_head(key: str) -> bytes:
+    """The answer that makes a request's connection a WebSocket.
+
+    Raises:
+        Violation: this is no Sec-WebSocket-Key; no connection was made yet.
+    """
+    if not _KEY.match(key):
+        raise Violation(CloseCode.PROTOCOL)
+    head = (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+    )
+    return head.encode("ascii")
 
 
 class FrameReader:

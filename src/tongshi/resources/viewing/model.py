@@ -36,15 +36,16 @@ class Delivery(StrEnum):
     """How a viewer is served; the value is the protocol's name in the REST face."""
 
     HTTP_FLV = "http-flv"
+    WS_FLV = "ws-flv"
     HTTP_FMP4 = "http-fmp4"
+    WS_FMP4 = "fmp4-ws"
 
-    @property
-    def container(self) -> str:
-        return "flv" if self is Delivery.HTTP_FLV else "fmp4"
-
-    @property
-    def suffix(self) -> str:
-        return "flv" if self is Delivery.HTTP_FLV else "mp4"
+    def url(self, base: str, stream_id: str, ticket: str) -> str:
+        """Where the viewer connects; ``base`` is the viewers' listener, an http URL without a final slash."""
+        suffix = "flv" if self in (Delivery.HTTP_FLV, Delivery.WS_FLV) else "mp4"
+        if self in (Delivery.WS_FLV, Delivery.WS_FMP4):
+            base = f"ws{base.removeprefix('http')}"
+        return f"{base}/live/{stream_id}.{suffix}?ticket={ticket}"
 
 
 class Step(StrEnum):

@@ -160,8 +160,13 @@ class Ingest(Protocol):
 
     async def figures(self) -> IngestFigures: ...
 
-    async def attach(self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None]) -> int:
-        """Serve one viewer on a connected socket, which belongs to the engine from here on, also on error."""
+    async def attach(
+        self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None], dialogue: str = ""
+    ) -> int:
+        """Serve one viewer on a connected socket, which belongs to the engine from here on, also on error.
+
+        ``dialogue`` "" writes the container's bytes as they are, "websocket" each tag as one message.
+        """
         ...
 
     async def detach(self, viewer: int) -> int:

@@ -246,8 +246,10 @@ class Viewing:
         session.is_taken = True
         return Admission(session, stream_id)
 
-    async def serve(self, admission: Admission, container: str, fd: int, head: bytes) -> None:
-        """Hand an admitted viewer's socket to the engine, which owns it from here on."""
+    async def serve(
+        self, admission: Admission, container: str, fd: int, head: bytes, dialogue: str = ""
+    ) -> None:
+        """Hand an admitted viewer's socket to the engine, which owns it from here on (``Ingest.attach``)."""
         session = admission.session
         assert session.lease is not None  # an admitted session is open
         ingest = session.lease.stream.ingest
@@ -255,7 +257,9 @@ class Viewing:
         session.marks[Step.OPENED] = self._clock.now()
         self._note(session, Step.OPENED)
         try:
-            number = await ingest.attach(container, fd, head, lambda reason: self._left(session, reason))
+            number = await ingest.attach(
+                container, fd, head, lambda reason: self._left(session, reason), dialogue
+            )
         except BaseException:
             self._end(session, EndReason.FAILED)
             raise
@@ -339,8 +343,8 @@ class Viewing:
         if session.spool is not None:
             url = f"{self._base_url()}/download/{session.stream_id}.mp4?ticket={session.ticket}"
             return Opening(session.view(self._clock.now()), ((Delivery.HTTP_FMP4, url),))
-        base = f"{self._base_url()}/live/{session.stream_id}"
-        urls = tuple((d, f"{base}.{d.suffix}?ticket={session.ticket}") for d in wish.deliveries)
+        base = self._base_url()
+        urls = tuple((d, d.url(base, session.stream_id, session.ticket)) for d in wish.deliveries)
         return Opening(session.view(self._clock.now()), urls)
 
     def _closing(self, session: Session, *, closed: bool) -> Closing:

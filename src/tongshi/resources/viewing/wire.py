@@ -33,8 +33,12 @@ from tongshi.resources.viewing.sessions import Wish
 from tongshi.resources.viewing.streams import SharedStream
 from tongshi.web.operations import Answer, Request
 
-# Names that a caller may ask for; those in the second group are known and not built.
-_DELIVERIES = {**{d.value: d for d in Delivery}, "fmp4": Delivery.HTTP_FMP4}
+# Names that a caller may ask for; others of the annex are known and not built.
+_DELIVERIES = {
+    **{d.value: d for d in Delivery},
+    "fmp4": Delivery.HTTP_FMP4,
+    "ws-fmp4": Delivery.WS_FMP4,
+}
 
 _Text = Annotated[str, Meta(max_length=256)]
 _Id = Annotated[str, Meta(min_length=1, max_length=64)]

@@ -64,7 +64,7 @@ class Native:
     def remove_relay(self, relay: int) -> None:
         self.commands.append(("remove", relay))
 
-    def attach(self, stream: str, container: Any, fd: int, head: bytes) -> int:
+    def attach(self, stream: str, container: Any, fd: int, head: bytes, dialogue: Any = "") -> int:
         os.close(fd)
         if self.early is not None:
             self.tell("viewer_closed", stream, 9, "eof")

@@ -15,6 +15,7 @@ from tongshi.protocols.media.websocket import (
     Violation,
     accept_key,
     close_frame,
+    upgrade_head,
 )
 
 
@@ -62,3 +63,12 @@ def test_any_bytes_are_frames_or_a_violation(data: bytes) -> None:
     except Violation:
         return
     assert all(frame.opcode in Opcode for frame in frames)
+
+
+def test_only_a_key_is_answered() -> None:
+    head = upgrade_head("dGhlIHNhbXBsZSBub25jZQ==")
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in head
+    assert head.endswith(b"\r\n\r\n")
+    for wrong in ("", "x", "dGhlIHNhbXBsZSBub25jZQ==\r\nX: y", "=" * 24):
+        with pytest.raises(Violation):
+            upgrade_head(wrong)

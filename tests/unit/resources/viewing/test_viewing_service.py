@@ -116,7 +116,9 @@ class Ingest:
     async def figures(self) -> IngestFigures:
         return self.now
 
-    async def attach(self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None]) -> int:
+    async def attach(
+        self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None], dialogue: str = ""
+    ) -> int:
         number = len(self.viewers) + 1
         self.viewers[number] = on_closed
         return number

@@ -1,0 +1,165 @@
+//! A stream in one container: what is made once for all of its viewers, and what a new one starts from.
+
+use super::Viewer;
+use crate::flv::FlvMuxer;
+use crate::fmp4::Fmp4Muxer;
+use crate::frame::Frame;
+use crate::gop::{GopCache, FRAMES_MAX};
+use crate::ps_mux::PsMuxer;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Sound without any picture for so long is a stream of sound, which can be joined anywhere.
+const SOUND_ALONE_TICKS: u64 = 90_000;
+
+/// What the viewer's bytes look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    Flv,
+    Fmp4,
+    Ps,
+}
+
+impl Container {
+    pub const ALL: [Container; 3] = [Container::Flv, Container::Fmp4, Container::Ps];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flv => "flv",
+            Self::Fmp4 => "fmp4",
+            Self::Ps => "ps",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.name() == name)
+    }
+}
+
+enum Muxer {
+    Flv(FlvMuxer),
+    Fmp4(Fmp4Muxer),
+    Ps(PsMuxer),
+}
+
+impl Muxer {
+    fn new(container: Container, gop: &GopCache) -> Self {
+        match container {
+            Container::Flv => Self::Flv(FlvMuxer::new()),
+            Container::Fmp4 => Self::Fmp4(Fmp4Muxer::new()),
+            Container::Ps => {
+                // The map stands before the first frame and is to name both tracks.
+                let codec = |is_video| gop.frames().map(|f| f.codec).find(|c| c.is_video() == is_video);
+                Self::Ps(PsMuxer::new(codec(true), codec(false)))
+            }
+        }
+    }
+
+    fn wrap(&mut self, frame: &Frame) -> Option<Bytes> {
+        match self {
+            Self::Flv(muxer) => muxer.tag(frame),
+            Self::Fmp4(muxer) => muxer.fragment(frame),
+            Self::Ps(muxer) => {
+                let mut out = Vec::with_capacity(frame.data.len() + 192);
+                muxer.write(frame, &mut out);
+                Some(Bytes::from(out))
+            }
+        }
+    }
+
+    /// What stands before the first frame; None while it cannot be made. It fixes the tracks of an fMP4.
+    fn header(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Flv(muxer) => Some(muxer.header()),
+            Self::Fmp4(muxer) => muxer.init(),
+            Self::Ps(_) => Some(Bytes::new()),
+        }
+    }
+}
+
+/// One wrapped frame.
+#[derive(Clone)]
+pub(super) struct Tag {
+    pub bytes: Bytes,
+    /// A viewer can start here.
+    pub key: bool,
+}
+
+/// A stream in one container, with what a new viewer starts from. Lives while somebody watches.
+pub struct Track {
+    muxer: Muxer,
+    /// The tags since the last key frame; bounded like the GOP cache beside it.
+    recent: VecDeque<Tag>,
+    recent_bytes: usize,
+    cap_bytes: usize,
+    has_video: bool,
+    first_sound: Option<u64>,
+}
+
+impl Track {
+    /// Begin with the frames of the cache, so that the first viewer has a picture at once.
+    pub fn new(container: Container, gop: &GopCache, cap_bytes: usize) -> Self {
+        let mut track = Self {
+            muxer: Muxer::new(container, gop),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            cap_bytes,
+            has_video: false,
+            first_sound: None,
+        };
+        for frame in gop.frames() {
+            track.push(frame, &mut [], 0.0);
+        }
+        track
+    }
+
+    /// Wrap one frame and queue it for all viewers of this container.
+    pub fn push(&mut self, frame: &Frame, viewers: &mut [Viewer], now_ms: f64) {
+        let key = self.is_start(frame);
+        let Some(bytes) = self.muxer.wrap(frame) else { return };
+        let tag = Tag { bytes, key };
+        if tag.key {
+            self.recent.clear();
+            self.recent_bytes = 0;
+        }
+        let is_start = tag.key && viewers.iter().any(|v| !v.has_header);
+        let header = if is_start { self.muxer.header() } else { None };
+        for viewer in viewers.iter_mut() {
+            viewer.offer(&tag, header.as_ref(), now_ms);
+        }
+        self.keep(tag);
+    }
+
+    /// Whether a viewer can start with this frame. Sound is joined anywhere once it is clear that no picture comes.
+    fn is_start(&mut self, frame: &Frame) -> bool {
+        self.has_video |= frame.codec.is_video();
+        if self.has_video {
+            return frame.key;
+        }
+        frame.pts.saturating_sub(*self.first_sound.get_or_insert(frame.pts)) >= SOUND_ALONE_TICKS
+    }
+
+    fn keep(&mut self, tag: Tag) {
+        if !tag.key && self.recent.is_empty() {
+            return;
+        }
+        self.recent_bytes += tag.bytes.len();
+        self.recent.push_back(tag);
+        if self.recent_bytes > self.cap_bytes || self.recent.len() > FRAMES_MAX {
+            self.recent.clear();
+            self.recent_bytes = 0;
+        }
+    }
+
+    /// Queue what a new viewer starts from.
+    pub(super) fn greet(&mut self, viewer: &mut Viewer, now_ms: f64) {
+        if self.recent.is_empty() {
+            return;
+        }
+        let header = self.muxer.header();
+        viewer.burst_bytes = self.recent_bytes + header.as_ref().map_or(0, Bytes::len);
+        for tag in &self.recent {
+            viewer.offer(tag, header.as_ref(), now_ms);
+        }
+    }
+}
