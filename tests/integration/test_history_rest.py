@@ -111,6 +111,11 @@ class Ingest:
         self.first_packet.set()
         self.first_key_frame.set()
 
+    lost_with_node = ""
+
+    def viewer_url(self, delivery: object, ticket: str) -> str | None:
+        return None
+
     async def expect(self, ssrc: int | None) -> None: ...
     async def connect(self, host: str, port: int) -> None: ...
     async def figures(self) -> IngestFigures:
@@ -132,7 +137,9 @@ class Ingest:
 
 
 class Engine:
-    async def open(self, stream: str, transport: Transport) -> Ingest:
+    async def open(
+        self, stream: str, transport: Transport, device_id: str = "", *, is_local: bool = False
+    ) -> Ingest:
         return Ingest()
 
 

@@ -687,6 +687,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/media/nodes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询媒体节点 */
+        get: operations["listMediaNodes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/media/nodes/{name}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 停止向媒体节点分配视频 */
+        post: operations["drainMediaNode"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/media/nodes/{name}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 恢复向媒体节点分配视频 */
+        post: operations["resumeMediaNode"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/plans": {
         parameters: {
             query?: never;
@@ -2885,7 +2936,7 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "admission_query" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "fingerprint_confirm" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "peer_ban" | "peer_ban_lift" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_playback" | "video_query";
+        AuditTag: "access_decision" | "admission_query" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "fingerprint_confirm" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "media_node_change" | "media_node_query" | "peer_ban" | "peer_ban_lift" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_playback" | "video_query";
         /**
          * BanReason
          * @description What led to a ban.
@@ -4725,6 +4776,34 @@ export interface components {
         Neighbours: {
             list: components["schemas"]["Neighbour"][];
         };
+        /**
+         * NodeList
+         * @description All media nodes of this platform.
+         */
+        NodeList: {
+            nodes: components["schemas"]["NodeRow"][];
+        };
+        /**
+         * NodeRow
+         * @description One media node; see ``NodeView`` for units.
+         */
+        NodeRow: {
+            capacity: number;
+            kind: string;
+            load: number;
+            name: string;
+            places: string[];
+            since: string;
+            state: components["schemas"]["NodeState"];
+            streams: number;
+            trouble: string;
+        };
+        /**
+         * NodeState
+         * @description ``draining`` takes no new stream and keeps what it has; ``drained`` has none left, may be stopped.
+         * @enum {unknown}
+         */
+        NodeState: "active" | "drained" | "draining" | "lost";
         /**
          * OnDevices
          * @description What becomes of devices that bear a value that is switched off.
@@ -9203,6 +9282,120 @@ export interface operations {
             429: components["responses"]["429"];
             500: components["responses"]["500"];
             501: components["responses"]["501"];
+            503: components["responses"]["503"];
+        };
+    };
+    listMediaNodes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["NodeList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    drainMediaNode: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["NodeRow"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    resumeMediaNode: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["NodeRow"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
             503: components["responses"]["503"];
         };
     };

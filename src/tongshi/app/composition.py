@@ -32,6 +32,8 @@ from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.gateways.media.nodes.own import OwnNode
+from tongshi.gateways.media.nodes.pool import MediaNodes, Seat
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.uplink import Uplinks
 from tongshi.gateways.media.viewer_server import ViewerServer
@@ -104,7 +106,7 @@ from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
 from tongshi.resources.trees import http as trees_http
 from tongshi.resources.trees.service import Trees, division_names
-from tongshi.resources.viewing import history_http, lock_http, lock_store, voice_http
+from tongshi.resources.viewing import history_http, lock_http, lock_store, nodes_http, voice_http
 from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
@@ -142,6 +144,7 @@ class Platform:
     platforms: Platforms
     grants: Grants
     engine: AsyncEngine
+    nodes: MediaNodes
     viewing: Viewing
     ptz: PtzControl
     signalling: SignallingGateway
@@ -169,6 +172,8 @@ class Platform:
         await seed(self.config, self.database, self.platforms, self.grants, self.clock)
         self.engine.start()
         stack.push_async_callback(self.engine.stop)
+        stack.push_async_callback(self.nodes.stop)
+        self.nodes.start()
         await self.viewing.start()
         stack.push_async_callback(self.viewing.stop_all)
         stack.push_async_callback(self.ptz.stop)
@@ -229,9 +234,10 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         clock,
         on_upper_state=_noting(platforms),
     )
+    nodes = MediaNodes([Seat(OwnNode(engine), config.media.places, config.media.max_streams)], clock)
     viewing = Viewing(
         signalling=signalling.downward,
-        engine=engine,
+        engine=nodes,
         guard=guard,
         clock=clock,
         base_url=lambda: f"http://{config.media.host}:{viewers.port}",
@@ -318,6 +324,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *status_http.operations(statuses, access, clock),
         *alarms_http.operations(alarms),
         *voice_http.operations(voice),
+        *nodes_http.operations(nodes),
         *services_http.operations(directory),
         *admission_http.operations(AdmissionDesk(database, admission_store, signalling.admission)),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
@@ -343,6 +350,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         platforms,
         grants,
         engine,
+        nodes,
         viewing,
         ptz,
         signalling,

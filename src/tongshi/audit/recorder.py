@@ -22,6 +22,7 @@ MAX_REFUSALS_KEPT = 10_000
 # Read again and again by an open console, of no resource in particular.
 _QUIET = frozenset(
     {AuditTag.SESSION_QUERY, AuditTag.PLATFORM_QUERY, AuditTag.SERVICE_QUERY, AuditTag.ADMISSION_QUERY}
+    | {AuditTag.MEDIA_NODE_QUERY}
 )
 
 

@@ -55,6 +55,8 @@ class AuditTag(StrEnum):
     PEER_BAN_LIFT = "peer_ban_lift"
     FINGERPRINT_CONFIRM = "fingerprint_confirm"
     ADMISSION_QUERY = "admission_query"
+    MEDIA_NODE_QUERY = "media_node_query"
+    MEDIA_NODE_CHANGE = "media_node_change"
     AUDIT_QUERY = "audit_query"
     AUDIT_PURGE = "audit_purge"
     PLAN_QUERY = "plan_query"

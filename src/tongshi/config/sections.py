@@ -99,8 +99,14 @@ class SignallingSection(_Section, frozen=True):
     trace_memory_mb: Annotated[int, Meta(ge=0, le=4096)] = 32
 
 
+Place = Annotated[str, Meta(pattern=r"^[0-9]{2,20}$")]
+
+
 class MediaSection(_Section, frozen=True):
-    """The media engine and the viewers' port (0 lets the system choose)."""
+    """The media engine and the viewers' port (0 lets the system choose).
+
+    ``places``: first digits of the codes of devices that this engine stands nearest to; none is anywhere.
+    """
 
     host: str = "127.0.0.1"
     http_port: Port = 8081
@@ -108,6 +114,8 @@ class MediaSection(_Section, frozen=True):
     first_packet_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     first_key_frame_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     linger_s: Annotated[float, Meta(ge=0, le=600)] = 10.0
+    places: tuple[Place, ...] = ()
+    max_streams: Annotated[int, Meta(ge=1, le=100_000)] = 500
 
 
 class ExchangeSection(_Section, frozen=True):

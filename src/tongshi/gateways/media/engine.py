@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import structlog
 
 from tongshi.errors import LocalViolation, NotFound, Unavailable
-from tongshi.resources.viewing.model import Codec, Transport
+from tongshi.resources.viewing.model import Codec, Delivery, Transport
 from tongshi.resources.viewing.ports import IngestFigures
 
 log = structlog.get_logger(__name__)
@@ -54,6 +54,12 @@ class NativeEngine(Protocol):
 
 class EngineIngest:
     """One receiving end."""
+
+    lost_with_node = ""  # the process that asks would be gone with it
+
+    def viewer_url(self, delivery: Delivery, ticket: str) -> str | None:
+        """None: viewers come to the platform's own listener."""
+        return None
 
     def __init__(self, engine: AsyncEngine, stream: str, host: str, port: int) -> None:
         self._engine = engine
@@ -170,7 +176,15 @@ class AsyncEngine:
         except ValueError as error:
             raise LocalViolation(f"engine refused its arguments: {error}") from error
 
-    async def open(self, stream: str, transport: Transport) -> EngineIngest:
+    @property
+    def open_streams(self) -> int:
+        """Those open or opening now."""
+        return len(self._ingests)
+
+    async def open(
+        self, stream: str, transport: Transport, device_id: str = "", *, is_local: bool = False
+    ) -> EngineIngest:
+        """Bind and listen; where the device is makes no difference to one engine."""
         ingest = self._ingests[stream] = EngineIngest(self, stream, self._host, 0)
         opening = asyncio.ensure_future(self._bind(stream, transport))
         try:

@@ -70,6 +70,7 @@ class EndReason(StrEnum):
     DEVICE_ENDED = "deviceEnded"  # BYE or a closed media connection
     DEVICE_OFFLINE = "deviceOffline"
     MEDIA_LOST = "mediaLost"
+    NODE_LOST = "nodeLost"
     REVOKED = "revoked"
     FAILED = "failed"
     SHUTDOWN = "shutdown"
@@ -83,6 +84,7 @@ REASON_TEXT: dict[EndReason, str] = {
     EndReason.DEVICE_ENDED: "设备中止了视频",
     EndReason.DEVICE_OFFLINE: "设备已离线",
     EndReason.MEDIA_LOST: "视频流中断",
+    EndReason.NODE_LOST: "承载视频的媒体节点失联，重新打开即由其他节点承载",
     EndReason.REVOKED: "授权已收回",
     EndReason.FAILED: "打开失败",
     EndReason.SHUTDOWN: "平台停止服务",

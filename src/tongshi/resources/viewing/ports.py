@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Reply
-from tongshi.resources.viewing.model import Codec, StreamType, Transport
+from tongshi.resources.viewing.model import Codec, Delivery, StreamType, Transport
 from tongshi.resources.viewing.recordings import Found, Search, Window
 from tongshi.sharing.model import Subject
 from tongshi.sharing.permissions import Permission
@@ -150,6 +150,19 @@ class Ingest(Protocol):
     first_key_frame: asyncio.Event
     ended: asyncio.Event  # the media connection closed, or the engine gave the stream up
 
+    @property
+    def lost_with_node(self) -> str:
+        """The media node that was lost with this stream, "" when ``ended`` has another reason."""
+        ...
+
+    def viewer_url(self, delivery: Delivery, ticket: str) -> str | None:
+        """Where a viewer fetches it when its node serves viewers itself; None for the platform's listener.
+
+        Raises:
+            Unprocessable: the node does not serve this delivery.
+        """
+        ...
+
     async def expect(self, ssrc: int | None) -> None:
         """Take only this SSRC from now on; None takes the first one seen."""
         ...
@@ -232,8 +245,14 @@ class Spools(Protocol):
 class MediaEngine(Protocol):
     """Opens receiving ends."""
 
-    async def open(self, stream: str, transport: Transport) -> Ingest:
+    async def open(
+        self, stream: str, transport: Transport, device_id: str = "", *, is_local: bool = False
+    ) -> Ingest:
         """Bind and listen.
+
+        Args:
+            device_id: whose picture it will be; a node near to it is taken where there are several.
+            is_local: what arrives is written by this process, so that its own engine must take it.
 
         Raises:
             Unavailable: no port or no room (50302).

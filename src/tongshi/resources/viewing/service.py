@@ -268,6 +268,23 @@ class Viewing:
         else:
             await ingest.detach(number)
 
+    def serve_at_node(self, admission: Admission, number: int) -> Callable[[str, int], None]:
+        """A media node serves an admitted viewer itself, by this number of its own.
+
+        Returns:
+            What the node calls when the viewer left: the reason and the bytes it got.
+        """
+        session = admission.session
+        session.marks[Step.OPENED] = self._clock.now()
+        self._note(session, Step.OPENED)
+        session.engine_viewer = number
+
+        def left(reason: str, sent: int) -> None:
+            session.bytes_sent = max(session.bytes_sent, sent)
+            self._left(session, reason)
+
+        return left
+
     def download(self, admission: Admission) -> Spool:
         """The file of an admitted download. Raises NotFound: the session is none (40404)."""
         session = admission.session
@@ -343,9 +360,14 @@ class Viewing:
         if session.spool is not None:
             url = f"{self._base_url()}/download/{session.stream_id}.mp4?ticket={session.ticket}"
             return Opening(session.view(self._clock.now()), ((Delivery.HTTP_FMP4, url),))
-        base = self._base_url()
-        urls = tuple((d, d.url(base, session.stream_id, session.ticket)) for d in wish.deliveries)
+        urls = tuple((d, self._url(session, d)) for d in wish.deliveries)
         return Opening(session.view(self._clock.now()), urls)
+
+    def _url(self, session: Session, delivery: Delivery) -> str:
+        """Where the viewer fetches the picture: at the node that carries it, else here."""
+        ingest = session.lease.stream.ingest if session.lease is not None else None
+        at_node = None if ingest is None else ingest.viewer_url(delivery, session.ticket)
+        return at_node or delivery.url(self._base_url(), session.stream_id, session.ticket)
 
     def _closing(self, session: Session, *, closed: bool) -> Closing:
         remaining = sum(1 for s in self._sessions.live() if s.stream_id and s.stream_id == session.stream_id)

@@ -275,6 +275,9 @@ class StreamPool:
         if finished.is_set():
             await self._drain(stream, stream.ingest)
             self.end(stream, EndReason.FINISHED)
+        elif stream.ingest.lost_with_node:
+            self._timeline.note(stream.trace_id, Step.ENDED, stream.ingest.lost_with_node, is_trouble=True)
+            self.end(stream, EndReason.NODE_LOST)
         else:
             self.end(stream, EndReason.DEVICE_ENDED)
 
@@ -291,7 +294,9 @@ class StreamPool:
         key = stream.key
         route = stream.route = await self._signalling.route(key.device_id)
         chosen = route.transport if transport is Transport.AUTO else transport
-        ingest = stream.ingest = await self._engine.open(stream.stream_id, chosen)
+        ingest = stream.ingest = await self._engine.open(
+            stream.stream_id, chosen, key.device_id, is_local=stream.on_ingest is not None
+        )
         if stream.on_ingest is not None:
             await stream.on_ingest(ingest)
         self._reach(stream, Step.INVITED)
@@ -343,6 +348,8 @@ class StreamPool:
     async def _no_picture(self, stream: SharedStream, ingest: Ingest) -> TongshiError:
         """Which of the two: nothing came, or something that is no picture."""
         assert stream.call is not None
+        if ingest.lost_with_node:
+            return Unavailable(ingest.lost_with_node, code=50302, retry_after_s=1)
         figures = await ingest.figures()
         details: dict[str, object] = {
             "packets": figures.packets,

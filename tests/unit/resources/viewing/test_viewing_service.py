@@ -107,6 +107,11 @@ class Ingest:
         self.viewers: dict[int, Callable[[str], None]] = {}
         self.is_closed = False
 
+    lost_with_node = ""
+
+    def viewer_url(self, delivery: object, ticket: str) -> str | None:
+        return None
+
     async def expect(self, ssrc: int | None) -> None:
         self.expected.append(ssrc)
 
@@ -144,7 +149,9 @@ class Engine:
         self.figures = IngestFigures(9, 0, 0, 0, 0.0, Codec("h264", "", 640, 360))
         self.opened: list[Ingest] = []
 
-    async def open(self, stream: str, transport: Transport) -> Ingest:
+    async def open(
+        self, stream: str, transport: Transport, device_id: str = "", *, is_local: bool = False
+    ) -> Ingest:
         ingest = Ingest(self.figures)
         if self.packets:
             ingest.first_packet.set()

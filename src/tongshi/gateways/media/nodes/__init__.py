@@ -1,0 +1,1 @@
+"""Media nodes: which one opens a stream, our own engine as one, ZLMediaKit as another."""
