@@ -500,6 +500,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{deviceId}/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 设备图像抓拍 */
+        post: operations["orderSnapshot"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{deviceId}/storage": {
         parameters: {
             query?: never;
@@ -1784,6 +1801,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询抓拍记录 */
+        get: operations["listSnapshots"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/snapshots/pictures/{pictureId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查看抓拍图像 */
+        get: operations["showSnapshotPicture"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/snapshots/{orderId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询一次抓拍及其图像 */
+        get: operations["getSnapshot"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tags/annotate": {
         parameters: {
             query?: never;
@@ -2119,6 +2187,23 @@ export interface paths {
         put?: never;
         /** 查询树下设备 */
         post: operations["treeDevices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/upgrades": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询设备升级结果 */
+        get: operations["listUpgrades"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2936,7 +3021,7 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "admission_query" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "fingerprint_confirm" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "media_node_change" | "media_node_query" | "peer_ban" | "peer_ban_lift" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_playback" | "video_query";
+        AuditTag: "access_decision" | "admission_query" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "fingerprint_confirm" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "media_node_change" | "media_node_query" | "peer_ban" | "peer_ban_lift" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "snapshot_order" | "snapshot_query" | "snapshot_upload" | "snapshot_view" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_playback" | "video_query";
         /**
          * BanReason
          * @description What led to a ban.
@@ -5040,6 +5125,16 @@ export interface components {
             total: number;
         };
         /**
+         * Page[SnapshotOrder]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_SnapshotOrder_: {
+            list: components["schemas"]["SnapshotOrder"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Page[StrangerRow]
          * @description One page of a list. ``total`` counts what the caller may see.
          */
@@ -5065,6 +5160,16 @@ export interface components {
          */
         Page_TraceRow_: {
             list: components["schemas"]["TraceRow"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
+         * Page[UpgradeRow]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_UpgradeRow_: {
+            list: components["schemas"]["UpgradeRow"][];
             pageNo: number;
             pageSize: number;
             total: number;
@@ -6317,6 +6422,86 @@ export interface components {
             uploadUrl: string;
         };
         /**
+         * SnapshotIssue
+         * @description What is wrong with a picture that was kept all the same.
+         */
+        SnapshotIssue: {
+            code: string;
+            message: string;
+        };
+        /**
+         * SnapshotOrder
+         * @description One order: how many pictures were asked for, told of and received. ``toldCount`` null: not told yet.
+         *
+         *         ``removedCount`` pictures were received and are gone by age or for want of room.
+         */
+        SnapshotOrder: {
+            DeviceID: string;
+            count: number;
+            deadlineAt: string;
+            finishedAt: string | null;
+            id: string;
+            intervalSec: number;
+            name: string;
+            orderedAt: string;
+            orderedBy: string;
+            origin: string;
+            pictures: components["schemas"]["SnapshotPicture"][];
+            purpose: string;
+            reason: string;
+            receivedCount: number;
+            removedCount: number;
+            state: components["schemas"]["State"];
+            toldCount: number | null;
+        };
+        /**
+         * SnapshotPicture
+         * @description One picture. ``takenAt`` is the device's word; ``told`` whether its notification names the picture.
+         */
+        SnapshotPicture: {
+            fileName: string;
+            height: number;
+            id: string;
+            issues: components["schemas"]["SnapshotIssue"][];
+            number: number;
+            receivedAt: string;
+            sha256: string;
+            sizeBytes: number;
+            takenAt: string | null;
+            told: boolean;
+            width: number;
+        };
+        /**
+         * SnapshotQuery
+         * @description Which orders; all filters must hold. The times are those of ordering; ``until`` is exclusive.
+         */
+        SnapshotQuery: {
+            /** @default  */
+            deviceId?: string;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** @default null */
+            since?: string | null;
+            /** @default null */
+            state?: components["schemas"]["State"] | null;
+            /** @default null */
+            until?: string | null;
+        };
+        /**
+         * SnapshotRequest
+         * @description How many pictures, how many seconds apart, and what for.
+         */
+        SnapshotRequest: {
+            /** @default 1 */
+            count?: number;
+            /** @default 1 */
+            intervalSec?: number;
+            /** @default  */
+            purpose?: string;
+        };
+        /**
          * Source
          * @description How a value reached us, weakest first; a weaker source does not overwrite a stronger one.
          *
@@ -6331,6 +6516,12 @@ export interface components {
          * @enum {unknown}
          */
         Standing: "blocked" | "changed" | "known";
+        /**
+         * State
+         * @description How it stands with an order.
+         * @enum {unknown}
+         */
+        State: "complete" | "failed" | "partial" | "waiting";
         /**
          * Status
          * @description A draft is its owner's alone. Running plans (row E.4-19) are not built yet.
@@ -6977,6 +7168,35 @@ export interface components {
             lockId?: string;
             /** @default  */
             reason?: string;
+        };
+        /**
+         * UpgradeQuery
+         * @description Which upgrades: of one device, or all that the caller may see.
+         */
+        UpgradeQuery: {
+            /** @default  */
+            deviceId?: string;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+        };
+        /**
+         * UpgradeRow
+         * @description One upgrade. ``succeeded`` is null until the device has said; ``running`` is what it says it runs.
+         */
+        UpgradeRow: {
+            DeviceID: string;
+            endedAt: string | null;
+            firmware: string;
+            manufacturer: string;
+            name: string;
+            orderedAt: string;
+            orderedBy: string;
+            reason: string;
+            running: string;
+            sessionId: string;
+            succeeded: boolean | null;
         };
         /**
          * UpperEntry
@@ -8823,6 +9043,53 @@ export interface operations {
                         /** @constant */
                         code: 0;
                         data: components["schemas"]["PositionAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    orderSnapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["SnapshotRequest"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["SnapshotOrder"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */
@@ -11796,6 +12063,121 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    listSnapshots: {
+        parameters: {
+            query?: {
+                deviceId?: string;
+                state?: components["schemas"]["State"] | null;
+                since?: string | null;
+                until?: string | null;
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_SnapshotOrder_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    showSnapshotPicture: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                pictureId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/jpeg": unknown;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    getSnapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                orderId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["SnapshotOrder"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     annotateDevices: {
         parameters: {
             query?: never;
@@ -12376,6 +12758,47 @@ export interface operations {
             429: components["responses"]["429"];
             500: components["responses"]["500"];
             501: components["responses"]["501"];
+            503: components["responses"]["503"];
+        };
+    };
+    listUpgrades: {
+        parameters: {
+            query?: {
+                deviceId?: string;
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_UpgradeRow_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
             503: components["responses"]["503"];
         };
     };

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +54,7 @@ from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
 from tongshi.gateways.signalling.subscriptions.subscriber import Kind, Rhythm
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.gateways.signalling.upward_names import Alias, Names
+from tongshi.gateways.snapshots.receiver import SnapshotReceiver
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
@@ -61,11 +63,12 @@ from tongshi.resources.admission import store as admission_store
 from tongshi.resources.admission.service import AdmissionDesk
 from tongshi.resources.alarms import http as alarms_http
 from tongshi.resources.alarms.service import Alarms
-from tongshi.resources.control import filter_http, filter_store
+from tongshi.resources.control import filter_http, filter_store, upgrade_http, upgrade_store
 from tongshi.resources.control import http as control_desk_http
 from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.control.undertakings import Undertakings
+from tongshi.resources.control.upgrades import Upgrades
 from tongshi.resources.devices import edit_http, issues_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import store as device_store
@@ -95,6 +98,10 @@ from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
 from tongshi.resources.services.watch import ServiceWatch
+from tongshi.resources.snapshots import http as snapshots_http
+from tongshi.resources.snapshots.files import PictureFiles
+from tongshi.resources.snapshots.service import Bounds as SnapshotBounds
+from tongshi.resources.snapshots.service import Snapshots
 from tongshi.resources.status import http as status_http
 from tongshi.resources.status import store as status_store
 from tongshi.resources.status.service import DeviceStatuses
@@ -151,6 +158,8 @@ class Platform:
     alarms: Alarms
     voice: Voice
     viewers: ViewerServer
+    snapshots: Snapshots
+    receiver: SnapshotReceiver
     neighbours: Exchange
     exchange: Worker
     pulls: Pulls
@@ -185,6 +194,10 @@ class Platform:
         await self.voice.start_up()
         stack.push_async_callback(self.viewers.stop)
         await self.viewers.start()
+        stack.push_async_callback(self.snapshots.stop)
+        await self.snapshots.start()
+        stack.push_async_callback(self.receiver.stop)
+        await self.receiver.start()
         stack.push_async_callback(self.neighbours.close)
         stack.push_async_callback(self.exchange.stop)
         await self.exchange.start()
@@ -250,7 +263,19 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     ptz = PtzControl(signalling.downward, guard, locks, signalling.orders)
     signalling.attach(viewing)
     filters = ControlFilters(database, filter_store, clock)
-    signalling.attach_control(ptz, guard, filters, Undertakings(database, clock))
+    upgrades = Upgrades(database, upgrade_store, clock)
+    snapshots = Snapshots(
+        database,
+        clock,
+        guard,
+        signalling.orders,
+        PictureFiles(Path(config.files.folder) / "snapshots"),
+        lambda: receiver.url,
+        SnapshotBounds(timedelta(days=config.snapshots.keep_days), config.snapshots.quota_mb << 20),
+    )
+    receiver = _receiver(config, snapshots)
+    undertakings = Undertakings(database, clock, snapshots.finished, upgrades.ended)
+    signalling.attach_control(ptz, guard, filters, undertakings)
     signalling.attach_alarms(alarms)
     history = HistoryViewing(viewing, signalling.records, guard, clock)
     signalling.attach_history(history)
@@ -320,7 +345,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *catalogue_http.operations(
             signalling.catalogues.standings, signalling, devices.get_many, _names_of(platforms), access
         ),
-        *control_desk_http.operations(DeviceControlDesk(signalling.orders, guard)),
+        *control_desk_http.operations(DeviceControlDesk(signalling.orders, guard, upgrades)),
+        *upgrade_http.operations(upgrades),
+        *snapshots_http.operations(snapshots),
         *status_http.operations(statuses, access, clock),
         *alarms_http.operations(alarms),
         *voice_http.operations(voice),
@@ -357,6 +384,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         alarms,
         voice,
         viewers,
+        snapshots,
+        receiver,
         exchange,
         worker,
         pulls,
@@ -368,6 +397,19 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         tags,
         table,
         asgi,
+    )
+
+
+def _receiver(config: Config, snapshots: Snapshots) -> SnapshotReceiver:
+    section = config.snapshots
+    return SnapshotReceiver(
+        snapshots,
+        section.host or config.media.host,
+        section.port,
+        section.max_picture_mb << 20,
+        section.url,
+        section.certificate,
+        section.key,
     )
 
 

@@ -118,6 +118,23 @@ class MediaSection(_Section, frozen=True):
     max_streams: Annotated[int, Meta(ge=1, le=100_000)] = 500
 
 
+class SnapshotsSection(_Section, frozen=True):
+    """Where devices bring their pictures, and how long and how many are kept. Port 0: the system chooses.
+
+    ``host`` empty is that of media. ``url`` is what devices are told when a proxy stands before us.
+    Pictures lie below the folder of ``files``.
+    """
+
+    host: str = ""
+    port: Port = 0
+    url: Annotated[str, Meta(pattern=r"^(https?://[!-~]{1,200})?\Z")] = ""
+    certificate: str = ""
+    key: str = ""
+    max_picture_mb: Annotated[int, Meta(ge=1, le=64)] = 10
+    keep_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    quota_mb: Annotated[int, Meta(ge=16, le=16_777_216)] = 2048
+
+
 class ExchangeSection(_Section, frozen=True):
     """Exchange of archives with neighbours: how often a quiet neighbour is looked at."""
 
@@ -126,7 +143,7 @@ class ExchangeSection(_Section, frozen=True):
 
 
 class FilesSection(_Section, frozen=True):
-    """Packages written and uploads read; the folder needs room for the largest of them."""
+    """Packages written, uploads read, snapshots kept; the folder needs room for them."""
 
     folder: str = "var/files"
 
@@ -215,6 +232,7 @@ class Config(_Section, frozen=True):
     http: HttpSection = HttpSection()
     signalling: SignallingSection = SignallingSection()
     media: MediaSection = MediaSection()
+    snapshots: SnapshotsSection = SnapshotsSection()
     exchange: ExchangeSection = ExchangeSection()
     files: FilesSection = FilesSection()
     log: LogSection = LogSection()

@@ -47,10 +47,11 @@ from tongshi.resources.admission import store as admission_store
 from tongshi.resources.admission.service import AdmissionDesk
 from tongshi.resources.alarms import http as alarms_http
 from tongshi.resources.alarms.service import Alarms
-from tongshi.resources.control import filter_http, filter_store
+from tongshi.resources.control import filter_http, filter_store, upgrade_http, upgrade_store
 from tongshi.resources.control import http as control_desk_http
 from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.service import DeviceControlDesk
+from tongshi.resources.control.upgrades import Upgrades
 from tongshi.resources.devices import edit_http, plan_lists_http, presence_store, query_http
 from tongshi.resources.devices import http as devices_http
 from tongshi.resources.devices import store as device_store
@@ -80,6 +81,9 @@ from tongshi.resources.registrations import catalogue_http
 from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
 from tongshi.resources.services.service import ServiceDirectory
+from tongshi.resources.snapshots import http as snapshots_http
+from tongshi.resources.snapshots.files import PictureFiles
+from tongshi.resources.snapshots.service import Snapshots
 from tongshi.resources.status import http as status_http
 from tongshi.resources.status import store as status_store
 from tongshi.resources.status.service import DeviceStatuses
@@ -146,6 +150,8 @@ class RestPlatform:
     pulls: Pulls
     timeline: Recorder
     standings: Standings
+    snapshots: Snapshots
+    upgrades: Upgrades
     alarms: Alarms
     profiles: Profiles
     admission: admission_gates.AdmissionDesk
@@ -197,6 +203,10 @@ class RestPlatform:
         guard = SharingGuard(access, RecordedArchive(devices, access, clock, own_id), clock)
         alarms = Alarms(db, platform_store, clock, own_id)
         admission = _admission(db, clock, own_id)
+        upgrades = Upgrades(db, upgrade_store, clock)
+        snapshots = Snapshots(
+            db, clock, guard, SilentDevices(), PictureFiles(folder / "snapshots"), lambda: "http://127.0.0.1"
+        )
         locks = PtzLocks(db, lock_store, guard, clock)
         accounts.on_sign_out = locks.signed_out
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
@@ -229,7 +239,9 @@ class RestPlatform:
             ),
             *lock_http.operations(locks),
             *filter_http.operations(ControlFilters(db, filter_store, clock)),
-            *control_desk_http.operations(DeviceControlDesk(SilentDevices(), guard)),
+            *control_desk_http.operations(DeviceControlDesk(SilentDevices(), guard, upgrades)),
+            *upgrade_http.operations(upgrades),
+            *snapshots_http.operations(snapshots),
             *alarms_http.operations(alarms),
             *admission_http.operations(AdmissionDesk(db, admission_store, admission)),
             *more(access),
@@ -247,7 +259,20 @@ class RestPlatform:
         await tags.prepare()
         await platforms.put(Platform(own_id, "测试平台", Relation.SELF))
         parts = (accounts, grants, access, platforms, devices, exchange, files, plans, tags, pulls, timeline)
-        return cls(own_id, db, clock, *parts, standings, alarms, profiles, admission, table, asgi)
+        return cls(
+            own_id,
+            db,
+            clock,
+            *parts,
+            standings,
+            snapshots,
+            upgrades,
+            alarms,
+            profiles,
+            admission,
+            table,
+            asgi,
+        )
 
     async def close(self) -> None:
         """Close links and the database."""

@@ -29,18 +29,22 @@ from tongshi.gateways.signalling.registrar import Redirect
 from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
 from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
 from tongshi.gateways.signalling.upward import UpperAccount
+from tongshi.gateways.snapshots.receiver import SnapshotReceiver
 from tongshi.ids import PlatformId
 from tongshi.resources.alarms.service import Alarms
-from tongshi.resources.control import filter_store
+from tongshi.resources.control import filter_store, upgrade_store
 from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.service import DeviceControlDesk
 from tongshi.resources.control.undertakings import Undertakings
+from tongshi.resources.control.upgrades import Upgrades
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.resources.registrations import store as registration_store
 from tongshi.resources.registrations.model import SipAccount
+from tongshi.resources.snapshots.files import PictureFiles
+from tongshi.resources.snapshots.service import Snapshots
 from tongshi.resources.viewing import lock_store
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
@@ -149,7 +153,17 @@ class SmallPlatform:
             spools=FileSpools(folder / "downloads"),
             timeline=self.gateway.timeline,
         )
-        self.desk = DeviceControlDesk(self.gateway.orders, guard)
+        self.upgrades = Upgrades(db, upgrade_store, self.clock)
+        self.desk = DeviceControlDesk(self.gateway.orders, guard, self.upgrades)
+        self.snapshots = Snapshots(
+            db,
+            self.clock,
+            guard,
+            self.gateway.orders,
+            PictureFiles(folder / "snapshots"),
+            lambda: self.receiver.url,
+        )
+        self.receiver = SnapshotReceiver(self.snapshots, HOST, 0, 10 << 20)
         self.locks = PtzLocks(db, lock_store, guard, self.clock)
         self.ptz = PtzControl(self.gateway.downward, guard, self.locks, self.gateway.orders)
         self.voice = Voice(
@@ -163,7 +177,8 @@ class SmallPlatform:
         self.gateway.attach_voice(self.voice)
         self.gateway.attach(self.viewing)
         self.filters = ControlFilters(db, filter_store, self.clock)
-        self.gateway.attach_control(self.ptz, guard, self.filters, Undertakings(db, self.clock))
+        undertakings = Undertakings(db, self.clock, self.snapshots.finished, self.upgrades.ended)
+        self.gateway.attach_control(self.ptz, guard, self.filters, undertakings)
         self.alarms = Alarms(db, platform_store, self.clock, plan.id)
         self.gateway.attach_alarms(self.alarms, plan.persistence)
         self.history = HistoryViewing(self.viewing, self.gateway.records, guard, self.clock)
@@ -184,12 +199,16 @@ class SmallPlatform:
         await platform.viewing.start()
         await platform.voice.start_up()
         await platform.server.start()
+        await platform.snapshots.start()
+        await platform.receiver.start()
         await platform.alarms.start()
         await platform.gateway.start()
         return platform
 
     async def stop(self) -> None:
         """Stop; nothing is left."""
+        await self.receiver.stop()
+        await self.snapshots.stop()
         await self.server.stop()
         await self.voice.stop_all()
         await self.ptz.stop()

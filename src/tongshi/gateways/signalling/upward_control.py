@@ -196,6 +196,9 @@ class UpwardControl:
 
     async def _configure(self, incoming: IncomingRequest, upper: Upper, order: DeviceConfig) -> None:
         status = await self._admitted(incoming, upper, order, Permission.DEVICE_CONFIG)
+        if status == 200 and order.settings.snap_shot_config is not None:
+            # A picture is a view: configuring a device is not the right to see what it sees.
+            status = await self._admitted(incoming, upper, order, Permission.VIDEO_LIVE)
         incoming.respond(status)
         if status != 200:
             return

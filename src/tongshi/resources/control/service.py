@@ -38,6 +38,7 @@ from tongshi.protocols.gb28181.device_response import (
 )
 from tongshi.protocols.gb28181.shape import check
 from tongshi.resources.control.ports import CommandReply, Configured, DeviceTalk, Heard
+from tongshi.resources.control.upgrades import Upgrades
 from tongshi.resources.viewing.ports import Guard, Viewer
 from tongshi.sharing.permissions import Permission
 
@@ -101,9 +102,10 @@ class Settled:
 class DeviceControlDesk:
     """Decides, then talks to the device."""
 
-    def __init__(self, talk: DeviceTalk, guard: Guard) -> None:
+    def __init__(self, talk: DeviceTalk, guard: Guard, upgrades: Upgrades | None = None) -> None:
         self._talk = talk
         self._guard = guard
+        self._upgrades = upgrades
 
     # Every question and command raises NotFound or Forbidden (the decision) and what DeviceTalk raises.
 
@@ -151,7 +153,18 @@ class DeviceControlDesk:
         is_maintenance = order.command in MAINTENANCE
         action = Permission.DEVICE_MAINTAIN if is_maintenance else Permission.DEVICE_COMMAND
         await self._guard.admit(viewer, action, device_id, order.command.value)
-        reply = await self._talk.command(device_id, lambda sn: _numbered(control, sn))
+        if self._upgrades is None or order.command is not Command.UPGRADE:
+            return Ordered(await self._talk.command(device_id, lambda sn: _numbered(control, sn)), session_id)
+        begun = (viewer.subject, device_id, session_id, order.firmware, order.manufacturer)
+        await self._upgrades.begin(*begun)
+        try:
+            reply = await self._talk.command(device_id, lambda sn: _numbered(control, sn))
+        except TongshiError as error:
+            if not error.details.get("isTaken"):
+                await self._upgrades.failed(device_id, session_id, error.message)
+            raise
+        if reply.is_done is False:
+            await self._upgrades.failed(device_id, session_id, "设备拒绝了升级命令")
         return Ordered(reply, session_id)
 
     async def configure(self, viewer: Viewer, device_id: DeviceId, wish: Configuration) -> Settled:

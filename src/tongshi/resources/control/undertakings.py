@@ -6,6 +6,8 @@ Implements: GB/T 28181-2022 A.2.5.9
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
@@ -16,11 +18,19 @@ Ended = DeviceUpgradeResult | UploadSnapShotFinished
 
 
 class Undertakings:
-    """Writes down what devices say of their undertakings."""
+    """Writes down what devices say of their undertakings, and tells those who keep their results."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        on_snapshots: Callable[[UploadSnapShotFinished], Awaitable[None]] | None = None,
+        on_upgrade: Callable[[DeviceUpgradeResult], Awaitable[None]] | None = None,
+    ) -> None:
         self._db = db
         self._clock = clock
+        self._on_snapshots = on_snapshots
+        self._on_upgrade = on_upgrade
 
     async def note(self, peer_id: str, told: Ended) -> None:
         """One notification, whoever ordered it; ``peer_id`` is who brought it."""
@@ -43,3 +53,8 @@ class Undertakings:
             details=details,
         )
         await self._db.write(audit.append, entry)
+        if isinstance(told, DeviceUpgradeResult):
+            if self._on_upgrade is not None:
+                await self._on_upgrade(told)
+        elif self._on_snapshots is not None:
+            await self._on_snapshots(told)

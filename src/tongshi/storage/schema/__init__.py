@@ -50,6 +50,7 @@ from tongshi.storage.schema.sharing import (
     user_account,
     user_role,
 )
+from tongshi.storage.schema.snapshots import snapshot_order, snapshot_picture, upgrade_order
 from tongshi.storage.schema.tags import (
     device_tag,
     device_tag_state,
@@ -108,11 +109,14 @@ __all__ = [
     "setting",
     "sip_account",
     "sip_ban",
+    "snapshot_order",
+    "snapshot_picture",
     "tag_define",
     "tag_enum",
     "tag_group",
     "tag_undo",
     "tag_undo_device",
+    "upgrade_order",
     "user_account",
     "user_role",
 ]

@@ -1,0 +1,1 @@
+"""Where devices bring their snapshots."""
