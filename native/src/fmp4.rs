@@ -6,6 +6,7 @@
 //! taken from the one before, and the absolute `tfdt` of the next sets it right. G.711 has no place in browsers' MP4 and is left out.
 
 mod boxes;
+pub mod parts;
 
 use bytes::Bytes;
 
@@ -153,10 +154,10 @@ impl Fmp4Muxer {
 mod tests {
     use super::*;
 
-    const SPS: &str = "6742c028da01e0089f961000000300100000030320f1832a";
-    const SPS_FIELDS: &str = "674d4028f403c0227ee1000003000100000300321f162ea0";
+    pub const SPS: &str = "6742c028da01e0089f961000000300100000030320f1832a";
+    pub const SPS_FIELDS: &str = "674d4028f403c0227ee1000003000100000300321f162ea0";
 
-    fn video(dts: u64, key: bool, sps: Option<&str>) -> Frame {
+    pub fn video(dts: u64, key: bool, sps: Option<&str>) -> Frame {
         let mut data = Vec::new();
         if let Some(sps) = sps {
             data.extend(
@@ -169,7 +170,7 @@ mod tests {
         Frame { codec: Codec::H264, pts: dts, dts, key, config: sps.is_some(), data }
     }
 
-    fn aac(pts: u64, count: usize) -> Frame {
+    pub fn aac(pts: u64, count: usize) -> Frame {
         let config = AacConfig { object_type: 2, rate_index: 11, channels: 1 };
         let data = Bytes::from([&config.header(2)[..], &[7, 7]].concat().repeat(count));
         Frame { codec: Codec::Aac, pts, dts: pts, key: false, config: false, data }
@@ -186,7 +187,7 @@ mod tests {
         got
     }
 
-    fn names(data: &[u8]) -> Vec<String> {
+    pub fn names(data: &[u8]) -> Vec<String> {
         boxes(data).into_iter().map(|(name, _)| name).collect()
     }
 

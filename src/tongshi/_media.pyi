@@ -10,7 +10,7 @@ to type checkers only: import them under TYPE_CHECKING.
 from typing import Literal, Self, TypedDict, final
 
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
-Container = Literal["flv", "fmp4", "ps"]
+Container = Literal["flv", "fmp4", "ps", "parts"]
 Dialogue = Literal["", "websocket"]
 
 SOURCE_DIGEST: str
@@ -148,6 +148,8 @@ class Engine:
 
         dialogue: "" writes the container as it is; "websocket" makes each tag one binary message, answers
         pings and ends with a close frame.
+        container "parts" is for HLS: after the init segment each tag is fragments of at most half a second,
+        behind their length in 90 kHz ticks and flags (1 begins with a key frame, 2 with an init segment).
 
         head: bytes written first (the HTTP response header). Chunked transfer is not used; the
         answer ends by close.

@@ -6660,8 +6660,13 @@ export interface components {
         /**
          * StreamUrl
          * @description One way to the picture; all ways of a session share one ticket.
+         *
+         *         ``audio`` is the sound that comes this way: "" when the stream has some that it cannot carry, null while
+         *         none was heard.
          */
         StreamUrl: {
+            /** @default null */
+            audio?: string | null;
             expiresAt: string;
             protocol: string;
             url: string;

@@ -2,6 +2,7 @@
 
 use super::Viewer;
 use crate::flv::FlvMuxer;
+use crate::fmp4::parts::PartMuxer;
 use crate::fmp4::Fmp4Muxer;
 use crate::frame::Frame;
 use crate::gop::{GopCache, FRAMES_MAX};
@@ -18,16 +19,19 @@ pub enum Container {
     Flv,
     Fmp4,
     Ps,
+    /// Parts of HLS segments, for whoever makes playlists of them.
+    Parts,
 }
 
 impl Container {
-    pub const ALL: [Container; 3] = [Container::Flv, Container::Fmp4, Container::Ps];
+    pub const ALL: [Container; 4] = [Container::Flv, Container::Fmp4, Container::Ps, Container::Parts];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Flv => "flv",
             Self::Fmp4 => "fmp4",
             Self::Ps => "ps",
+            Self::Parts => "parts",
         }
     }
 
@@ -40,6 +44,7 @@ enum Muxer {
     Flv(FlvMuxer),
     Fmp4(Fmp4Muxer),
     Ps(PsMuxer),
+    Parts(PartMuxer),
 }
 
 impl Muxer {
@@ -47,6 +52,7 @@ impl Muxer {
         match container {
             Container::Flv => Self::Flv(FlvMuxer::new()),
             Container::Fmp4 => Self::Fmp4(Fmp4Muxer::new()),
+            Container::Parts => Self::Parts(PartMuxer::new()),
             Container::Ps => {
                 // The map stands before the first frame and is to name both tracks.
                 let codec = |is_video| gop.frames().map(|f| f.codec).find(|c| c.is_video() == is_video);
@@ -55,16 +61,20 @@ impl Muxer {
         }
     }
 
-    fn wrap(&mut self, frame: &Frame) -> Option<Bytes> {
-        match self {
-            Self::Flv(muxer) => muxer.tag(frame),
-            Self::Fmp4(muxer) => muxer.fragment(frame),
+    /// `key`: a viewer can start with this frame.
+    fn wrap(&mut self, frame: &Frame, key: bool) -> Option<Tag> {
+        let bytes = match self {
+            Self::Flv(muxer) => muxer.tag(frame)?,
+            Self::Fmp4(muxer) => muxer.fragment(frame)?,
             Self::Ps(muxer) => {
                 let mut out = Vec::with_capacity(frame.data.len() + 192);
                 muxer.write(frame, &mut out);
-                Some(Bytes::from(out))
+                Bytes::from(out)
             }
-        }
+            // It is the part before this frame that goes out.
+            Self::Parts(muxer) => return muxer.push(frame, key).map(|p| Tag { bytes: p.bytes, key: p.key }),
+        };
+        Some(Tag { bytes, key })
     }
 
     /// What stands before the first frame; None while it cannot be made. It fixes the tracks of an fMP4.
@@ -73,6 +83,7 @@ impl Muxer {
             Self::Flv(muxer) => Some(muxer.header()),
             Self::Fmp4(muxer) => muxer.init(),
             Self::Ps(_) => Some(Bytes::new()),
+            Self::Parts(muxer) => muxer.init(),
         }
     }
 }
@@ -116,8 +127,7 @@ impl Track {
     /// Wrap one frame and queue it for all viewers of this container.
     pub fn push(&mut self, frame: &Frame, viewers: &mut [Viewer], now_ms: f64) {
         let key = self.is_start(frame);
-        let Some(bytes) = self.muxer.wrap(frame) else { return };
-        let tag = Tag { bytes, key };
+        let Some(tag) = self.muxer.wrap(frame, key) else { return };
         if tag.key {
             self.recent.clear();
             self.recent_bytes = 0;

@@ -18,6 +18,7 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import Forbidden, InvalidRequest, NotFound, PeerFailed, TongshiError
+from tongshi.gateways.media.hls import HLS_PATH, HlsDesk
 from tongshi.gateways.media.uplink import TALK_PATH, Uplinks
 from tongshi.protocols.media.websocket import Violation, upgrade_head
 from tongshi.resources.viewing.service import Admission, Viewing
@@ -98,7 +99,8 @@ def parse_target(target: str) -> tuple[str, str]:
 
 class ViewerServer:
     """Listens for viewers of ``/live/{streamId}.flv``, ``.mp4`` and ``.ps``, by HTTP or by WebSocket, of
-    ``/download/{streamId}.mp4``, and for microphones (``uplink``).
+    ``/live/{streamId}/index.m3u8`` (``hls``), of ``/download/{streamId}.mp4``, and for microphones
+    (``uplink``).
 
     Args:
         host, port: where to listen; port 0 lets the system choose, see ``port`` after ``start``.
@@ -117,6 +119,7 @@ class ViewerServer:
     ) -> None:
         self._uplinks = uplinks
         self._viewing = viewing
+        self._hls = HlsDesk(viewing)
         self._host = host
         self.port = port
         self._clock = clock
@@ -147,6 +150,7 @@ class ViewerServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._hls.stop()
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -210,6 +214,11 @@ class ViewerServer:
         path, ticket = parse_target(head.target)
         if self._uplinks is not None and path.startswith(TALK_PATH):
             await self._uplinks.serve(connection, path[len(TALK_PATH) :], ticket, head.key, client_host)
+            return
+        if match := HLS_PATH.match(path):
+            kind, body = await self._hls.answer(match[1], match[2], head.target, ticket, client_host)
+            fields = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"}
+            await self._send(connection, self._head(200, head.origin, fields) + body)
             return
         match = _PATH.match(path)
         if match is None:

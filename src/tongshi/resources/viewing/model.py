@@ -39,9 +39,19 @@ class Delivery(StrEnum):
     WS_FLV = "ws-flv"
     HTTP_FMP4 = "http-fmp4"
     WS_FMP4 = "fmp4-ws"
+    HLS = "hls"
+    LL_HLS = "ll-hls"  # the same playlist: who does not know its parts passes over them
+
+    @property
+    def sounds(self) -> tuple[str, ...]:
+        """The codecs of sound that it can carry; G.711 has no place in MP4."""
+        is_flv = self in (Delivery.HTTP_FLV, Delivery.WS_FLV)
+        return ("aac", "g711a", "g711u") if is_flv else ("aac",)
 
     def url(self, base: str, stream_id: str, ticket: str) -> str:
         """Where the viewer connects; ``base`` is the viewers' listener, an http URL without a final slash."""
+        if self in (Delivery.HLS, Delivery.LL_HLS):
+            return f"{base}/live/{stream_id}/index.m3u8?ticket={ticket}"
         suffix = "flv" if self in (Delivery.HTTP_FLV, Delivery.WS_FLV) else "mp4"
         if self in (Delivery.WS_FLV, Delivery.WS_FMP4):
             base = f"ws{base.removeprefix('http')}"
@@ -223,6 +233,9 @@ class Timeouts:
     first_key_frame_s: float = 5.0
     media_lost_s: float = 15.0  # GB/T 28181-2022 Annex K: detected by every platform on the path
     linger_s: float = 10.0  # a stream without holders stays warm this long
+    asking_s: float = (
+        12.0  # who watches by asking again and again (HLS) is gone after three segments' silence
+    )
     sweep_s: float = 1.0
 
 

@@ -41,6 +41,7 @@ from tongshi.resources.viewing.model import (
 )
 from tongshi.resources.viewing.ports import (
     Guard,
+    Ingest,
     MediaEngine,
     NoTimeline,
     Signalling,
@@ -226,8 +227,11 @@ class Viewing:
         sessions = self._sessions.recent(self._limits.kept_sessions + self._limits.max_sessions)
         return [s.view(now) for s in sessions if may_see_any or s.viewer.key == viewer.key][:limit]
 
-    def admit(self, stream_id: str, ticket: str, client_host: str) -> Admission:
+    def admit(self, stream_id: str, ticket: str, client_host: str, *, is_lasting: bool = False) -> Admission:
         """Take a ticket: the one connection it is good for may now be served.
+
+        A lasting one is good for every request that its viewer makes from his address, from the first, which
+        opens the session, until the session ends; it ends by itself when he asks no more.
 
         Raises:
             Unauthenticated: no or an unknown ticket. Forbidden: given to another address (40302).
@@ -239,21 +243,33 @@ class Viewing:
         if session.viewer.client_host != client_host:
             log.warning("ticket_from_elsewhere", session_id=session.session_id, client=client_host)
             raise Forbidden("播放凭据不属于此地址", code=40302)
-        if session.is_taken or session.end_reason is not None or self._clock.at() > session.opens_until:
+        is_again = is_lasting and session.is_lasting
+        is_late = not is_again and (session.is_taken or self._clock.at() > session.opens_until)
+        if session.end_reason is not None or is_late:
             raise Gone("播放凭据已使用或已过期", code=41002)
         if session.stream_id != stream_id:
             raise NotFound("视频流不存在", code=40404)
-        session.is_taken = True
+        session.is_taken, session.is_lasting = True, is_lasting
+        if is_lasting:
+            self._stays(session)
         return Admission(session, stream_id)
+
+    def ingest_of(self, admission: Admission) -> Ingest:
+        """The receiving end behind an admitted request."""
+        lease = admission.session.lease
+        assert lease is not None  # an admitted session is open
+        assert lease.stream.ingest is not None  # and so is its stream
+        return lease.stream.ingest
+
+    def add_bytes(self, admission: Admission, sent: int) -> None:
+        """An admitted request of a lasting session was answered with so much."""
+        admission.session.bytes_sent += sent
 
     async def serve(
         self, admission: Admission, container: str, fd: int, head: bytes, dialogue: str = ""
     ) -> None:
         """Hand an admitted viewer's socket to the engine, which owns it from here on (``Ingest.attach``)."""
-        session = admission.session
-        assert session.lease is not None  # an admitted session is open
-        ingest = session.lease.stream.ingest
-        assert ingest is not None  # and so is its stream
+        session, ingest = admission.session, self.ingest_of(admission)
         session.marks[Step.OPENED] = self._clock.now()
         self._note(session, Step.OPENED)
         try:
@@ -383,6 +399,16 @@ class Viewing:
     def _expire_unopened(self, session: Session) -> None:
         if not session.is_taken:
             self._end(session, EndReason.EXPIRED)
+
+    def _stays(self, session: Session) -> None:
+        """A lasting session was asked for something."""
+        if Step.OPENED not in session.marks:
+            session.marks[Step.OPENED] = self._clock.now()
+            self._note(session, Step.OPENED)
+        if session.leaving is not None:
+            session.leaving.cancel()
+        wait_s = self._timeouts.asking_s
+        session.leaving = asyncio.get_running_loop().call_later(wait_s, self._left, session, "asks no more")
 
     def _left(self, session: Session, reason: str) -> None:
         log.info("viewer_left", session_id=session.session_id, reason=reason)

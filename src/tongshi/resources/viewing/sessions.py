@@ -65,6 +65,8 @@ class Session:
         self.failure: Failure | None = None
         self.end_reason: EndReason | None = None
         self.is_taken = False  # the ticket was used
+        self.is_lasting = False  # and may be used again, for many requests of one viewer
+        self.leaving: asyncio.TimerHandle | None = None  # ends a lasting one that asks no more
         self.engine_viewer: int | None = None
         self.bytes_sent = 0
         self.spool: Spool | None = None  # of a download
@@ -95,6 +97,8 @@ class Session:
         for timer in self.timers:
             timer.cancel()
         self.timers.clear()
+        if self.leaving is not None:
+            self.leaving.cancel()
 
     def duration_s(self, now: float) -> float:
         """From the first byte served to the end; 0 when it was never opened."""

@@ -155,11 +155,16 @@ class PtzRequest(Request, frozen=True):
 
 
 class StreamUrl(Answer, frozen=True):
-    """One way to the picture; all ways of a session share one ticket."""
+    """One way to the picture; all ways of a session share one ticket.
+
+    ``audio`` is the sound that comes this way: "" when the stream has some that it cannot carry, null while
+    none was heard.
+    """
 
     protocol: str
     url: str
     expires_at: datetime
+    audio: str | None = None
 
 
 class WireCodec(Answer, frozen=True):
@@ -282,7 +287,7 @@ class SessionList(Answer, frozen=True):
 def live_url_answer(opening: Opening) -> LiveUrlAnswer:
     """E.2-2's answer."""
     view = opening.view
-    urls = [StreamUrl(d.value, url, view.opens_until) for d, url in opening.urls]
+    urls = [StreamUrl(d.value, url, view.opens_until, _sound(view.codec, d)) for d, url in opening.urls]
     at = {mark.step: mark.at_ms for mark in view.marks}
     return LiveUrlAnswer(
         session_id=view.session_id,
@@ -345,6 +350,12 @@ def _download(download: Download | None) -> WireDownload | None:
     if download is None:
         return None
     return WireDownload(download.state, download.bytes, download.media_s, download.lost_packets)
+
+
+def _sound(codec: Codec | None, delivery: Delivery) -> str | None:
+    if codec is None or not codec.audio:
+        return None
+    return codec.audio if codec.audio in delivery.sounds else ""
 
 
 def _codec(codec: Codec | None) -> WireCodec | None:

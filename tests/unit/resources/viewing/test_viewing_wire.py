@@ -25,7 +25,7 @@ def test_the_defaults_are_main_stream_and_flv_for_five_minutes() -> None:
 
 
 def test_the_first_protocols_that_we_have_are_taken_in_their_order() -> None:
-    wish = live(protocol=["webrtc", "http-fmp4", "http-flv", "fmp4"]).wish()
+    wish = live(protocol=["rtmp", "http-fmp4", "http-flv", "fmp4"]).wish()
     assert wish.deliveries == (Delivery.HTTP_FMP4, Delivery.HTTP_FLV)
 
 
@@ -38,7 +38,7 @@ def test_each_way_to_be_served_has_its_address() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"protocol": ["webrtc", "hls"]}, {"transcode": {"video": "h264"}}, {"watermark": "visible"}],
+    [{"protocol": ["rtmp", "sip-cascade"]}, {"transcode": {"video": "h264"}}, {"watermark": "visible"}],
 )
 def test_an_option_we_lack_is_refused_with_what_we_have(changes: dict[str, Any]) -> None:
     with pytest.raises(Unprocessable) as caught:
