@@ -121,6 +121,9 @@ class Ingest:
     async def figures(self) -> IngestFigures:
         return IngestFigures(9, 0, 0, 0, 0.0, Codec("h264", "", 640, 360))
 
+    async def group_of_pictures(self) -> bytes:
+        return b"gop"
+
     async def attach(
         self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None], dialogue: str = ""
     ) -> int:

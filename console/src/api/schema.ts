@@ -517,6 +517,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{deviceId}/snapshots/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 截取实时画面 */
+        post: operations["captureLive"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{deviceId}/storage": {
         parameters: {
             query?: never;
@@ -3096,6 +3113,19 @@ export interface components {
             minLon: number;
         };
         /**
+         * CaptureRequest
+         * @description Of which stream, and what for.
+         */
+        CaptureRequest: {
+            /** @default  */
+            purpose?: string;
+            /**
+             * @default 0
+             * @enum {unknown}
+             */
+            streamType?: 0 | 1 | 2;
+        };
+        /**
          * Card
          * @description One memory card: sizes in MB, progress of formatting in percent.
          */
@@ -4660,7 +4690,7 @@ export interface components {
         };
         /**
          * LiveUrlAnswer
-         * @description E.2-2.
+         * @description E.2-2. ``transcodedFrom`` is what the device sends when ``codec`` is made of it here, else null.
          */
         LiveUrlAnswer: {
             codec: components["schemas"]["WireCodec"] | null;
@@ -4670,6 +4700,8 @@ export interface components {
             streamId: string;
             trace: components["schemas"]["Trace"];
             traceId: string;
+            /** @default null */
+            transcodedFrom?: components["schemas"]["WireCodec"] | null;
             urls: components["schemas"]["StreamUrl"][];
             watermark: components["schemas"]["Watermark"];
         };
@@ -6307,6 +6339,8 @@ export interface components {
             streamId: string;
             streamType: number;
             traceId: string;
+            /** @default null */
+            transcodedFrom?: components["schemas"]["WireCodec"] | null;
             viewer: string;
         };
         /**
@@ -7056,7 +7090,10 @@ export interface components {
         };
         /**
          * Transcode
-         * @description Wanted codecs; anything but ``none`` is refused, never silently ignored.
+         * @description What the stream is to be coded into; ``none`` leaves a track as the device sends it.
+         *
+         *         A stream that has the codec already is not coded anew, and then its size is the device's. What is wanted
+         *         and cannot be had is refused, never silently ignored.
          */
         Transcode: {
             /**
@@ -9087,6 +9124,53 @@ export interface operations {
         responses: {
             /** @description 成功 */
             202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["SnapshotOrder"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            502: components["responses"]["502"];
+            503: components["responses"]["503"];
+            504: components["responses"]["504"];
+        };
+    };
+    captureLive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deviceId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["CaptureRequest"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            201: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -36,6 +36,7 @@ from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.own import OwnNode
 from tongshi.gateways.media.nodes.pool import MediaNodes, Seat
 from tongshi.gateways.media.spool import FileSpools
+from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
 from tongshi.gateways.media.viewer_server import ViewerServer
 from tongshi.gateways.signalling.admission.bindings import Binding
@@ -248,6 +249,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         on_upper_state=_noting(platforms),
     )
     nodes = MediaNodes([Seat(OwnNode(engine), config.media.places, config.media.max_streams)], clock)
+    transcoders = Transcoders(config.media.transcoders)
     viewing = Viewing(
         signalling=signalling.downward,
         engine=nodes,
@@ -257,6 +259,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         timeouts=_timeouts(config),
         spools=FileSpools(Path(config.files.folder) / "recordings"),
         timeline=signalling.timeline,
+        transcoder=transcoders,
     )
     locks = PtzLocks(database, lock_store, guard, clock)
     accounts.on_sign_out = locks.signed_out
@@ -271,6 +274,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         signalling.orders,
         PictureFiles(Path(config.files.folder) / "snapshots"),
         lambda: receiver.url,
+        viewing,
         SnapshotBounds(timedelta(days=config.snapshots.keep_days), config.snapshots.quota_mb << 20),
     )
     receiver = _receiver(config, snapshots)
@@ -360,6 +364,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     ]
     table = complete(table, Permission, AuditTag.SERVICE_QUERY)
     _follow_admission(metrics, signalling.admission)
+    _follow_transcoders(metrics, transcoders)
     table += system.operations(table, metrics=metrics.render)
     asgi = web.build(
         table,
@@ -459,6 +464,14 @@ def _follow_admission(metrics: Metrics, admission: Doorway) -> None:
     metrics.follow(f"{prefix}_dropped_messages", "Messages dropped unread", lambda: strangers.dropped)
     metrics.follow(f"{prefix}_failed_registrations", "Registrations refused", lambda: bans.total)
     metrics.follow(f"{prefix}_bans", "Sources banned now", lambda: len(admission.bans()))
+
+
+def _follow_transcoders(metrics: Metrics, transcoders: Transcoders) -> None:
+    prefix = "tongshi_media"
+    metrics.follow(f"{prefix}_transcodings", "Streams coded anew now", lambda: transcoders.running)
+    metrics.follow(f"{prefix}_transcodings_most", "Streams coded anew at most", lambda: transcoders.limit)
+    metrics.follow(f"{prefix}_transcodings_refused", "Refused for want of room", lambda: transcoders.refused)
+    metrics.follow(f"{prefix}_transcodings_failed", "Processes that died", lambda: transcoders.failed)
 
 
 def _admission(config: Config) -> AdmissionConfig:

@@ -114,6 +114,7 @@ class MediaSection(_Section, frozen=True):
     first_packet_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     first_key_frame_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     linger_s: Annotated[float, Meta(ge=0, le=600)] = 10.0
+    transcoders: Annotated[int, Meta(ge=0, le=64)] = 2
     places: tuple[Place, ...] = ()
     max_streams: Annotated[int, Meta(ge=1, le=100_000)] = 500
 

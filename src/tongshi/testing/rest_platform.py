@@ -205,7 +205,13 @@ class RestPlatform:
         admission = _admission(db, clock, own_id)
         upgrades = Upgrades(db, upgrade_store, clock)
         snapshots = Snapshots(
-            db, clock, guard, SilentDevices(), PictureFiles(folder / "snapshots"), lambda: "http://127.0.0.1"
+            db,
+            clock,
+            guard,
+            SilentDevices(),
+            PictureFiles(folder / "snapshots"),
+            lambda: "http://127.0.0.1",
+            None,
         )
         locks = PtzLocks(db, lock_store, guard, clock)
         accounts.on_sign_out = locks.signed_out

@@ -14,6 +14,7 @@ from tongshi._media import Engine
 from tongshi.clock import SystemClock
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.spool import FileSpools
+from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
 from tongshi.gateways.media.viewer_server import ViewerServer
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig
@@ -143,6 +144,7 @@ class SmallPlatform:
         )
         guard = SharingGuard(access, archive, self.clock)
         self.engine = AsyncEngine(Engine(), HOST)
+        self.transcoders = Transcoders(1)
         self.viewing = Viewing(
             signalling=self.gateway.downward,
             engine=self.engine,
@@ -152,6 +154,7 @@ class SmallPlatform:
             timeouts=plan.timeouts,
             spools=FileSpools(folder / "downloads"),
             timeline=self.gateway.timeline,
+            transcoder=self.transcoders,
         )
         self.upgrades = Upgrades(db, upgrade_store, self.clock)
         self.desk = DeviceControlDesk(self.gateway.orders, guard, self.upgrades)
@@ -162,6 +165,7 @@ class SmallPlatform:
             self.gateway.orders,
             PictureFiles(folder / "snapshots"),
             lambda: self.receiver.url,
+            self.viewing,
         )
         self.receiver = SnapshotReceiver(self.snapshots, HOST, 0, 10 << 20)
         self.locks = PtzLocks(db, lock_store, guard, self.clock)

@@ -21,6 +21,7 @@ from tongshi.errors import (
 from tongshi.ids import device_id
 from tongshi.resources.snapshots import wire
 from tongshi.resources.snapshots.service import Snapshots
+from tongshi.resources.viewing.model import StreamType
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.permissions import Permission
@@ -41,6 +42,13 @@ def operations(snapshots: Snapshots) -> list[AnyOperation]:
             viewer, device_id(call.path["deviceId"]), wish.count, wish.interval_sec, wish.purpose
         )
         return Reply(wire.order(made), status=202)
+
+    async def capture(call: Call[wire.CaptureRequest, Nothing]) -> Reply[wire.SnapshotOrder]:
+        viewer = Viewer(subject_of(call), call.client_host, call.request_id)
+        made, picture = await snapshots.capture(
+            viewer, device_id(call.path["deviceId"]), StreamType(call.body.stream_type), call.body.purpose
+        )
+        return Reply(wire.order(made, [picture]), status=201)
 
     async def page(call: Call[Nothing, wire.SnapshotQuery]) -> Page[wire.SnapshotOrder]:
         query = call.query
@@ -78,6 +86,22 @@ def operations(snapshots: Snapshots) -> list[AnyOperation]:
             handler=order,
             is_audited_within=True,
             statuses=(202,),
+            refusals=(Conflict, Unprocessable, PeerFailed, PeerTimeout, LimitExceeded, Unavailable, NotFound),
+        ),
+        Operation(
+            name="captureLive",
+            method="POST",
+            path="/api/v1/devices/{deviceId}/snapshots/live",
+            summary="截取实时画面",
+            permission=Permission.VIDEO_LIVE,
+            quota=Quota.VIDEO,
+            audit=AuditTag.SNAPSHOT_ORDER,
+            body=wire.CaptureRequest,
+            query=Nothing,
+            response=wire.SnapshotOrder,
+            handler=capture,
+            is_audited_within=True,
+            statuses=(201,),
             refusals=(Conflict, Unprocessable, PeerFailed, PeerTimeout, LimitExceeded, Unavailable, NotFound),
         ),
         Operation(

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from sqlalchemy import Connection
@@ -58,6 +58,7 @@ from tongshi.resources.snapshots.model import (
     deadline,
     judge_name,
 )
+from tongshi.resources.viewing.model import StreamKey, StreamType
 from tongshi.resources.viewing.ports import Guard, Viewer
 from tongshi.sharing.decision import scope_of
 from tongshi.sharing.model import Context, Subject
@@ -69,6 +70,14 @@ log = structlog.get_logger(__name__)
 SWEEP_S: Final = 15.0
 SWEEP_AT_ONCE: Final = 200
 _NO_PATH = "没有这个上传地址"
+
+
+class LivePictures(Protocol):
+    """Live streams (``viewing.service``)."""
+
+    async def still(self, viewer: Viewer, key: StreamKey, purpose: str) -> bytes:
+        """What a stream shows now as JPEG: decided, recorded, and opened when it was not."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ class Snapshots:
 
     Args:
         upload_url: where devices reach the receiver, without a final slash; "" when there is none.
+        live: live streams; None where nothing is viewed.
     """
 
     def __init__(
@@ -94,6 +104,7 @@ class Snapshots:
         talk: DeviceTalk,
         files: PictureFiles,
         upload_url: Callable[[], str],
+        live: LivePictures | None,
         bounds: Bounds | None = None,
     ) -> None:
         self._db = db
@@ -102,6 +113,7 @@ class Snapshots:
         self._talk = talk
         self._files = files
         self._upload_url = upload_url
+        self._live = live
         self._bounds = bounds or Bounds()
         self._total_bytes = 0
         self._sweeper: asyncio.Task[None] | None = None
@@ -167,6 +179,20 @@ class Snapshots:
             await self._db.write(_fail, order.id, error.message, self._clock.at())
             raise
         return order
+
+    async def capture(
+        self, viewer: Viewer, device_id: DeviceId, stream_type: StreamType, purpose: str
+    ) -> tuple[Order, Picture]:
+        """Keep what a live stream shows now; the device is told nothing but to send it.
+
+        Raises:
+            NotFound, Forbidden: the decision. Unprocessable: no decoder here (42203).
+            PeerTimeout, PeerFailed, Unavailable, LimitExceeded: no picture came, or no room.
+        """
+        if self._live is None:
+            raise Unprocessable("本平台不能截图", code=42203, details={"supported": []})
+        picture = await self._live.still(viewer, StreamKey(device_id, stream_type), purpose)
+        return await self.keep(viewer, device_id, picture, purpose)
 
     async def keep(
         self, viewer: Viewer, device_id: DeviceId, picture: bytes, purpose: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
@@ -29,6 +29,13 @@ class SnapshotRequest(Request, frozen=True):
 
     count: Annotated[int, Meta(ge=1, le=MAX_PICTURES)] = 1
     interval_sec: Annotated[int, Meta(ge=1, le=MAX_INTERVAL_S)] = 1
+    purpose: Annotated[str, Meta(max_length=128)] = ""
+
+
+class CaptureRequest(Request, frozen=True):
+    """Of which stream, and what for."""
+
+    stream_type: Literal[0, 1, 2] = 0
     purpose: Annotated[str, Meta(max_length=128)] = ""
 
 

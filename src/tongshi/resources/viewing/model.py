@@ -5,7 +5,7 @@ Implements: DB31DSJ/Z 001-2024 Table E.2
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
@@ -84,6 +84,7 @@ class EndReason(StrEnum):
     REVOKED = "revoked"
     FAILED = "failed"
     SHUTDOWN = "shutdown"
+    TRANSCODE_FAILED = "transcodeFailed"
     FINISHED = "finished"  # a recording came to its end
 
 
@@ -98,6 +99,7 @@ REASON_TEXT: dict[EndReason, str] = {
     EndReason.REVOKED: "授权已收回",
     EndReason.FAILED: "打开失败",
     EndReason.SHUTDOWN: "平台停止服务",
+    EndReason.TRANSCODE_FAILED: "转码进程异常退出，画面已中止",
     EndReason.FINISHED: "录像已播放到末尾",
 }
 
@@ -120,12 +122,38 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcoding:
+    """What a stream is coded into for who cannot play what the device sends; "" leaves a track as it is.
+
+    Nothing is made larger or faster than it was; ``bitrate_kbps`` is the most of the picture.
+    """
+
+    video: str = ""
+    audio: str = ""
+    width: int = 1280
+    height: int = 720
+    fps: int = 25
+    bitrate_kbps: int = 1_500
+
+    def needed_for(self, source: Codec) -> Transcoding | None:
+        """What of it a stream does not have already; None when it can be shown as it is.
+
+        Sound that has not come yet may still come: beside a picture that is coded anew it is coded too.
+        """
+        video = self.video if source.video != self.video else ""
+        is_asked = source.audio != self.audio and bool(source.audio or video)
+        audio = self.audio if is_asked else ""
+        return replace(self, video=video, audio=audio) if video or audio else None
+
+
+@dataclass(frozen=True, slots=True)
 class StreamKey:
     """One live source is opened once, whoever watches (GB/T 28181-2022 Annex L)."""
 
     device_id: DeviceId
     stream_type: StreamType
     history: History | None = None
+    transcoding: Transcoding | None = None
 
     @property
     def permission(self) -> Permission:
@@ -200,6 +228,7 @@ class SessionView:
     duration_s: float
     history: History | None = None
     download: Download | None = None
+    transcoded_from: Codec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Reply
-from tongshi.resources.viewing.model import Codec, Delivery, StreamType, Transport
+from tongshi.resources.viewing.model import Codec, Delivery, StreamType, Transcoding, Transport
 from tongshi.resources.viewing.recordings import Found, Search, Window
 from tongshi.sharing.model import Subject
 from tongshi.sharing.permissions import Permission
@@ -173,6 +173,10 @@ class Ingest(Protocol):
 
     async def figures(self) -> IngestFigures: ...
 
+    async def group_of_pictures(self) -> bytes:
+        """The last pictures from a key frame on, Annex B; empty when there are none."""
+        ...
+
     async def attach(
         self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None], dialogue: str = ""
     ) -> int:
@@ -239,6 +243,44 @@ class Spools(Protocol):
 
     def make(self, name: str) -> Spool:
         """A new one. Raises LimitExceeded: too many at once (42904)."""
+        ...
+
+
+class TranscodingJob(Protocol):
+    """One stream being coded anew; ``reason`` says why it ended by itself."""
+
+    ended: asyncio.Event
+    reason: str
+
+    async def end(self) -> None:
+        """End it; idempotent, bounded, never raises."""
+        ...
+
+
+class Transcoder(Protocol):
+    """Codes streams anew, a bounded number at once."""
+
+    def check(self) -> None:
+        """Whether one more may begin.
+
+        Raises:
+            Unprocessable: none are possible here (42203). Unavailable: all are taken (50302).
+        """
+        ...
+
+    async def begin(
+        self, source: Ingest, codec: Codec, wish: Transcoding, host: str, port: int, ssrc: int
+    ) -> TranscodingJob:
+        """Feed a stream to a process that sends it, coded anew, to us by TCP; see ``check``."""
+        ...
+
+    async def still(self, gop: bytes, codec: str) -> bytes:
+        """The last picture of a group as JPEG.
+
+        Raises:
+            Unprocessable: cannot be decoded here (42203). Unavailable: too many at once (50302).
+            PeerFailed: nothing in it can be decoded (50201).
+        """
         ...
 
 

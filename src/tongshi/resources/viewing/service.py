@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -28,6 +28,7 @@ from tongshi.errors import (
 from tongshi.resources.viewing.model import (
     REASON_TEXT,
     Closing,
+    Codec,
     Delivery,
     EndReason,
     Failure,
@@ -48,6 +49,7 @@ from tongshi.resources.viewing.ports import (
     Spool,
     Spools,
     Timeline,
+    Transcoder,
     Viewer,
 )
 from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
@@ -103,7 +105,9 @@ class Viewing:
         limits: Limits | None = None,
         spools: Spools | None = None,
         timeline: Timeline | None = None,
+        transcoder: Transcoder | None = None,
     ) -> None:
+        self._transcoder = transcoder
         self._timeline = timeline or NoTimeline()
         self._guard = guard
         self._spools = spools
@@ -111,7 +115,9 @@ class Viewing:
         self._base_url = base_url
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
-        self._pool = StreamPool(signalling, engine, clock, self._timeouts, self._limits, self._timeline)
+        self._pool = StreamPool(
+            signalling, engine, clock, self._timeouts, self._limits, self._timeline, transcoder
+        )
         self._sessions = SessionLog(self._limits.max_sessions, self._limits.kept_sessions)
         self._tasks: set[asyncio.Task[object]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -166,13 +172,20 @@ class Viewing:
             self._timeline.note(session.trace_id, Step.AUTHORISED, error.message, is_trouble=True)
             raise
         self._sessions.add(session)
+        source: Lease | None = None
         try:
             if prepare is not None:
                 await prepare()
             if wish.download_speed is not None:
                 session.spool = self._spool(session)
             on_ingest = None if session.spool is None else session.spool.begin
-            lease = session.lease = self._pool.take(session.key, wish.transport, on_ingest)
+            source = await self._source(session)
+            key = session.key
+            if source is not None and wish.transcoding is not None:
+                key = replace(key, transcoding=wish.transcoding.needed_for(source.stream.codec or Codec()))
+                if key.transcoding is not None and self._pool.get(key) is None:
+                    self._transcoder_for(wish).check()
+            lease = session.lease = self._pool.take(key, wish.transport, on_ingest)
             if lease.reused:
                 self._timeline.note(session.trace_id, Step.INVITED, "画面已在播放或打开中，共用同一路")
                 self._timeline.link(session.trace_id, lease.stream.trace_id)
@@ -183,7 +196,48 @@ class Viewing:
         except BaseException:
             self._end(session, EndReason.CLOSED)
             raise
+        finally:
+            if source is not None:
+                self._pool.release(source)
         return self._opened(session)
+
+    async def _source(self, session: Session) -> Lease | None:
+        """The stream as the device sends it, for who may need it coded otherwise: its codec tells."""
+        wish = session.wish
+        if wish.transcoding is None:
+            return None
+        self._transcoder_for(wish)
+        lease = self._pool.take(session.key, wish.transport)
+        await self._pool.ready(lease, lambda reason, error: None)
+        await self._pool.learn_codec(lease.stream, wish.transcoding)
+        return lease
+
+    def _transcoder_for(self, wish: Wish) -> Transcoder:
+        if self._transcoder is None:
+            raise Unprocessable(
+                "本平台不能转码", code=42203, field="transcode", details={"supported": ["none"]}
+            )
+        return self._transcoder
+
+    async def still(self, viewer: Viewer, key: StreamKey, purpose: str) -> bytes:
+        """The picture that a live stream shows now, as JPEG; a stream that was not open is opened for it.
+
+        Raises:
+            As ``watch``; Unprocessable: it cannot be decoded here (42203).
+        """
+        await self._guard.admit(viewer, key.permission, key.device_id, purpose)
+        transcoder = self._transcoder
+        if transcoder is None:
+            raise Unprocessable("本平台不能截图", code=42203, details={"supported": []})
+        lease = self._pool.take(key, Transport.AUTO)
+        await self._pool.ready(lease, lambda reason, error: None)
+        try:
+            stream = lease.stream
+            assert stream.ingest is not None  # it is ready
+            gop = await stream.ingest.group_of_pictures()
+            return await transcoder.still(gop, (stream.codec or Codec()).video)
+        finally:
+            self._pool.release(lease)
 
     async def stop(self, viewer: Viewer, session_id: str, *, may_close_any: bool = False) -> Closing:
         """Close a session; the stream goes on for others. A second close answers ``closed`` False.

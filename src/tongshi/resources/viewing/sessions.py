@@ -21,6 +21,7 @@ from tongshi.resources.viewing.model import (
     Step,
     StreamKey,
     StreamType,
+    Transcoding,
     Transport,
 )
 from tongshi.resources.viewing.ports import Spool, Viewer
@@ -44,6 +45,7 @@ class Wish:
     purpose: str = ""
     window: Window | None = None  # of a recording; None watches live
     download_speed: int | None = None
+    transcoding: Transcoding | None = None  # wanted when the stream is coded otherwise
 
 
 class Session:
@@ -62,6 +64,7 @@ class Session:
         self.trace_id = ""
         self.lease: Lease | None = None
         self.codec: Codec | None = None
+        self.transcoded_from: Codec | None = None
         self.failure: Failure | None = None
         self.end_reason: EndReason | None = None
         self.is_taken = False  # the ticket was used
@@ -85,6 +88,7 @@ class Session:
             return
         stream = self.lease.stream
         self.codec = stream.codec
+        self.transcoded_from = None if stream.transcoded is None else stream.transcoded.source
         for step in _STREAM_STEPS:
             if stream.reached.get(step, 0.0) >= self.requested_now:
                 self.marks[step] = stream.reached[step]
@@ -133,6 +137,7 @@ class Session:
             duration_s=round(self.duration_s(now), 3),
             history=self.key.history,
             download=self._download(),
+            transcoded_from=self.transcoded_from,
         )
 
     def _download(self) -> Download | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -31,6 +32,7 @@ from tongshi.resources.viewing.model import (
     Step,
     StreamKey,
     Timeouts,
+    Transcoding,
     Transport,
 )
 from tongshi.resources.viewing.ports import (
@@ -44,8 +46,10 @@ from tongshi.resources.viewing.ports import (
     Route,
     Signalling,
     Timeline,
+    Transcoder,
 )
 from tongshi.resources.viewing.recordings import Playhead
+from tongshi.resources.viewing.transcoding import TranscodedCall
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +66,7 @@ OnIngest = Callable[[Ingest], Awaitable[None]]
 
 DRAIN_LOOKS = 15
 DRAIN_LOOK_S = 0.1
+SOUND_WAIT_S = 0.4
 
 
 class SharedStream:
@@ -76,6 +81,7 @@ class SharedStream:
         self.ingest: Ingest | None = None
         self.call: LiveCall | None = None
         self.history_call: HistoryCall | None = None  # the same call, when it is one for a recording
+        self.transcoded: TranscodedCall | None = None  # the same call, when a process of ours codes it anew
         self.on_ingest: OnIngest | None = None
         self.lost_packets = 0
         self.playhead: Playhead | None = None
@@ -119,7 +125,9 @@ class StreamPool:
         timeouts: Timeouts,
         limits: Limits,
         timeline: Timeline | None = None,
+        transcoder: Transcoder | None = None,
     ) -> None:
+        self._transcoder = transcoder
         self._timeline = timeline or NoTimeline()
         self._signalling = signalling
         self._engine = engine
@@ -136,6 +144,10 @@ class StreamPool:
     def streams(self) -> tuple[SharedStream, ...]:
         """Those open or opening now."""
         return tuple(self._streams.values())
+
+    def get(self, key: StreamKey) -> SharedStream | None:
+        """The stream of a key, open or opening."""
+        return self._streams.get(key)
 
     def find(self, stream_id: str) -> SharedStream | None:
         """A running stream by its number in URLs."""
@@ -278,6 +290,11 @@ class StreamPool:
         elif stream.ingest.lost_with_node:
             self._timeline.note(stream.trace_id, Step.ENDED, stream.ingest.lost_with_node, is_trouble=True)
             self.end(stream, EndReason.NODE_LOST)
+        elif stream.transcoded is not None:
+            if stream.transcoded.trouble:
+                words = f"转码进程：{stream.transcoded.trouble}"
+                self._timeline.note(stream.trace_id, Step.ENDED, words, is_trouble=True)
+            self.end(stream, stream.transcoded.end_reason)
         else:
             self.end(stream, EndReason.DEVICE_ENDED)
 
@@ -294,8 +311,13 @@ class StreamPool:
         key = stream.key
         route = stream.route = await self._signalling.route(key.device_id)
         chosen = route.transport if transport is Transport.AUTO else transport
+        if key.transcoding is not None:
+            chosen = Transport.TCP_PASSIVE  # from our own process: nothing may be lost on the way
         ingest = stream.ingest = await self._engine.open(
-            stream.stream_id, chosen, key.device_id, is_local=stream.on_ingest is not None
+            stream.stream_id,
+            chosen,
+            key.device_id,
+            is_local=stream.on_ingest is not None or key.transcoding is not None,
         )
         if stream.on_ingest is not None:
             await stream.on_ingest(ingest)
@@ -315,6 +337,9 @@ class StreamPool:
 
     async def _call(self, stream: SharedStream, transport: Transport, ingest: Ingest) -> LiveCall:
         key, limit_s = stream.key, self._timeouts.answer_s
+        if key.transcoding is not None:
+            stream.call = stream.transcoded = await self._transcode(key, key.transcoding, ingest)
+            return stream.call
         if key.history is None:
             live = LiveRequest(
                 key.device_id, key.stream_type, transport, ingest.host, ingest.port, stream.stream_id
@@ -334,6 +359,33 @@ class StreamPool:
         stream.call = stream.history_call = await self._signalling.open_history(request, limit_s)
         return stream.call
 
+    async def learn_codec(self, stream: SharedStream, wish: Transcoding) -> None:
+        """Learn what a running stream carries now; sound often comes a little after the first picture."""
+        ends = self._clock.now() + SOUND_WAIT_S
+        while stream.ingest is not None and stream.end_reason is None:
+            stream.codec = codec = (await stream.ingest.figures()).codec
+            is_known = bool(codec.audio) or not wish.audio or wish.needed_for(codec) is not None
+            if is_known or self._clock.now() >= ends:
+                return
+            await asyncio.sleep(DRAIN_LOOK_S)
+
+    async def _transcode(self, key: StreamKey, wish: Transcoding, target: Ingest) -> TranscodedCall:
+        """Hold the stream as the device sends it, and have it coded anew."""
+        assert self._transcoder is not None  # who may ask for it was checked
+        lease = self.take(replace(key, transcoding=None), Transport.AUTO)
+        call: TranscodedCall | None = None
+
+        def lost(reason: EndReason, error: TongshiError | None) -> None:
+            if call is not None:
+                call.source_lost(reason, error)
+
+        await self.ready(lease, lost)
+        source = lease.stream
+        assert source.ingest is not None
+        call = TranscodedCall(source.codec or Codec(), lambda: self.release(lease))
+        await call.begin(self._transcoder, source.ingest, wish, target)
+        return call
+
     async def _wait_media(self, stream: SharedStream, event: asyncio.Event, limit_s: float) -> None:
         assert stream.call is not None
         assert stream.ingest is not None
@@ -350,6 +402,9 @@ class StreamPool:
         assert stream.call is not None
         if ingest.lost_with_node:
             return Unavailable(ingest.lost_with_node, code=50302, retry_after_s=1)
+        if stream.transcoded is not None:
+            log.warning("transcoding_gave_no_picture", trouble=stream.transcoded.trouble)
+            return Unavailable("转码未能产生画面，请改看子码流，或稍后再试", code=50302, retry_after_s=10)
         figures = await ingest.figures()
         details: dict[str, object] = {
             "packets": figures.packets,

@@ -25,6 +25,7 @@ from tongshi.resources.viewing.model import (
     SessionView,
     Step,
     StreamType,
+    Transcoding,
     Transport,
 )
 from tongshi.resources.viewing.ports import ControlReply
@@ -45,14 +46,36 @@ _Id = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Transcode(Request, frozen=True):
-    """Wanted codecs; anything but ``none`` is refused, never silently ignored."""
+    """What the stream is to be coded into; ``none`` leaves a track as the device sends it.
+
+    A stream that has the codec already is not coded anew, and then its size is the device's. What is wanted
+    and cannot be had is refused, never silently ignored.
+    """
 
     video: Literal["none", "h264", "h265", "mjpeg"] = "none"
     audio: Literal["none", "aac", "g711a", "opus"] = "none"
-    width: int | None = None
-    height: int | None = None
-    fps: int | None = None
-    bitrate_kbps: int | None = None
+    width: Annotated[int, Meta(ge=160, le=1_920)] | None = None
+    height: Annotated[int, Meta(ge=90, le=1_080)] | None = None
+    fps: Annotated[int, Meta(ge=1, le=30)] | None = None
+    bitrate_kbps: Annotated[int, Meta(ge=64, le=8_000)] | None = None
+
+    def wanted(self) -> Transcoding | None:
+        """What is asked for, understood. Raises Unprocessable: a codec that we do not make (42203)."""
+        if self.video not in ("none", "h264"):
+            raise unsupported("transcode.video", ["none", "h264"])
+        if self.audio not in ("none", "aac"):
+            raise unsupported("transcode.audio", ["none", "aac"])
+        if (self.video, self.audio) == ("none", "none"):
+            return None
+        usual = Transcoding()
+        return Transcoding(
+            self.video.replace("none", ""),
+            self.audio.replace("none", ""),
+            self.width or usual.width,
+            self.height or usual.height,
+            self.fps or usual.fps,
+            self.bitrate_kbps or usual.bitrate_kbps,
+        )
 
 
 class WireViewer(Request, frozen=True):
@@ -89,8 +112,6 @@ class LiveUrlRequest(Request, frozen=True):
             Unprocessable: an option we do not have (42203, details ``supported``).
         """
         wanted = deliveries(self.protocol)
-        if (self.transcode.video, self.transcode.audio) != ("none", "none"):
-            raise unsupported("transcode", ["none"])
         if self.watermark != "auto":
             raise unsupported("watermark", ["auto"])
         return Wish(
@@ -101,6 +122,7 @@ class LiveUrlRequest(Request, frozen=True):
             expire_s=self.expire_sec,
             max_session_s=self.max_session_sec,
             purpose=self.purpose,
+            transcoding=self.transcode.wanted(),
         )
 
 
@@ -196,7 +218,7 @@ class Watermark(Answer, frozen=True):
 
 
 class LiveUrlAnswer(Answer, frozen=True):
-    """E.2-2."""
+    """E.2-2. ``transcodedFrom`` is what the device sends when ``codec`` is made of it here, else null."""
 
     session_id: str
     stream_id: str
@@ -207,6 +229,7 @@ class LiveUrlAnswer(Answer, frozen=True):
     expires_at: datetime
     trace: Trace
     trace_id: str
+    transcoded_from: WireCodec | None = None
 
 
 class StopAnswer(Answer, frozen=True):
@@ -276,6 +299,7 @@ class SessionAnswer(Answer, frozen=True):
     bytes: int
     duration_sec: float
     download: WireDownload | None = None
+    transcoded_from: WireCodec | None = None
 
 
 class SessionList(Answer, frozen=True):
@@ -305,6 +329,7 @@ def live_url_answer(opening: Opening) -> LiveUrlAnswer:
             at.get(Step.FIRST_KEY_FRAME),
         ),
         trace_id=view.trace_id,
+        transcoded_from=_codec(view.transcoded_from),
     )
 
 
@@ -343,6 +368,7 @@ def session_answer(view: SessionView) -> SessionAnswer:
         bytes=view.bytes_sent,
         duration_sec=view.duration_s,
         download=_download(view.download),
+        transcoded_from=_codec(view.transcoded_from),
     )
 
 

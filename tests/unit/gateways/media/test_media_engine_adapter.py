@@ -64,6 +64,9 @@ class Native:
     def remove_relay(self, relay: int) -> None:
         self.commands.append(("remove", relay))
 
+    def snapshot_gop(self, stream: str) -> bytes:
+        return b""
+
     def attach(self, stream: str, container: Any, fd: int, head: bytes, dialogue: Any = "") -> int:
         os.close(fd)
         if self.early is not None:

@@ -38,7 +38,7 @@ def test_each_way_to_be_served_has_its_address() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"protocol": ["rtmp", "sip-cascade"]}, {"transcode": {"video": "h264"}}, {"watermark": "visible"}],
+    [{"protocol": ["rtmp", "sip-cascade"]}, {"transcode": {"video": "mjpeg"}}, {"watermark": "visible"}],
 )
 def test_an_option_we_lack_is_refused_with_what_we_have(changes: dict[str, Any]) -> None:
     with pytest.raises(Unprocessable) as caught:

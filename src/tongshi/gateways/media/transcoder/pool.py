@@ -1,0 +1,217 @@
+"""Starts the processes that decode, a bounded number at once, and ends each whatever happens.
+
+PyAV is an extra (``tongshi[media]``): without it what needs decoding is refused with the word that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from tongshi.errors import PeerFailed, Unavailable, Unprocessable
+from tongshi.resources.viewing.model import Codec, Transcoding
+from tongshi.resources.viewing.ports import Ingest
+
+log = structlog.get_logger(__name__)
+
+MEMORY_BYTES: Final = 2 << 30  # address space: FFmpeg maps far more than it uses
+STILLS_AT_ONCE: Final = 2
+STILL_WAIT_S: Final = 5.0
+STILL_S: Final = 15.0
+END_S: Final = 2.0
+MAX_STILL_BYTES: Final = 16 << 20
+MAX_WORDS: Final = 400
+DECODABLE: Final = ("h264", "h265")
+_MODULE: Final = "tongshi.gateways.media.transcoder.worker"
+# The worker needs nothing of what we know: no secret of the environment goes to it.
+_PASSED: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+
+
+class Job:
+    """One running transcoding; fulfils ``viewing.ports.TranscodingJob``."""
+
+    def __init__(self, pool: Transcoders, source: Ingest) -> None:
+        self.ended = asyncio.Event()
+        self.reason = ""
+        self._pool = pool
+        self._source = source
+        self._viewer: int | None = None
+        self._is_ending = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def begin(self, arguments: tuple[str, ...]) -> None:
+        """Start the process and let the engine feed it."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = await _start(arguments, ours.fileno(), asyncio.subprocess.DEVNULL)
+            self._watch = asyncio.get_running_loop().create_task(self._wait(self._process))
+            self._viewer = await self._source.attach("flv", theirs.detach(), b"", lambda reason: None)
+        except BaseException:
+            await self.end()
+            raise
+        finally:
+            ours.close()
+            theirs.close()
+
+    async def end(self) -> None:
+        """End it; idempotent, bounded, never raises."""
+        self._is_ending = True
+        if self._viewer is not None:
+            viewer, self._viewer = self._viewer, None
+            await self._source.detach(viewer)
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+        if self._watch is not None:
+            await asyncio.gather(self._watch, return_exceptions=True)
+        self._pool.forget(self)
+
+    async def _wait(self, process: asyncio.subprocess.Process) -> None:
+        words = await _words(process)
+        await process.wait()
+        if process.returncode and not self._is_ending:
+            log.warning("transcoder_failed", status=process.returncode, words=words)
+            self.reason = words or f"status {process.returncode}"
+            self._pool.failed += 1
+        self.ended.set()
+
+
+class Transcoders:
+    """At most ``limit`` transcodings at once; 0 turns them off. Fulfils ``viewing.ports.Transcoder``."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.failed = 0
+        self.refused = 0
+        self._jobs: set[Job] = set()
+        self._stills = asyncio.Semaphore(STILLS_AT_ONCE)
+
+    @property
+    def running(self) -> int:
+        """Transcodings under way."""
+        return len(self._jobs)
+
+    def check(self) -> None:
+        """Whether one more may begin.
+
+        Raises:
+            Unprocessable: none are possible here (42203). Unavailable: all are taken (50302).
+        """
+        if self.limit == 0 or not is_installed():
+            reason = "平台已关闭转码" if self.limit == 0 else _NOT_INSTALLED
+            raise Unprocessable(reason, code=42203, field="transcode", details={"supported": ["none"]})
+        if self.running >= self.limit:
+            self.refused += 1
+            raise Unavailable(
+                f"转码已满（{self.running}/{self.limit} 路正在进行），请改看子码流，或稍后再试",
+                code=50302,
+                retry_after_s=10,
+                details={"running": self.running, "limit": self.limit},
+            )
+
+    async def begin(
+        self, source: Ingest, codec: Codec, wish: Transcoding, host: str, port: int, ssrc: int
+    ) -> Job:
+        """Feed a stream to a process that sends it coded anew to an address of ours; see ``check``."""
+        self.check()
+        job = Job(self, source)
+        self._jobs.add(job)
+        video = wish.video or f"copy-{codec.video}"
+        audio = wish.audio or "-"
+        numbers = (wish.width, wish.height, wish.fps, wish.bitrate_kbps)
+        await job.begin(
+            ("live", host, str(port), str(ssrc), video, audio, *(str(number) for number in numbers))
+        )
+        return job
+
+    async def still(self, gop: bytes, codec: str) -> bytes:
+        """The last picture of a group as JPEG.
+
+        Raises:
+            Unprocessable: no decoder for it here (42203). Unavailable: too many at once (50302).
+            PeerFailed: nothing in it can be decoded (50201).
+        """
+        if codec not in DECODABLE or not is_installed():
+            reason = f"无法解码 {codec or '未知'} 编码的画面" if is_installed() else _NOT_INSTALLED
+            raise Unprocessable(reason, code=42203, details={"supported": list(DECODABLE)})
+        try:
+            async with asyncio.timeout(STILL_WAIT_S):
+                await self._stills.acquire()
+        except TimeoutError as error:
+            raise Unavailable("同时截图的人过多，请稍后再试", code=50302, retry_after_s=5) from error
+        try:
+            return await _still(gop, codec)
+        finally:
+            self._stills.release()
+
+    async def stop(self) -> None:
+        """End all."""
+        for job in tuple(self._jobs):
+            await job.end()
+
+    def forget(self, job: Job) -> None:
+        """It holds its place no longer."""
+        self._jobs.discard(job)
+
+
+_NOT_INSTALLED: Final = "平台未安装媒体扩展 tongshi[media]，不能解码和转码"
+
+
+def is_installed() -> bool:
+    """Whether the extra is there."""
+    return importlib.util.find_spec("av") is not None
+
+
+async def _start(arguments: tuple[str, ...], stdin: int, stdout: int) -> asyncio.subprocess.Process:
+    environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            _MODULE,
+            str(MEMORY_BYTES),
+            *arguments,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+    except OSError as error:
+        raise Unavailable("无法启动转码进程", code=50302, retry_after_s=10) from error
+
+
+async def _still(gop: bytes, codec: str) -> bytes:
+    process = await _start(("still", codec), asyncio.subprocess.PIPE, asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(STILL_S):
+            picture, words = await process.communicate(gop)
+    except TimeoutError as error:
+        raise Unavailable("截图超时", code=50302, retry_after_s=5) from error
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.returncode or not picture or len(picture) > MAX_STILL_BYTES:
+        log.info(
+            "still_failed", status=process.returncode, words=words[-MAX_WORDS:].decode("utf-8", "replace")
+        )
+        raise PeerFailed("画面无法解码，没有得到截图", code=50201)
+    return picture
+
+
+async def _words(process: asyncio.subprocess.Process) -> str:
+    """The last of what it says on standard error."""
+    assert process.stderr is not None
+    said = b""
+    while part := await process.stderr.read(4_096):
+        said = (said + part)[-MAX_WORDS:]
+    return said.decode("utf-8", "replace").strip()

@@ -1,0 +1,198 @@
+"""A real H.265 camera for who cannot play it, and a still of its stream: decoded in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tongshi.errors import NotFound, PeerFailed, Unavailable, Unprocessable
+from tongshi.gateways.media.transcoder import pool as transcoder_pool
+from tongshi.ids import DeviceId
+from tongshi.protocols.media.jpeg import measure
+from tongshi.resources.snapshots.model import Origin, State
+from tongshi.resources.viewing.model import Delivery, EndReason, StreamType, Transcoding
+from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.sessions import Wish
+from tongshi.sharing.model import Subject, SubjectKind
+from tongshi.sharing.permissions import Permission
+from tongshi.testing.plan import CameraPlan
+from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
+from tongshi.testing.viewer import watch_http
+
+PLATFORM = "31010100002000000001"
+CODE, OTHER = DeviceId("31010100001320000001"), DeviceId("31010100001320000002")
+WANTED = Transcoding("h264", "aac")
+Neighbourhood = Any  # the class lives in conftest, which cannot be imported
+
+
+def wish(device_id: DeviceId = CODE, transcoding: Transcoding = WANTED, **changes: Any) -> Wish:
+    return Wish(device_id, transcoding=transcoding, expire_s=15, **changes)
+
+
+@pytest.fixture
+async def platform(neighbourhood: Neighbourhood) -> SmallPlatform:
+    made: SmallPlatform = await neighbourhood.platform(PlatformPlan(PLATFORM))
+    return made
+
+
+async def camera(neighbourhood: Neighbourhood, platform: SmallPlatform, **changes: Any) -> Any:
+    row = CameraPlan(**{"id": CODE, "scene": "crossing-day", "civil_code": "310101", **changes})
+    made = await neighbourhood.camera(platform, row)
+    await neighbourhood.known(platform, row.id)
+    return made
+
+
+async def nothing_left(neighbourhood: Neighbourhood, platform: SmallPlatform) -> None:
+    await neighbourhood.until(
+        lambda: (
+            not len(platform.viewing.streams)
+            and not platform.transcoders.running
+            and not platform.engine.native.streams()  # type: ignore[attr-defined]
+        )
+    )
+
+
+async def test_h265_with_g711_is_shown_as_h264_with_aac_by_one_process(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    made = await camera(neighbourhood, platform, codec="h265", audio=True)
+    first = await platform.viewing.watch(platform.viewer, wish())
+    assert first.view.codec is not None
+    assert first.view.transcoded_from is not None
+    assert (first.view.codec.video, first.view.transcoded_from.video) == ("h264", "h265")
+    second = await platform.viewing.watch(platform.viewer, wish(deliveries=(Delivery.HTTP_FMP4,)))
+    assert second.view.stream_id == first.view.stream_id
+    assert (platform.transcoders.running, made.calls.count) == (1, 1)
+    flv, fmp4 = await asyncio.gather(
+        watch_http(first.urls[0][1], frames=40, timeout_s=20),
+        watch_http(second.urls[0][1], frames=40, timeout_s=20),
+    )
+    for watched in (flv, fmp4):
+        assert (watched.codec, watched.width, watched.height) == ("h264", 640, 360)
+        assert watched.codes, "what is shown is the camera's own picture"
+    await nothing_left(neighbourhood, platform)
+
+
+async def test_sound_alone_is_coded_anew_and_pictures_stay(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    await camera(neighbourhood, platform, audio=True)
+    plain = await platform.viewing.watch(platform.viewer, Wish(CODE))
+    opening = await platform.viewing.watch(platform.viewer, wish())
+    assert opening.view.transcoded_from is not None
+    assert (opening.view.transcoded_from.video, opening.view.transcoded_from.audio) == ("h264", "g711a")
+    assert opening.view.stream_id != plain.view.stream_id
+    anew = platform.viewing.streams.find(opening.view.stream_id)
+    assert anew is not None
+    assert anew.ingest is not None
+    async with asyncio.timeout(8):
+        while (await anew.ingest.figures()).codec.audio != "aac":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    watched = await watch_http(opening.urls[0][1], frames=10, timeout_s=15)
+    assert (watched.codec, bool(watched.codes)) == ("h264", True)
+    await platform.viewing.stop(platform.viewer, plain.view.session_id)
+    await nothing_left(neighbourhood, platform)
+
+
+async def test_what_can_be_played_already_is_not_coded_anew(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    await camera(neighbourhood, platform)
+    opening = await platform.viewing.watch(platform.viewer, wish())
+    assert opening.view.transcoded_from is None
+    assert platform.transcoders.running == 0
+    await platform.viewing.stop(platform.viewer, opening.view.session_id)
+
+
+async def test_a_full_house_is_refused_with_a_way_out_and_shared_all_the_same(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    await camera(neighbourhood, platform, codec="h265")
+    await camera(neighbourhood, platform, id=OTHER, codec="h265")
+    first = await platform.viewing.watch(platform.viewer, wish())
+    with pytest.raises(Unavailable) as refusal:
+        await platform.viewing.watch(platform.viewer, wish(OTHER))
+    assert refusal.value.code == 50302
+    assert "子码流" in refusal.value.message
+    assert refusal.value.details["limit"] == 1
+    again = await platform.viewing.watch(platform.viewer, wish())
+    assert again.view.codec is not None
+    assert again.view.codec.audio == "", "sound that there is none of is not announced"
+    assert again.view.stream_id == first.view.stream_id
+    for opening in (first, again):
+        await platform.viewing.stop(platform.viewer, opening.view.session_id)
+    await nothing_left(neighbourhood, platform)
+
+
+async def test_a_process_that_dies_ends_its_viewers_with_the_reason(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    await camera(neighbourhood, platform, codec="h265")
+    opening = await platform.viewing.watch(platform.viewer, wish())
+    (job,) = platform.transcoders._jobs
+    assert job._process is not None
+    os.kill(job._process.pid, signal.SIGKILL)
+    await neighbourhood.until(
+        lambda: (
+            platform.viewing.session(platform.viewer, opening.view.session_id).end_reason
+            is EndReason.TRANSCODE_FAILED
+        )
+    )
+    await nothing_left(neighbourhood, platform)
+
+
+async def test_the_camera_s_end_is_the_reason_of_those_who_watch_it_coded_anew(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    made = await camera(neighbourhood, platform, codec="h265")
+    opening = await platform.viewing.watch(platform.viewer, wish())
+    await made.vanish()
+    await neighbourhood.until(
+        lambda: (
+            platform.viewing.session(platform.viewer, opening.view.session_id).end_reason
+            in (EndReason.MEDIA_LOST, EndReason.DEVICE_OFFLINE, EndReason.DEVICE_ENDED)
+        )
+    )
+    await nothing_left(neighbourhood, platform)
+
+
+async def test_without_the_extra_it_is_refused_in_words(
+    neighbourhood: Neighbourhood, platform: SmallPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcoder_pool, "is_installed", lambda: False)
+    await camera(neighbourhood, platform, codec="h265")
+    with pytest.raises(Unprocessable) as refusal:
+        await platform.viewing.watch(platform.viewer, wish())
+    assert (refusal.value.code, "tongshi[media]" in refusal.value.message) == (42203, True)
+    with pytest.raises(Unprocessable):
+        await platform.snapshots.capture(platform.viewer, CODE, StreamType.MAIN, "")
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+async def test_a_still_of_a_cold_stream_is_kept_and_the_stream_given_back(
+    neighbourhood: Neighbourhood, platform: SmallPlatform, codec: str
+) -> None:
+    made = await camera(neighbourhood, platform, codec=codec)
+    order, picture = await platform.snapshots.capture(platform.viewer, CODE, StreamType.MAIN, "核查")
+    assert (order.origin, order.state) == (Origin.STREAM, State.COMPLETE)
+    _, data = await platform.snapshots.show(platform.viewer, picture.id)
+    assert (measure(data).width, measure(data).height) == (640, 360)
+    await neighbourhood.until(lambda: made.calls.count == 0)
+    await nothing_left(neighbourhood, platform)
+
+
+async def test_a_still_is_a_view_and_nothing_comes_of_noise(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    await camera(neighbourhood, platform)
+    stranger = Viewer(Subject(SubjectKind.USER, "9", "x", permissions=frozenset(Permission)), "127.0.0.1")
+    with pytest.raises(NotFound):
+        await platform.snapshots.capture(stranger, CODE, StreamType.MAIN, "")
+    with pytest.raises(PeerFailed):
+        await platform.transcoders.still(b"\0\0\0\1noise" * 50, "h264")
+    with pytest.raises(Unprocessable):
+        await platform.transcoders.still(b"", "svac")
