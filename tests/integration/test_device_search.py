@@ -188,7 +188,8 @@ async def test_a_shape_holds_what_a_look_at_every_row_holds(filled: Field, numbe
             len(expected),
             sum(item.longitude is None for item in mine),
         )
-        assert [row.device_id for row in found.rows] == found.ids
+        if found.shown is None:
+            assert [row.device_id for row in found.rows] == found.ids
         seen += found.ids
         after = found.after
         if after is None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from msgspec import structs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import json, structs
+from sqlalchemy import Connection, delete
 
 from tongshi.clock import SystemClock
 from tongshi.resources.devices import query_store, store
+from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.geometry import Box
 from tongshi.resources.devices.indexing import SearchIndex
 from tongshi.resources.devices.query import Area, DeviceQueries
-from tongshi.resources.devices.query_store import BoxPlan, Lite
+from tongshi.resources.devices.query_store import BoxPlan, Lite, Shown
+from tongshi.resources.devices.query_wire import lite_of, raw_of
 from tongshi.resources.devices.selection import Selection
 from tongshi.sharing.model import EVERYTHING, Scope
+from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.engine import Database
+from tongshi.storage.schema import device_status
 from tongshi.testing.rest_platform import sample_archives
 
 OWNER = "31010400002000000001"
@@ -22,8 +31,15 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 CITY = Box(121.0, 31.0, 122.0, 32.0)
 
 
-async def _boxed(database: Database, plan: BoxPlan) -> list[tuple[int, Lite]]:
-    return await database.read(query_store.rows_in_box, Selection(EVERYTHING), CITY, plan, 10_000, 0)
+async def _copied(database: Database, system: GeoCoordSys = GeoCoordSys.WGS84) -> Shown:
+    return await database.read(query_store.shown_in_box, Selection(EVERYTHING), CITY, system, 10_000, 0)
+
+
+async def _made(database: Database) -> list[Lite]:
+    """The same from the archives themselves."""
+    read = query_store.rows_in_box
+    rows = await database.read(read, Selection(EVERYTHING), CITY, BoxPlan.TRAILING, 10_000, 0)
+    return [row for _, row in rows]
 
 
 async def test_what_the_place_index_copies_follows_every_kind_of_change(database: Database) -> None:
@@ -44,10 +60,104 @@ async def test_what_the_place_index_copies_follows_every_kind_of_change(database
     await database.write(store.upsert_many, changed, OWNER, NOW)
     await database.write(store.mark_missing, OWNER, [placed[2].device_id], NOW, OWNER)
     await index.refresh()
-    copied = await _boxed(database, BoxPlan.PLACE)
-    assert copied == await _boxed(database, BoxPlan.TRAILING)
-    assert len(copied) == 38
-    assert [row.name for _, row in copied if row.device_id == placed[0].device_id] == ["改名"]
+    copied, made = await _copied(database), await _made(database)
+    assert copied.ids == [row.device_id for row in made]
+    assert _plain(raw_of(copied, {})) == _plain([lite_of(row, GeoCoordSys.WGS84) for row in made])
+    assert len(made) == 38
+    assert [row.name for row in made if row.device_id == placed[0].device_id] == ["改名"]
+
+
+def _plain(rows: Sequence[object]) -> Any:
+    return json.decode(json.encode(rows))
+
+
+_AWKWARD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+_ARCHIVES = st.builds(
+    lambda item, ext, revision: (item, ext, revision),
+    st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(['a"\\b\n', "\u2028路口\x1f", ""]) | _AWKWARD,
+            "longitude": st.floats(121.0, 122.0),
+            "latitude": st.floats(31.0, 32.0),
+            "ptz_type": st.none() | st.integers(0, 9),
+            "point_type": st.none() | st.integers(0, 9),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "is_controllable": st.none() | st.booleans(),
+            "is_networked": st.none() | st.booleans(),
+            "industries": st.lists(st.sampled_from('ab"路'), max_size=3).map(tuple),
+        }
+    ),
+    st.integers(0, 2**53),
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    told=st.lists(_ARCHIVES, max_size=5), online=st.lists(st.none() | st.booleans(), min_size=5, max_size=5)
+)
+async def test_what_is_ready_is_what_would_be_made(
+    database: Database, told: list[Any], online: list[bool | None]
+) -> None:
+    """Whatever an archive says: the JSON in the index beside a list's own, with status and tags."""
+    rows = [
+        structs.replace(
+            archive, item=structs.replace(archive.item, **item), ext=structs.replace(archive.ext, **ext)
+        )
+        for archive, (item, ext, _) in zip(sample_archives(OWNER, 5), told, strict=False)
+    ]
+    rows = [structs.replace(row, revision=one[2]) for row, one in zip(rows, told, strict=True)]
+    gone = [row.device_id for row in sample_archives(OWNER, 5)[len(rows) :]]
+    await database.write(store.upsert_many, rows, OWNER, NOW)
+    await database.write(store.mark_missing, OWNER, gone, NOW, OWNER)
+    await database.write(_tell, [row.device_id for row in rows], online)
+    await SearchIndex(database, SystemClock()).refresh()
+    codes = {row.device_id: ("甲", '"') for row in rows[::2]}
+    for system in (GeoCoordSys.WGS84, GeoCoordSys.CGCS2000):
+        made = [
+            lite_of(row._replace(tag_codes=codes.get(row.device_id, ())), system)
+            for row in await _made(database)
+        ]
+        assert _plain(raw_of(await _copied(database, system), codes)) == _plain(made)
+        assert len(made) == len(rows)
+
+
+def _tell(conn: Connection, device_ids: list[str], online: list[bool | None]) -> None:
+    conn.execute(delete(device_status))
+    columns = ("device_id", "is_online", "since_at", "last_seen_at", "source", "reason")
+    told = [
+        (key, is_on, 0, 0, "", "")
+        for key, is_on in zip(device_ids, online, strict=False)
+        if is_on is not None
+    ]
+    bulk_upsert(conn, device_status, columns, told)
+
+
+async def test_pages_of_ready_rows_join_to_the_whole(database: Database) -> None:
+    placed = [
+        structs.replace(a, item=structs.replace(a.item, longitude=121.4 + n / 1_000, latitude=31.2))
+        for n, a in enumerate(sample_archives(OWNER, 7))
+    ]
+    await database.write(store.upsert_many, placed, OWNER, NOW)
+    queries = DeviceQueries(database, SearchIndex(database, SystemClock()))
+    seen: list[str] = []
+    after = None
+    while True:
+        found = await queries.in_area(Selection(EVERYTHING), Area(CITY), 3, after)
+        assert found.shown is not None
+        assert found.total == 7
+        assert [row["DeviceID"] for row in _plain(raw_of(found.shown, {}))] == found.ids
+        seen += found.ids
+        after = found.after
+        if after is None:
+            break
+    assert sorted(seen) == sorted(row.device_id for row in placed)
+    nowhere = await queries.in_area(Selection(EVERYTHING), Area(Box(1.0, 1.0, 2.0, 2.0)), 3)
+    assert (nowhere.ids, nowhere.total, nowhere.after) == ([], 0, None)
+    assert nowhere.shown is not None
+    assert raw_of(nowhere.shown, {}) == []
 
 
 async def test_who_lost_a_device_does_not_see_it_by_an_old_copy(database: Database) -> None:

@@ -192,7 +192,7 @@ async def measure(url: str, count: int, questions: int, say: Say = lambda text: 
 
     async def box(number: int) -> None:
         found = await queries.in_area(Selection(SCOPE), Area(boxes[number % len(boxes)]), PAGE)
-        sizes.append(len(found.rows))
+        sizes.append(len(found.ids))
 
     async def bare_box(number: int) -> None:
         await bare.box(boxes[number % len(boxes)], PAGE)
@@ -348,7 +348,7 @@ async def _heavy(queries: DeviceQueries, say: Say) -> list[Heavy]:
 
     async def area(area: Area) -> str:
         found = await queries.in_area(everything, area, PAGE)
-        return f"total {found.total}, rows {len(found.rows)}, clusters {len(found.clusters or ())}"
+        return f"total {found.total}, rows {len(found.ids)}, clusters {len(found.clusters or ())}"
 
     async def page(selection: Selection, sort: Sort = Sort.ID, with_total: bool = True) -> str:
         _, found = await queries.page(selection, sort, SEARCHED, with_total=with_total)

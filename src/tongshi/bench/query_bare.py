@@ -53,7 +53,7 @@ async def connect(url: str) -> Bare:
 
 class _BareSqlite:
     _BOX = f"""
-        SELECT {_COLUMNS}, a.number FROM device_box b
+        SELECT a.device_id, a.shown, t.is_online, a.number FROM device_box b
         CROSS JOIN device_search a ON a.number = b.number {_STATUS}
         WHERE b.east >= ?1 AND b.west <= ?2 AND b.north >= ?3 AND b.south <= ?4
         AND a.longitude BETWEEN ?1 AND ?2 AND a.latitude BETWEEN ?3 AND ?4 AND {_GRANTED}
@@ -89,7 +89,7 @@ class _BareSqlite:
 
 class _BarePostgresql:
     _BOX = f"""
-        SELECT {_COLUMNS}, a.number FROM device_search a {_STATUS}
+        SELECT a.device_id, a.shown, t.is_online, a.number FROM device_search a {_STATUS}
         WHERE a.longitude IS NOT NULL
         AND point(a.longitude, a.latitude) <@ box(point($1, $3), point($2, $4))
         AND a.longitude BETWEEN $1 AND $2 AND a.latitude BETWEEN $3 AND $4 AND {_GRANTED}

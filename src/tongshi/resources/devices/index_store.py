@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, delete, func, literal, select, text
 
 from tongshi.resources.devices.search_terms import Document, document, pieces
+from tongshi.resources.devices.wire import DeviceTold, told_values
 from tongshi.storage import changes
 from tongshi.storage.bulk import among, bulk_upsert, stage
 from tongshi.storage.schema import COPIED_COLUMNS, change, device_archive, device_search, setting
 
-# Device id, address, longitude, latitude, and then what is copied.
-Entry = tuple[Any, ...]
 Row = Any
 
 KIND = "device"
@@ -38,6 +38,33 @@ _COLUMNS = ("number", "device_id", "text", "initials", "longitude", "latitude", 
 _LOCK = text("SELECT pg_advisory_xact_lock(7311003)")
 _s = device_search.c
 _a = device_archive.c
+
+
+class Entry(NamedTuple):
+    """What an archive says that is indexed, copied or shown; named as its columns, its own id first."""
+
+    device_id: str
+    name: str
+    civil_code: str
+    owner_platform: str
+    revision: int
+    longitude: float | None
+    latitude: float | None
+    ptz_type: int | None
+    point_type: int | None
+    is_controllable: bool | None
+    is_networked: bool | None
+    industries: str
+    address: str
+    missing_since: int | None
+
+    @property
+    def shown(self) -> str:
+        """``DeviceTold`` as JSON without its braces; a list adds status and coordinate system before it."""
+        return msgspec.json.encode(DeviceTold(*told_values(self[:_TOLD])))[1:-1].decode()
+
+
+_TOLD = len(DeviceTold.__struct_fields__)
 
 
 class State(NamedTuple):
@@ -136,15 +163,17 @@ def make(fetched: Fetched) -> Step:
     rows: list[Row] = []
     words: list[Word] = []
     places: list[tuple[str, float | None, float | None, bool]] = []
-    for device_id, address, longitude, latitude, *copied in fetched.entries:
+    for entry in fetched.entries:
+        device_id = entry.device_id
         held = fetched.known.get(device_id)
-        told = document(device_id, copied[0] or "", address or "")
-        lon, lat = _place(longitude, latitude)
+        told = document(device_id, entry.name or "", entry.address or "")
+        lon, lat = _place(entry.longitude, entry.latitude)
         before = None if held is None else Document(held.text, held.initials)
         if told != before:
             words.append(Word(device_id, told, pieces(told), None if before is None else pieces(before)))
         if held is None or (held.longitude, held.latitude) != (lon, lat):
             places.append((device_id, lon, lat, held is not None))
+        copied = (getattr(entry, name) for name in _COPIED)
         row = (None if held is None else held.number, device_id, told.text, told.initials, lon, lat, *copied)
         if held is None or tuple(held) != row:
             rows.append(row)
@@ -212,9 +241,9 @@ def _position(conn: Connection, state: State) -> int | None:
 
 
 def _entries(conn: Connection, device_ids: Sequence[str]) -> list[Entry]:
-    columns = (_a.device_id, _a.address, _a.longitude, _a.latitude, *(_a[name] for name in _COPIED))
+    columns = (_a[name] for name in Entry._fields)
     rows = conn.execute(select(*columns).where(among(conn, _a.device_id, device_ids)))
-    return [tuple(row) for row in rows]
+    return [Entry._make(row) for row in rows]
 
 
 def _known(conn: Connection, device_ids: Sequence[str]) -> dict[str, Row]:

@@ -30,7 +30,7 @@ from tongshi.resources.devices.coordinates import MAX_SHIFT_DEG, GeoCoordSys, fr
 from tongshi.resources.devices.geometry import Box, Shape
 from tongshi.resources.devices.indexing import Lag, SearchIndex
 from tongshi.resources.devices.model import DeviceArchive
-from tongshi.resources.devices.query_store import BoxPlan, Cell, Group, Lite, Spot
+from tongshi.resources.devices.query_store import BoxPlan, Cell, Group, Lite, Shown, Spot
 from tongshi.resources.devices.selection import UNASSIGNED, Cursors, Place, Selection, Sort
 from tongshi.sharing import store as sharing
 from tongshi.sharing.model import Context, Decision, Grant, Subject, SubjectKind, Target, judge
@@ -90,6 +90,7 @@ class Cluster:
 class FoundInArea:
     """Devices in a shape. ``placeless`` counts those that fit the filter and have no position.
 
+    What a map shows of them is in ``shown`` when the index had it ready, otherwise in ``rows``.
     ``clusters`` is None when the devices are listed one by one. Both counts are None when they were not asked
     for. ``lag`` is there when the index of places did not know every archive yet.
     """
@@ -102,6 +103,7 @@ class FoundInArea:
     after: Place | None
     archives: list[DeviceArchive] = field(default_factory=list)
     lag: Lag | None = None
+    shown: Shown | None = None
 
 
 class Show(Enum):
@@ -383,6 +385,8 @@ def _in_box(
             total = store.count_in_box(conn, selection, box, plan, None if area.with_total else MANY)
         if total >= MANY:
             plan = BoxPlan.WALK
+    if plan is BoxPlan.PLACE and area.show is Show.LITE:
+        return _shown(conn, selection, area, limit, beyond)
     page: Sequence[tuple[int, Lite | str]]
     if area.show is Show.LITE:
         page = store.rows_in_box(conn, selection, box, plan, limit + 1, beyond)
@@ -399,6 +403,18 @@ def _in_box(
     ids = [row if isinstance(row, str) else row.device_id for _, row in kept]
     further: Place | None = [kept[-1][0]] if len(page) > limit else None
     return FoundInArea(ids, rows, None, total, None, further)
+
+
+def _shown(conn: Connection, selection: Selection, area: Area, limit: int, beyond: int) -> FoundInArea:
+    """A box that holds little, while the copies are current: what a map shows comes ready from the index."""
+    box = area.shape.box
+    shown = store.shown_in_box(conn, selection, box, area.system, limit, beyond)
+    total = None
+    if area.with_total:
+        is_all = not beyond and shown.more_from is None
+        total = len(shown.ids) if is_all else store.count_in_box(conn, selection, box, BoxPlan.PLACE)
+    further: Place | None = None if shown.more_from is None else [shown.more_from]
+    return FoundInArea(shown.ids, [], None, total, None, further, shown=shown)
 
 
 def _in_shape(

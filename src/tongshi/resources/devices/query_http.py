@@ -39,6 +39,7 @@ from tongshi.resources.devices.query_wire import (
     indexing_of,
     lite_of,
     permitted_of,
+    raw_of,
     shape_of,
 )
 from tongshi.resources.devices.search_terms import Match, needle
@@ -69,6 +70,8 @@ def operations(queries: DeviceQueries, asking: Asking, names: Names) -> list[Any
         area = Area(shape, system, cell, body.cluster == "auto", body.fields, exact)
         found = await queries.in_area(await selected(asking, call, body.filter), area, limit, after)
         rows: list[Any] = [lite_of(row, system) for row in await asking.labelled(found.rows)]
+        if found.shown is not None:
+            rows = raw_of(found.shown, await asking.tag_codes(found.ids))
         if found.archives:
             codes = await asking.tag_codes(found.ids)
             rows = await asyncio.to_thread(

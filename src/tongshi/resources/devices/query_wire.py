@@ -8,11 +8,11 @@ Implements: DB31DSJ/Z 001-2024 E.1-8
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from msgspec import Meta, field
+from msgspec import Meta, Raw, field, json
 
 from tongshi.errors import InvalidRequest
 from tongshi.resources.devices import wire
@@ -33,7 +33,7 @@ from tongshi.resources.devices.indexing import Lag
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.devices.permitted import DecidedBy, Perm, decided_by, perm_of
 from tongshi.resources.devices.query import Allowed, Cluster, Show
-from tongshi.resources.devices.query_store import Group, Lite
+from tongshi.resources.devices.query_store import Group, Lite, Shown
 from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.search_terms import MAX_KEYWORD, Match
 from tongshi.resources.devices.selection import UNASSIGNED, Sort
@@ -50,6 +50,8 @@ _Longitude = Annotated[float, Meta(ge=-180, le=180)]
 _Latitude = Annotated[float, Meta(ge=-90, le=90)]
 _Small = Annotated[int, Meta(ge=0, le=999)]
 TotalMode = Literal["exact", "none"]
+# The first so many values of ``Lite`` are what an archive itself says.
+_TOLD = len(wire.DeviceTold.__struct_fields__)
 Action = Literal["view", "playback", "download", "ptz", "talk"]
 
 
@@ -305,38 +307,45 @@ def cell_deg_of(shape: Shape, zoom: int | None) -> float:
 
 def lite_of(row: Lite, system: GeoCoordSys) -> DeviceLite:
     """A row as a list shows it."""
-    # By position: a box shows thousands.
-    return DeviceLite(*_lite_values(row, system))
-
-
-def _lite_values(row: Lite, system: GeoCoordSys) -> tuple[Any, ...]:
-    """Values of ``DeviceLite`` in its order."""
-    longitude, latitude = row.longitude, row.latitude
-    if longitude is not None and latitude is not None:
-        longitude, latitude = from_wgs84((longitude, latitude), system)
-    return (
-        row.device_id,
-        row.name,
-        None if row.online is None else "ON" if row.online else "OFF",
-        row.civil_code,
-        row.owner,
-        row.revision,
-        system,
-        longitude,
-        latitude,
-        row.ptz_type,
-        row.point_type,
-        wire._flag(row.is_controllable, "1", "0"),
-        wire._flag(row.is_networked, "0", "1"),
-        tuple(row.industries.split("/")) if row.industries else (),
-        row.tag_codes,
+    return DeviceLite(
+        *_told(row, system), Status=_status(row.online), geoCoordSys=system, tagCodes=row.tag_codes
     )
+
+
+def _told(row: Lite, system: GeoCoordSys) -> tuple[Any, ...]:
+    if row.longitude is not None and row.latitude is not None:
+        longitude, latitude = from_wgs84((row.longitude, row.latitude), system)
+        row = row._replace(longitude=longitude, latitude=latitude)
+    return wire.told_values(row[:_TOLD])
+
+
+def _status(online: bool | None) -> Literal["ON", "OFF"] | None:
+    return None if online is None else "ON" if online else "OFF"
+
+
+def raw_of(shown: Shown, tag_codes: Mapping[str, Sequence[str]]) -> list[Raw]:
+    """Rows that the database gave as JSON, as a list shows them."""
+    rows: list[Raw] = []
+    if not shown.ids:
+        return rows
+    for device_id, line in zip(shown.ids, shown.lines.split("\n"), strict=True):
+        if codes := tag_codes.get(device_id):
+            line = f'{line[:-1]},"tagCodes":{json.encode(codes).decode()}}}'
+        rows.append(Raw(line.encode()))
+    return rows
 
 
 def permitted_of(row: Lite, allowed: Allowed, system: GeoCoordSys) -> DevicePermitted:
     """A row with what its asker may do."""
     perm = perm_of(allowed, row.is_controllable)
-    return DevicePermitted(*_lite_values(row, system), perm=perm, decidedBy=decided_by(allowed))
+    return DevicePermitted(
+        *_told(row, system),
+        Status=_status(row.online),
+        geoCoordSys=system,
+        tagCodes=row.tag_codes,
+        perm=perm,
+        decidedBy=decided_by(allowed),
+    )
 
 
 def full_of(

@@ -14,7 +14,7 @@ its remark for types 131 and 132, so that its absence is an issue and no error.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -134,16 +134,14 @@ DeviceFull = msgspec.defstruct(
 )
 
 
-class DeviceLite(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device in a list."""
+class DeviceTold(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an archive itself says of a device in a list."""
 
     DeviceID: str
     Name: str
-    Status: Literal["ON", "OFF"] | None
     CivilCode: str
     sourcePlatform: str
     version: int
-    geoCoordSys: GeoCoordSys
     Longitude: float | None = None
     Latitude: float | None = None
     PTZType: int | None = None
@@ -151,6 +149,13 @@ class DeviceLite(msgspec.Struct, frozen=True, omit_defaults=True):
     SFKK: _Flag | UnsetType = UNSET
     LWSX: _Flag | UnsetType = UNSET
     SSBMHY: tuple[str, ...] = ()
+
+
+class DeviceLite(DeviceTold, frozen=True, omit_defaults=True, kw_only=True):
+    """A device in a list."""
+
+    Status: Literal["ON", "OFF"] | None
+    geoCoordSys: GeoCoordSys
     tagCodes: tuple[str, ...] = ()
 
 
@@ -280,6 +285,17 @@ def to_lite(archive: DeviceArchive, tag_codes: tuple[str, ...] = ()) -> DeviceLi
         LWSX=_flag(ext.is_networked, "0", "1"),
         SSBMHY=ext.industries,
         tagCodes=tag_codes,
+    )
+
+
+def told_values(columns: Sequence[Any]) -> tuple[Any, ...]:
+    """Values of ``DeviceTold``, in its order, from an archive's columns in that order."""
+    *plain, is_controllable, is_networked, industries = columns
+    return (
+        *plain,
+        _flag(is_controllable, "1", "0"),
+        _flag(is_networked, "0", "1"),
+        tuple(industries.split("/")) if industries else (),
     )
 
 

@@ -170,18 +170,16 @@ device_shard = Table(  # owners x administrative divisions
     PrimaryKeyConstraint("owner_platform", "shard"),
 )
 
-# What a map shows and asks of an archive, copied beside its position by the follower of the change feed.
+# What a map asks of an archive, and what it shows as JSON: copied beside its position by the follower of the
+# change feed.
 COPIED_COLUMNS: tuple[tuple[str, TypeEngine[Any]], ...] = (
-    ("name", Text()),
     ("civil_code", CODE),
     ("owner_platform", CODE),
-    ("revision", BigInteger()),
     ("ptz_type", Integer()),
     ("point_type", Integer()),
-    ("is_controllable", Boolean()),
-    ("is_networked", Boolean()),
     ("industries", Text()),
     ("missing_since", BigInteger()),
+    ("shown", Text()),
 )
 
 device_search = Table(  # one row a device
