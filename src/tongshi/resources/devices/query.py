@@ -48,7 +48,7 @@ MANY_PROPOSED = 3_000
 # So many devices are looked at one by one before the index is asked for a very short keyword.
 GLIMPSE = 1_000
 MAX_CLUSTERS = 1_024
-# Selections whose devices without a position are counted once for all questions.
+# Counts of selections that are kept for all questions.
 MAX_REMEMBERED = 256
 # Seconds that one question may take in the database, or for its shape. Past the first a question is begun
 # anew as one of few at a time, so that who asks for little need not wait for those who ask for everything.
@@ -138,27 +138,41 @@ class Allowed:
     grants: tuple[Grant, ...]
 
 
-class Placeless:
-    """How many devices without a position a selection holds, remembered until an archive changes.
+class Counts:
+    """Counts of selections that are asked again and again, remembered until an archive changes.
 
-    Whoever moves a map asks it each time with the same selection. What depends on more than archives (status,
-    members of a plan, tags, words) is counted each time.
+    Whoever moves a map asks each time how many have no position, and each search whether the scope holds
+    much. What depends on more than archives (status, members of a plan, tags, words) is counted each time.
     """
 
     def __init__(self, limit: int = MAX_REMEMBERED) -> None:
         self._limit = limit
-        self._known: dict[Selection, tuple[int, int]] = {}
+        self._known: dict[tuple[Selection, int | None], tuple[int, int]] = {}
 
-    def count(self, conn: Connection, selection: Selection, position: int | None) -> int:
-        """The count in this snapshot; it shows archives up to ``position``, None when that is not known."""
+    def placeless(self, conn: Connection, selection: Selection, position: int | None) -> int:
+        """Devices without a position, in this snapshot.
+
+        It shows archives up to ``position``, None when that is not known.
+        """
+        return self._count((selection, None), position, partial(store.count_placeless, conn, selection))
+
+    def is_much(self, conn: Connection, selection: Selection, position: int | None) -> bool:
+        """Whether a selection holds ``MANY`` devices; the position as for ``placeless``."""
+        counted = partial(store.count, conn, selection, MANY)
+        return self._count((selection, MANY), position, counted) >= MANY
+
+    def _count(
+        self, key: tuple[Selection, int | None], position: int | None, counted: Callable[[], int]
+    ) -> int:
+        selection = key[0]
         if position is None or selection.online is not None or selection.narrowings or selection.needle:
-            return store.count_placeless(conn, selection)
-        known_to, count = self._known.get(selection, (-1, 0))
+            return counted()
+        known_to, count = self._known.get(key, (-1, 0))
         if known_to != position:
-            count = store.count_placeless(conn, selection)
+            count = counted()
             if len(self._known) >= self._limit:
                 self._known.clear()
-            self._known[selection] = position, count
+            self._known[key] = position, count
         return count
 
 
@@ -169,7 +183,7 @@ class DeviceQueries:
         self._db = db
         self._index = index
         self.cursors = cursors or Cursors()
-        self._placeless = Placeless()
+        self._counts = Counts()
         self._heavy = asyncio.Semaphore(MAX_HEAVY)
         self._heavy_waiting = 0
 
@@ -187,7 +201,7 @@ class DeviceQueries:
             found = _in_area(conn, selection, area, limit, after, is_current=position is not None)
             if not area.with_total:
                 return found
-            return replace(found, placeless=self._placeless.count(conn, selection, position))
+            return replace(found, placeless=self._counts.placeless(conn, selection, position))
 
         found, lag = await self._indexed(ask, _LESS_AREA)
         return replace(found, lag=lag)
@@ -209,12 +223,14 @@ class DeviceQueries:
             Unavailable: it took longer than ``BUDGET_S``.
         """
 
-        def ask(conn: Connection) -> tuple[list[str], Found]:
-            return _page(conn, selection, sort, limit, after, skip, with_total, with_rows)
+        def ask(conn: Connection, position: int | None) -> tuple[list[str], Found]:
+            bare = replace(selection, needle=None)
+            is_much = partial(self._counts.is_much, conn, bare, position)
+            return _page(conn, selection, sort, limit, after, skip, with_total, with_rows, is_much)
 
         if selection.needle is None:
-            return await self._read(ask, _LESS)
-        (ids, found), lag = await self._indexed(lambda conn, _: ask(conn), _LESS)
+            return await self._read(lambda conn: ask(conn, None), _LESS)
+        (ids, found), lag = await self._indexed(ask, _LESS)
         return ids, replace(found, lag=lag)
 
     async def groups(self, selection: Selection, codes: Sequence[str], by: str) -> list[Group]:
@@ -298,11 +314,12 @@ def _page(
     skip: int,
     with_total: bool,
     with_rows: bool,
+    is_scope_much: Callable[[], bool],
 ) -> tuple[list[str], Found]:
     if with_total:
         selection = _proposed(conn, selection)
     total = store.count(conn, selection) if with_total else None
-    found = _keys(conn, selection, sort, limit + 1, after, skip, total)
+    found = _keys(conn, selection, sort, limit + 1, after, skip, total, is_scope_much)
     kept = found[:limit]
     ids = [key for key, _ in kept]
     rows = store.lite(conn, ids) if with_rows else []
@@ -318,6 +335,7 @@ def _keys(
     after: Place | None,
     skip: int,
     total: int | None,
+    is_scope_much: Callable[[], bool],
 ) -> list[tuple[str, Place]]:
     """Keys of a page by the plan that fits how much there is; in order of id much is not found first."""
     if sort not in (Sort.ID, Sort.ID_DOWN):
@@ -333,8 +351,7 @@ def _keys(
             if len(seen) == limit:
                 return seen
         selection = _proposed(conn, selection)
-        is_much = selection.proposed is None
-        is_much = is_much and store.count(conn, replace(selection, needle=None), MANY) >= MANY
+        is_much = selection.proposed is None and is_scope_much()
     return store.keys(conn, selection, sort, limit, after, skip, is_walk=is_much)
 
 
