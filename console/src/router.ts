@@ -8,6 +8,7 @@ export const router = createRouter({
   routes: [
     { path: '/sign-in', component: () => import('./views/SignIn.vue'), meta: { open: true } },
     { path: '/', component: () => import('./views/Viewing.vue') },
+    { path: '/wall', component: () => import('./views/Wall.vue') },
     { path: '/trees/:kind(division|group|platform)?', component: () => import('./views/Trees.vue') },
     { path: '/archive', component: () => import('./views/Archive.vue') },
     { path: '/map', component: () => import('./views/MapSelect.vue') },

@@ -1,12 +1,14 @@
 import signalling from './signalling.en'
+import wall from './wall.en'
 import type zh from './zh'
 
 type Words<T> = { [K in keyof T]: T[K] extends string ? string : Words<T[K]> }
 
 const en: Words<typeof zh> = {
   signalling,
+  wall,
   app: { title: 'Tongshi', subtitle: 'Video data resource management platform', signOut: 'Sign out', language: '中文', menu: 'Main menu', platformId: 'Platform', version: 'Version', zone: 'All times are Beijing time (UTC+8)' },
-  nav: { viewing: 'Viewing', trees: 'Trees', archive: 'Archive', map: 'Map', alarms: 'Alarms', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission' },
+  nav: { viewing: 'Viewing', wall: 'Wall', trees: 'Trees', archive: 'Archive', map: 'Map', alarms: 'Alarms', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission' },
   admission: {
     hint: 'Sources of signalling that are not registered or not allowed, those banned for a time, and devices that no longer say of themselves what they said.',
     reload: 'Reload',
@@ -309,7 +311,12 @@ const en: Words<typeof zh> = {
     opening: 'Asking for the recording…',
     pause: 'Pause',
     resume: 'Resume',
-    reverse: 'Back 1×',
+    reverse: 'Back {n}×',
+    speed: 'Speed',
+    timeline: 'Recordings of the day; arrows go ten seconds, space pauses',
+    frameOn: 'Next picture',
+    frameBack: 'Last picture',
+    noFrame: 'The browser holds no more pictures; resume, or click on the bar',
     ended: 'The recording has ended',
     searchFailed: 'The search failed: ',
     nothing: 'Nothing was recorded on this day',

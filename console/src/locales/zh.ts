@@ -1,9 +1,11 @@
 import signalling from './signalling.zh'
+import wall from './wall.zh'
 
 export default {
   signalling,
+  wall,
   app: { title: '通视', subtitle: '视频数据资源管理平台', signOut: '退出登录', language: 'English', menu: '主菜单', platformId: '平台编码', version: '版本', zone: '页面时间均为北京时间（UTC+8）' },
-  nav: { viewing: '视频调阅', trees: '目录树', archive: '资源档案', map: '地图框选', alarms: '报警', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享', admission: '信令准入' },
+  nav: { viewing: '视频调阅', wall: '视频墙', trees: '目录树', archive: '资源档案', map: '地图框选', alarms: '报警', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享', admission: '信令准入' },
   admission: {
     hint: '未注册或未授权的信令来源、被临时封禁的来源，以及自述特征发生变化的设备。',
     reload: '刷新',
@@ -305,7 +307,12 @@ export default {
     opening: '正在请求录像…',
     pause: '暂停',
     resume: '继续',
-    reverse: '倒放 1×',
+    reverse: '倒放 {n}×',
+    speed: '播放速度',
+    timeline: '当日录像时间轴；左右键前后 10 秒，空格暂停',
+    frameOn: '后一帧',
+    frameBack: '前一帧',
+    noFrame: '浏览器中没有更多画面，请继续播放或在时间轴上点选',
     ended: '录像已结束',
     searchFailed: '录像检索失败：',
     nothing: '当日没有录像',

@@ -9,6 +9,7 @@ describe('offered', () => {
     expect(names([])).toEqual(['services'])
     expect(names(['archive:read', 'video:live', 'platform:read'])).toEqual([
       'viewing',
+      'wall',
       'trees',
       'archive',
       'map',

@@ -3,13 +3,14 @@
 export interface PageEntry {
   path: string
   /** Name in the catalogue of words, under ``nav``. */
-  name: 'viewing' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission'
+  name: 'viewing' | 'wall' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission'
   /** One of these opens the page; none: everybody who is signed in. */
   permissions: readonly string[]
 }
 
 export const PAGES: readonly PageEntry[] = [
   { path: '/', name: 'viewing', permissions: ['video:live'] },
+  { path: '/wall', name: 'wall', permissions: ['video:live'] },
   { path: '/trees', name: 'trees', permissions: ['archive:read'] },
   { path: '/archive', name: 'archive', permissions: ['archive:read'] },
   { path: '/map', name: 'map', permissions: ['archive:read'] },

@@ -44,16 +44,21 @@ from tongshi.testing.studio import Studio
 log = structlog.get_logger(__name__)
 
 _RELEASE_TIMEOUT_S = 3.0
+_SUB_RATE = 4  # the sub-stream has a quarter of the rate
 _G711 = ("1", "8", "1")  # codec, rate and sampling of the f= line
 
 
 @dataclass(slots=True, eq=False)
 class ActiveCall:
-    """One call and what it holds. ``released`` is set once sender and link are closed."""
+    """One call and what it holds. ``released`` is set once sender and link are closed.
+
+    ``is_sub``: the live picture is the sub-stream (a=streamnumber, Annex G).
+    """
 
     channel: Channel
     stream_key: str
     sender: FrameSender
+    is_sub: bool = False
     sip: IncomingCall | None = None
     stream: LiveStream | RecordedStream | None = None
     link: LossyLink | None = None
@@ -149,7 +154,7 @@ class Calls:
                 invite.reject(404)
                 return
             call = await self._open(invite, channel, offer, faults)
-            answer = self._sdp(channel, offer, call.sender.local_port)
+            answer = self._sdp(call, offer)
         except (RemoteViolation, Unprocessable):
             invite.reject(488)
             return
@@ -176,15 +181,17 @@ class Calls:
         else:
             ssrc = ssrc ^ 1 if faults.wrong_ssrc else ssrc
             sender = open_sender(transport, host, ssrc, self._config.codec, self._config.audio)
-        call = ActiveCall(channel, key, sender)
+        is_sub = offer.session_name is SessionName.PLAY and (offer.stream_number or 0) > 0
+        call = ActiveCall(channel, key, sender, is_sub)
         self._active.add(call)
         return call
 
-    def _sdp(self, channel: Channel, offer: Sdp, port: int) -> Sdp:
+    def _sdp(self, call: ActiveCall, offer: Sdp) -> Sdp:
         video = "5" if self._config.codec == "h265" else "2"
         sound = _G711 if self._config.audio else ("", "", "")
-        said = MediaFormat(video, f"{WIDTH}x{HEIGHT}", "12", "2", str(self._config.rate_kbps), *sound)
-        code, address = channel.item.device_id, self._config.host
+        half, rate = 2 if call.is_sub else 1, self._rate_kbps(call)
+        said = MediaFormat(video, f"{WIDTH // half}x{HEIGHT // half}", "12", "2", str(rate), *sound)
+        code, address, port = call.channel.item.device_id, self._config.host, call.sender.local_port
         size = self._size(offer) if offer.session_name is SessionName.DOWNLOAD else None
         return answer_live(offer, owner_id=code, address=address, port=port, file_size=size, f=said)
 
@@ -236,7 +243,7 @@ class Calls:
     def _stream(self, call: ActiveCall) -> LiveStream:
         loop = asyncio.get_running_loop()
         return LiveStream(
-            open_picture=lambda: self._picture(call.channel),
+            open_picture=lambda: self._picture(call),
             head=call.channel.head,
             sender=call.sender,
             clock=self._clock,
@@ -249,7 +256,7 @@ class Calls:
         start, end = _window(offer)
         is_download = offer.session_name is SessionName.DOWNLOAD
         return RecordedStream(
-            open_picture=lambda: self._picture(call.channel),
+            open_picture=lambda: self._picture(call),
             sender=call.sender,
             clock=self._clock,
             start=start,
@@ -260,14 +267,18 @@ class Calls:
             on_end=lambda reason: _on_loop(loop, self._stream_ended, call, reason),
         )
 
-    def _picture(self, channel: Channel) -> Picture:
+    def _picture(self, call: ActiveCall) -> Picture:
         return self._studio.open_picture(
             self._config.scene,
-            label=channel.item.name,
-            device_id=channel.item.device_id,
+            label=call.channel.item.name,
+            device_id=call.channel.item.device_id,
             codec=self._config.codec,
-            rate_kbps=self._config.rate_kbps,
+            rate_kbps=self._rate_kbps(call),
+            is_small=call.is_sub,
         )
+
+    def _rate_kbps(self, call: ActiveCall) -> int:
+        return max(64, self._config.rate_kbps // _SUB_RATE) if call.is_sub else self._config.rate_kbps
 
     def steer(self, incoming: IncomingRequest) -> None:
         """Obey one INFO inside a call of a recording."""

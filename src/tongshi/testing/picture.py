@@ -51,6 +51,7 @@ class Picture:
         fallback_label: plain ASCII, usually the 20-digit code.
         codec: h264 or h265. rate_kbps: aimed at. key_interval_s: seconds between key frames.
         clip_offset: frame of the loop to begin with, so that cameras of one scene differ.
+        is_small: half as wide and high, as a sub-stream is; its block code is too small to be read.
     """
 
     def __init__(
@@ -64,13 +65,16 @@ class Picture:
         rate_kbps: int = 512,
         key_interval_s: float = KEY_INTERVAL_S,
         clip_offset: int = 0,
+        is_small: bool = False,
     ) -> None:
         self._clip, self._lettering = clip, lettering
         shown = label if lettering.has_chinese or label.isascii() else fallback_label
         self._label = lettering.strip(shown)
-        self._coder = _open_coder(codec, rate_kbps, round(key_interval_s * FPS))
+        size = (WIDTH // 2, HEIGHT // 2) if is_small else (WIDTH, HEIGHT)
+        self._coder = _open_coder(codec, rate_kbps, round(key_interval_s * FPS), size)
         self._frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
         self._luma, self._blue, self._red = (_plane(plane) for plane in self._frame.planes)
+        self._half = av.VideoFrame(*size, "yuv420p") if is_small else None
         self._number = 0
         self._clip_offset = clip_offset
 
@@ -83,10 +87,11 @@ class Picture:
             counter: what the block code says instead of the number of the frame.
         """
         self.draw(view, at, counter)
-        self._frame.pts = self._number
-        self._frame.pict_type = PictureType.I if force_key else PictureType.NONE
+        frame = self._sent()
+        frame.pts = self._number
+        frame.pict_type = PictureType.I if force_key else PictureType.NONE
         self._number += 1
-        packets = self._coder.encode(self._frame)
+        packets = self._coder.encode(frame)
         return CodedFrame(
             b"".join(bytes(part) for part in packets), any(part.is_keyframe for part in packets)
         )
@@ -121,6 +126,14 @@ class Picture:
         """The three planes last drawn, as they lie in a frame."""
         first, second, third = (bytes(plane) for plane in self._frame.planes)
         return first, second, third
+
+    def _sent(self) -> av.VideoFrame:
+        """What was drawn last, at the size that is sent."""
+        if self._half is None:
+            return self._frame
+        for source, plane in zip((self._luma, self._blue, self._red), self._half.planes, strict=True):
+            _plane(plane)[:] = source[::2, ::2]
+        return self._half
 
     def _letter(self, strip: Strip, top: int, left: int) -> None:
         height, width = strip.ink.shape
@@ -174,7 +187,9 @@ def _plane(plane: av.video.plane.VideoPlane) -> Plane:
     return pixels.reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
-def _open_coder(codec: Codec, rate_kbps: int, key_interval: int) -> av.VideoCodecContext:
+def _open_coder(
+    codec: Codec, rate_kbps: int, key_interval: int, size: tuple[int, int]
+) -> av.VideoCodecContext:
     # No B frames and no look-ahead: each picture leaves at once. Parameter sets stand before every key frame,
     # so that a receiver may begin at any of them.
     gop = f"keyint={key_interval}:min-keyint={key_interval}:scenecut=0:repeat-headers=1"
@@ -184,7 +199,7 @@ def _open_coder(codec: Codec, rate_kbps: int, key_interval: int) -> av.VideoCode
         name, params = "libx265", {"x265-params": f"{gop}:pools=none:frame-threads=1:wpp=0:log-level=none"}
     coder = av.CodecContext.create(name, "w")
     assert isinstance(coder, av.VideoCodecContext)
-    coder.width, coder.height, coder.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    (coder.width, coder.height), coder.pix_fmt = size, "yuv420p"
     coder.framerate, coder.time_base = FPS, 1 / FPS
     coder.bit_rate = rate_kbps * 1000
     coder.options = {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1", **params}

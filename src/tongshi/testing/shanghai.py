@@ -108,7 +108,7 @@ def make_item(
         supply_light_type=rng.choice((1, 2, 3)),
         direction_type=rng.randrange(1, 9),
         resolutions=("640x360",),
-        stream_numbers=("0",),
+        stream_numbers=("0", "1"),
         download_speeds=("1", "2", "4"),
         svc_space_support_mode=0,
         svc_time_support_mode=0,

@@ -45,7 +45,14 @@ class Studio:
             return self._loaded[scene]
 
     def open_picture(
-        self, scene: str, *, label: str, device_id: str, codec: Codec, rate_kbps: int
+        self,
+        scene: str,
+        *,
+        label: str,
+        device_id: str,
+        codec: Codec,
+        rate_kbps: int,
+        is_small: bool = False,
     ) -> Picture:
         """A fresh coder for one receiver of one camera."""
         offset = sum(device_id.encode()) * 7
@@ -57,6 +64,7 @@ class Studio:
             codec=codec,
             rate_kbps=rate_kbps,
             clip_offset=offset,
+            is_small=is_small,
         )
 
     def close(self) -> None:

@@ -94,6 +94,17 @@ def test_all_limits_of_the_head_stay_inside_the_panorama(clip: Clip, lettering: 
                 picture.draw(View(pan, tilt, zoom), AT)
 
 
+def test_a_sub_stream_is_half_as_large_and_still_the_scene(clip: Clip, lettering: Lettering) -> None:
+    small = Picture(clip, lettering, label="PTZ-1", rate_kbps=128, is_small=True)
+    coded = [small.next(View(), AT) for _ in range(3)]
+    decoder = av.CodecContext.create("h264", "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    seen = [one for frame in coded for one in decoder.decode(av.Packet(frame.data))] + decoder.decode(None)
+    assert {(one.width, one.height) for one in seen} == {(WIDTH // 2, HEIGHT // 2)}
+    drawn = small.luma[::2, ::2].astype(int)
+    assert np.abs(seen[-1].to_ndarray()[: HEIGHT // 2].astype(int) - drawn).mean() < 12
+
+
 def test_the_clock_shows_beijing_time() -> None:
     assert clock_text(AT, chinese=True) == "2026年03月05日 星期四 07:59:58"
     assert clock_text(AT, chinese=False) == "2026-03-05 07:59:58"
