@@ -53,6 +53,7 @@ from tongshi.gateways.signalling.subscriptions.catalogue_news import Batching
 from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
 from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
 from tongshi.gateways.signalling.subscriptions.subscriber import Kind, Rhythm
+from tongshi.gateways.signalling.tls import TlsPlan, Trust
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.gateways.signalling.upward_names import Alias, Names
 from tongshi.gateways.snapshots.receiver import SnapshotReceiver
@@ -444,6 +445,7 @@ def gateway_config(config: Config) -> GatewayConfig:
             for neighbour in config.neighbours
             if neighbour.relation == "upper" and neighbour.sip_host
         ),
+        tls=_tls(config),
         media_host=config.media.host,
         media_transports=tuple(
             (neighbour.id, Transport(neighbour.media_transport)) for neighbour in config.neighbours
@@ -483,6 +485,28 @@ def _admission(config: Config) -> AdmissionConfig:
         Limits(section.stranger_burst, section.stranger_rate_per_s),
         tuple(binding for binding in bindings if binding.addresses or binding.macs),
         Policy(section.fingerprints),
+    )
+
+
+def _tls(config: Config) -> TlsPlan | None:
+    """SIP over TLS, where it is configured or an upper needs it."""
+    section = config.signalling.tls
+    trusts = {
+        (one.sip_host, one.sip_port): Trust(
+            one.sip_tls_ca, one.sip_tls_fingerprint, one.sip_tls_name, one.sip_tls_insecure
+        )
+        for one in config.neighbours
+        if one.relation == "upper" and one.sip_transport == "tls"
+    }
+    if not (section.certificate or section.peer_ca or trusts):
+        return None
+    return TlsPlan(
+        certificate=section.certificate,
+        key=section.key,
+        port=section.port if section.certificate else None,
+        client_ca=section.client_ca,
+        peer_ca=section.peer_ca,
+        trusts=trusts,
     )
 
 

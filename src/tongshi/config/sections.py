@@ -18,6 +18,9 @@ from tongshi.errors import InvalidRequest
 Port = Annotated[int, Meta(ge=0, le=65535)]
 ShareScope = Annotated[str, Meta(pattern=r"^(\*|[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})$")]
 Mac = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2}){5}$")]
+Fingerprint = Annotated[  # SHA-256
+    str, Meta(pattern=r"^((sha256:|SHA256:)?[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31})?$")
+]
 Code20 = Annotated[str, Meta(pattern=r"^[0-9]{20}$")]
 
 
@@ -81,6 +84,26 @@ class HttpSection(_Section, frozen=True):
     secure_cookie: bool = False
 
 
+class TlsSection(_Section, frozen=True):
+    """SIP over TLS. ``port`` listens when there is a certificate; without one we only dial.
+
+    ``client_ca`` asks who dials us for a certificate signed by one of these. ``peer_ca`` proves servers that
+    we dial, unless their own section says how. All are files in PEM.
+    """
+
+    port: Port = 5061
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+    peer_ca: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+        if self.client_ca and not self.certificate:
+            raise ValueError("client_ca needs certificate and key: without them nobody can dial us by TLS")
+
+
 class SignallingSection(_Section, frozen=True):
     """SIP. ``host`` is the numeric address peers reach us at; it is written into Contact and SDP."""
 
@@ -97,6 +120,7 @@ class SignallingSection(_Section, frozen=True):
     subscription_expires_s: Annotated[int, Meta(ge=60, le=86400)] = 600
     catalogue_news_wait_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
     trace_memory_mb: Annotated[int, Meta(ge=0, le=4096)] = 32
+    tls: TlsSection = TlsSection()
 
 
 Place = Annotated[str, Meta(pattern=r"^[0-9]{2,20}$")]
@@ -177,7 +201,7 @@ class RedirectSection(_Section, frozen=True):
     server_id: Code20
     host: Annotated[str, Meta(min_length=1)]
     port: Annotated[int, Meta(ge=1, le=65535)] = 5060
-    transport: Literal["udp", "tcp"] = "udp"
+    transport: Literal["udp", "tcp", "tls"] = "udp"
     expires_s: Annotated[int, Meta(ge=3600, le=604800)] = 86400
 
 
@@ -194,6 +218,8 @@ class NeighbourSection(_Section, frozen=True):
 
     ``share`` names what it may see and watch of ours: ``*`` or administrative divisions; empty: nothing.
     ``subscribe`` names what we subscribe at one that registers with us.
+    ``sip_tls_*`` say how an upper that we dial by TLS is believed: its CA, the SHA-256 fingerprint of its one
+    certificate, the name in it where that is not ``sip_host``; or, said aloud, not at all.
     ``aliases`` are devices that an upper knows by another code or name; every code is shown once.
     """
 
@@ -202,7 +228,11 @@ class NeighbourSection(_Section, frozen=True):
     relation: Literal["upper", "lower", "lateral"]
     sip_host: str = ""
     sip_port: Port = 0
-    sip_transport: Literal["udp", "tcp"] = "udp"
+    sip_transport: Literal["udp", "tcp", "tls"] = "udp"
+    sip_tls_ca: str = ""
+    sip_tls_fingerprint: Fingerprint = ""
+    sip_tls_name: str = ""
+    sip_tls_insecure: bool = False
     sip_username: str = ""
     sip_secret: str = ""
     rest_url: str = ""
@@ -216,6 +246,8 @@ class NeighbourSection(_Section, frozen=True):
 
     def __post_init__(self) -> None:
         _check_networks(self.sip_addresses)
+        if self.sip_tls_insecure and (self.sip_tls_ca or self.sip_tls_fingerprint):
+            raise ValueError("sip_tls_insecure contradicts sip_tls_ca and sip_tls_fingerprint")
 
 
 class LogSection(_Section, frozen=True):
@@ -240,6 +272,16 @@ class Config(_Section, frozen=True):
     accounts: tuple[AccountSection, ...] = ()
     neighbours: tuple[NeighbourSection, ...] = ()
     redirects: tuple[RedirectSection, ...] = ()
+
+    def __post_init__(self) -> None:
+        for one in self.neighbours:
+            is_said = bool(one.sip_tls_ca or one.sip_tls_fingerprint or one.sip_tls_insecure)
+            is_dialled = one.relation == "upper" and one.sip_transport == "tls" and one.sip_host
+            if is_dialled and not is_said and not self.signalling.tls.peer_ca:
+                raise ValueError(
+                    f"neighbour {one.id} is dialled by TLS and nothing says how to believe it: set "
+                    "sip_tls_ca, sip_tls_fingerprint or signalling.tls.peer_ca (or sip_tls_insecure)"
+                )
 
 
 def load(path: Path) -> Config:

@@ -23,9 +23,9 @@ from tongshi.protocols.gb28181.codec import decode
 from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.protocols.gb28181.message import next_sn
 from tongshi.protocols.gb28181.notify import Keepalive
-from tongshi.protocols.gb28181.profile import Transport
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery
 from tongshi.protocols.gb28181.response import DeviceInfoResponse
+from tongshi.protocols.sip.address import Transport
 from tongshi.protocols.sip.timers import TimerValues
 from tongshi.testing.defects import Defects, parts
 from tongshi.testing.lossy_sockets import lossy

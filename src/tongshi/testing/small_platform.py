@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from tongshi._media import Engine
 from tongshi.clock import SystemClock
@@ -29,6 +30,7 @@ from tongshi.gateways.signalling.record_search import SearchPatience
 from tongshi.gateways.signalling.registrar import Redirect
 from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
 from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
+from tongshi.gateways.signalling.tls import TlsPlan
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.gateways.snapshots.receiver import SnapshotReceiver
 from tongshi.ids import PlatformId
@@ -88,6 +90,7 @@ class Neighbour:
     secret: str
     port: int = 0
     media_transport: Transport = Transport.UDP
+    sip_transport: Literal["udp", "tcp", "tls"] = "udp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class PlatformPlan:
     timeouts: Timeouts = field(default_factory=lambda: QUICK)
     beat: Beat = field(default_factory=lambda: Beat(0.3, 3))
     port: int = 0
+    tls: TlsPlan | None = None
     voice_waits: Waits = field(default_factory=Waits)
     persistence: Persistence = field(default_factory=lambda: Persistence(2.0, (0.05, 0.05)))
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
@@ -136,6 +140,7 @@ class SmallPlatform:
                 patience=Patience(idle_s=1.0, total_s=10.0, retries=1, retry_s=0.2),
                 search_patience=SearchPatience(idle_s=0.6, total_s=5.0),
                 subscriptions=plan.subscriptions,
+                tls=plan.tls,
             ),
             RecordedRegistrations(db, self.clock, plan.id),
             archive,
@@ -256,7 +261,7 @@ class SmallPlatform:
 
     def _uppers(self) -> list[UpperAccount]:
         return [
-            UpperAccount(n.id, Remote(HOST, n.port, "udp"), self.plan.id, n.secret, retry_s=0.5)
+            UpperAccount(n.id, Remote(HOST, n.port, n.sip_transport), self.plan.id, n.secret, retry_s=0.5)
             for n in self.plan.neighbours
             if n.relation is Relation.UPPER
         ]

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tongshi.app.composition import gateway_config
 from tongshi.config.sections import AccountSection, Config, load, reveal
 from tongshi.errors import InvalidRequest
 
@@ -40,6 +41,51 @@ def test_a_mistake_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InvalidRequest, match=r"broken\.toml"):
+        load(path)
+
+
+_UPPER = """
+[[neighbours]]
+id = "31000000002000000001"
+name = "市级"
+relation = "upper"
+sip_host = "192.0.2.1"
+sip_port = 5061
+sip_transport = "tls"
+"""
+_OWN = '[platform]\nid = "31010100002000000001"\nname = "x"\n'
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'sip_tls_ca = "city.pem"',
+        f'sip_tls_fingerprint = "{":".join(["AB"] * 32)}"',
+        "sip_tls_insecure = true",
+        '[signalling.tls]\npeer_ca = "city.pem"',
+    ],
+)
+def test_an_upper_by_tls_is_configured_with_what_proves_it(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "tls.toml"
+    path.write_text(f"{_OWN}{_UPPER}{words}\n", encoding="utf-8")
+    assert gateway_config(load(path)).tls is not None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        'sip_tls_name = "sip.example.org"',
+        'sip_tls_insecure = true\nsip_tls_ca = "city.pem"',
+        'sip_tls_fingerprint = "AB:CD"',
+        '[signalling.tls]\ncertificate = "own.pem"',
+        '[signalling.tls]\npeer_ca = "city.pem"\nclient_ca = "ca.pem"',
+    ],
+)
+def test_an_upper_by_tls_that_nothing_proves_is_refused(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "tls.toml"
+    path.write_text(f"{_OWN}{_UPPER}{words}\n", encoding="utf-8")
+    with pytest.raises(InvalidRequest, match="tls"):
         load(path)
 
 

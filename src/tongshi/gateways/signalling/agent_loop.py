@@ -13,6 +13,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from tongshi.clock import Clock
@@ -68,6 +69,7 @@ class AgentLoop:
     Attributes:
         agent: None before ``open`` and after ``halt``.
         trace: called with "in" or "out", the remote and the bytes.
+        on_broken: called when a connection could not be made or broke for a reason worth telling.
         door: set before ``open``; decides what is read at all.
     """
 
@@ -84,6 +86,7 @@ class AgentLoop:
     ) -> None:
         self.agent: UserAgent | None = None
         self.trace = trace
+        self.on_broken: Callable[[Remote, str], None] = lambda remote, reason: None
         self.door: Doorkeeper | None = None
         self._identity = identity
         self._sockets = sockets
@@ -94,6 +97,7 @@ class AgentLoop:
         self._waiting: dict[Key, asyncio.Future[Response]] = {}
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
+        self._broken = ""  # why the connection that is being reported as lost was lost
         self._watchers: dict[Remote, list[Callable[[], None]]] = {}
         self._known_by_tcp: OrderedDict[str, Remote] = OrderedDict()
         self._unreachable: dict[Remote, float] = {}
@@ -103,7 +107,7 @@ class AgentLoop:
         """Bind and listen; returns the port. Raises OSError when it is taken."""
         port = await self._sockets.open()
         given = self._identity
-        identity = Identity(given.local_id, given.host, port, given.user_agent, given.headers)
+        identity = replace(given, port=port, tls_port=self._sockets.tls_port)
         self.agent = UserAgent(
             identity, random_bytes=secrets.token_bytes, values=self._values, max_pending=self._max_pending
         )
@@ -252,7 +256,7 @@ class AgentLoop:
                 if (future := self._waiting.pop(key, None)) is not None and not future.done():
                     future.set_result(response)
             case RequestFailed(key, is_timeout):
-                fail(self._waiting.pop(key, None), is_timeout)
+                fail(self._waiting.pop(key, None), is_timeout, self._broken)
             case _:
                 self._on_event(event)
 
@@ -264,10 +268,14 @@ class AgentLoop:
         self.agent.receive(data, source, self._clock.now())
         self.drain()
 
-    def _lost(self, remote: Remote) -> None:
+    def _lost(self, remote: Remote, reason: str = "") -> None:
         if self.agent is not None:
             self.agent.fail(remote, self._clock.now())
+            self._broken = reason
             self.drain()
+            self._broken = ""
+            if reason:
+                self.on_broken(remote, reason)
             for callback in tuple(self._watchers.get(remote, ())):
                 callback()
 
@@ -283,12 +291,12 @@ class AgentLoop:
         self._sockets.send(output)
 
 
-def fail(future: asyncio.Future[Any] | None, is_timeout: bool) -> None:
+def fail(future: asyncio.Future[Any] | None, is_timeout: bool, reason: str = "") -> None:
     """Tell who waits that no answer will come."""
     if is_timeout:
         reject(future, PeerTimeout("对端无应答", code=50401))
     else:
-        reject(future, Unavailable("信令连接中断"))
+        reject(future, Unavailable(f"信令连接中断：{reason}" if reason else "信令连接中断"))
 
 
 def reject(future: asyncio.Future[Any] | None, error: TongshiError) -> None:

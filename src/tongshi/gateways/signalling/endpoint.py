@@ -1,4 +1,4 @@
-"""One SIP address on UDP and TCP: sockets, timers and awaitable calls around the sans-IO user agent.
+"""One SIP address on UDP, TCP and TLS: sockets, timers and awaitable calls around the sans-IO user agent.
 
 Implements: GB/T 28181-2022 4.3.2
 The agent decides, ``agent_loop`` moves its bytes and wakes it in time; here its events become futures and
@@ -26,6 +26,7 @@ from tongshi.gateways.signalling.calls import (
 )
 from tongshi.gateways.signalling.subscription import IncomingSubscription, Subscription
 from tongshi.gateways.signalling.subscription_desk import SubscriptionDesk
+from tongshi.gateways.signalling.tls import Tls
 from tongshi.gateways.signalling.transport import SipSockets
 from tongshi.protocols.sip.agent import (
     AgentEvent,
@@ -63,7 +64,7 @@ log = structlog.get_logger(__name__)
 
 
 class SipEndpoint:
-    """Sends and answers SIP on one UDP and TCP port.
+    """Sends and answers SIP on one UDP and TCP port, and on one of TLS.
 
     Args:
         local_id: our 20-digit code, user part of From and Contact.
@@ -81,6 +82,7 @@ class SipEndpoint:
         trace: called with "in" or "out", the remote and the bytes.
         timers: T1, T2, T4.
         sockets: what makes the sockets; a simulator's lose datagrams.
+        tls: whom to believe, and where to listen for TLS; None: no TLS at all.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class SipEndpoint:
         trace: Trace | None = None,
         timers: TimerValues | None = None,
         sockets: Callable[..., SipSockets] = SipSockets,
+        tls: Tls | None = None,
     ) -> None:
         self.port = port
         self._on_request = on_request
@@ -118,7 +121,9 @@ class SipEndpoint:
             allow_tcp=allow_tcp,
             max_connections=max_connections,
             idle_timeout_s=idle_timeout_s,
+            tls=tls,
         )
+        self._sockets = opened
         self._loop = AgentLoop(
             Identity(local_id, advertised_host or host, port, user_agent, headers),
             opened,
@@ -135,6 +140,10 @@ class SipEndpoint:
     def guard(self, door: Doorkeeper) -> None:
         """Let this one look at everything that comes in; before ``start``."""
         self._loop.door = door
+
+    def on_broken(self, callback: Callable[[Remote, str], None]) -> None:
+        """Call back when a connection could not be made or broke, and there is a reason to tell."""
+        self._loop.on_broken = callback
 
     def shut_out(self, hosts: Iterable[str]) -> None:
         """Hear nothing of these hosts from now on; of all others again."""
@@ -276,6 +285,11 @@ class SipEndpoint:
         """Call back each time the TCP connection to ``remote`` breaks. Returns what ends the watch."""
         return self._loop.watch(remote, callback)
 
+    @property
+    def tls_port(self) -> int:
+        """Where TLS is listened for, 0 for nowhere."""
+        return self._sockets.tls_port
+
     def respond(
         self,
         arrived: RequestArrived,
@@ -330,7 +344,7 @@ class SipEndpoint:
     def _request_arrived(self, arrived: RequestArrived) -> None:
         subscription = self._subscriptions.ours(arrived.subscription)
         incoming = IncomingRequest(self, arrived, self._calls.call(arrived.call), subscription)
-        if arrived.source.transport == "tcp":
+        if arrived.source.is_reliable:
             self._loop.remember_tcp(arrived.request, arrived.source)
         if len(self._tasks) >= self._max_pending:
             incoming.respond(503, headers=(("Retry-After", "5"),))

@@ -47,6 +47,7 @@ from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.senders import Senders
 from tongshi.gateways.signalling.subscriptions.flow import SubscriptionFlows, SubscriptionSettings
 from tongshi.gateways.signalling.subscriptions.ports import Newsroom
+from tongshi.gateways.signalling.tls import Tls, TlsPlan
 from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import DEFAULT_BYTES, Recorder
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
@@ -68,6 +69,7 @@ from tongshi.protocols.gb28181.response import (
 )
 from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
+from tongshi.protocols.sip.address import transport_of
 from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.undertakings import Undertakings
@@ -91,6 +93,7 @@ class GatewayConfig:
         host, port: address to bind, which peers reach us at.
         media_host: address to bind for sound; that of signalling when empty.
         trace_bytes: memory for timelines of sessions; 0 keeps none.
+        tls: SIP over TLS, in and out; None: neither.
         media_transports: how media from a lower platform comes, by its id; UDP for who is not named.
     """
 
@@ -111,6 +114,7 @@ class GatewayConfig:
     search_patience: SearchPatience = field(default_factory=SearchPatience)
     media_host: str = ""
     voice_waits: Waits = field(default_factory=Waits)
+    tls: TlsPlan | None = None
 
 
 StateListener = Callable[[str, bool, str], Awaitable[None]]
@@ -155,6 +159,7 @@ class SignallingGateway:
             on_invite=lambda invite: self._reception.invite(invite),
             on_subscribe=lambda incoming: self._reception.subscribe(incoming),
             trace=self.timeline if config.trace_bytes else None,
+            tls=Tls(config.tls) if config.tls is not None else None,
         )
         self.dispatch = Dispatch()
         self.peers = Peers()
@@ -202,6 +207,7 @@ class SignallingGateway:
             shut_out=self.endpoint.shut_out,
         )
         self.endpoint.guard(self.admission.door)
+        self.endpoint.on_broken(self._connection_broken)
         self.registrar = Registrar(
             Domain(own_id, sip_domain(own_id), config.min_expires_s, config.redirects),
             self.peers,
@@ -385,7 +391,7 @@ class SignallingGateway:
     # What changes.
 
     def _watch_connection(self, peer: Peer) -> None:
-        """A registration over TCP lives as long as its connection (9.1.1 f)."""
+        """A registration over TCP or TLS lives as long as its connection (9.1.1 f)."""
 
         def broken() -> None:
             stop()
@@ -395,6 +401,13 @@ class SignallingGateway:
 
         remote = peer.remote
         stop = self.endpoint.watch(remote, broken)
+
+    def _connection_broken(self, remote: Remote, reason: str) -> None:
+        """No message tells why a platform above cannot be reached; its timeline shall."""
+        for upper in self.uppers.values():
+            if upper.remote == remote:
+                log.warning("upper_unreachable", platform_id=upper.id, remote=str(remote), reason=reason)
+                self.timeline.registration_failed(upper.id, reason)
 
     def _end_registration(self, peer_id: str, reason: str) -> None:
         """A peer may not stay: offline now, as if it had deregistered."""
@@ -423,7 +436,7 @@ class SignallingGateway:
         log.info("peer_online", peer_id=peer.id, remote=str(peer.remote), platform=peer.is_platform)
         self.catalogues.refresh(peer)
         self.admission.identify(peer)
-        if peer.remote.transport == "tcp":
+        if peer.remote.is_reliable:
             self._watch_connection(peer)
         self.subscriptions.peer_online(peer)
         if peer.profile.has(Quirk.GUARD_BEFORE_ALARM):
@@ -479,8 +492,7 @@ class SignallingGateway:
         """Take up registrations from before a restart; the silent are dropped as usual (chapter 4, B)."""
         now, at = self._clock.now(), self._clock.at()
         for row in await self._record.stored(at):
-            transport = "tcp" if row.transport == "tcp" else "udp"
-            remote = Remote(row.host, row.port, "tcp" if transport == "tcp" else "udp")
+            remote = Remote(row.host, row.port, transport_of(row.transport))
             profile = self.profiles.restored(row.peer_id, row.edition, row.user_agent, remote.transport)
             left_s = (row.expires_at - at).total_seconds()
             self.peers.put(Peer(row.peer_id, remote, profile, now + left_s, now, row.is_platform))

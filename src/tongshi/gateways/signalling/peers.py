@@ -49,8 +49,11 @@ class Peer:
     def is_at(self, remote: Remote) -> bool:
         """Did this come from where the peer registered?
 
-        Ports change behind NAT, addresses only of those of whom an administrator says so (quirk 24).
+        Ports change behind NAT, addresses only of those of whom an administrator says so (quirk 24). Who
+        registered by TLS is heard by TLS only: a datagram with its address proves nothing.
         """
+        if self.remote.transport == "tls" and remote.transport != "tls":
+            return False
         is_its_own = remote.host == self.remote.host or remote.host in self.addresses
         return is_its_own or self.profile.has(Quirk.DUAL_HOMED)
 

@@ -25,9 +25,10 @@ from tongshi.gateways.signalling.peers import Peers
 from tongshi.gateways.signalling.ports import ProfileRecord
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.protocols.gb28181.habits import Habit, charset_of, habits_of, speaks_2022
-from tongshi.protocols.gb28181.profile import Profile, Quirk, Transport
+from tongshi.protocols.gb28181.profile import Profile, Quirk
 from tongshi.protocols.gb28181.response import DeviceInfoResponse
 from tongshi.protocols.gb28181.version import Edition, parse_version
+from tongshi.protocols.sip.address import Transport
 from tongshi.protocols.sip.message import Request
 from tongshi.resources.peers.model import Evidence, PeerProfile, UpperRow
 

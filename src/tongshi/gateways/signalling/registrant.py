@@ -16,11 +16,13 @@ import structlog
 from tongshi.errors import RemoteViolation, TongshiError
 from tongshi.gateways.signalling.endpoint import SipEndpoint
 from tongshi.ids import sip_domain
+from tongshi.protocols.sip.address import transport_of
 from tongshi.protocols.sip.digest import Challenge, answer, strongest
 from tongshi.protocols.sip.message import Remote, Response
 
 log = structlog.get_logger(__name__)
 
+SIP_PORT, TLS_PORT = 5060, 5061
 MAX_REDIRECTS = 5
 _MAX_CHALLENGES = 2
 _DEREGISTER_TIMEOUT_S = 3.0
@@ -190,10 +192,16 @@ class Registrant:
         contact = response.contact
         if contact is None:
             raise RemoteViolation("redirection without Contact")
-        transport = contact.uri.param("transport") or self.remote.transport
-        host = contact.uri.host.strip("[]")
-        self.server_id = contact.uri.user or self.server_id
-        self.remote = Remote(host, contact.uri.port or 5060, "tcp" if transport.lower() == "tcp" else "udp")
+        uri = contact.uri
+        transport = transport_of(uri.param("transport") or self.remote.transport)
+        if uri.scheme == "sips":
+            transport = "tls"
+        if self.remote.transport == "tls" and transport != "tls":
+            # Else whoever speaks for a server that we trust could lead us out of TLS.
+            raise RemoteViolation("redirection from TLS to a transport without it")
+        self.server_id = uri.user or self.server_id
+        port = uri.port or (TLS_PORT if transport == "tls" else SIP_PORT)
+        self.remote = Remote(uri.host.strip("[]"), port, transport)
 
     def _turn(self, is_registered: bool, reason: str) -> None:
         has_changed = is_registered != self.registered.is_set()

@@ -25,10 +25,10 @@ from tongshi.gateways.signalling.endpoint import IncomingRequest
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Account, Registrations, StoredRegistration
 from tongshi.protocols.gb28181.dates import render_date, render_rfc1123
-from tongshi.protocols.gb28181.profile import Profile, Quirk, Transport
+from tongshi.protocols.gb28181.profile import Profile, Quirk
 from tongshi.protocols.gb28181.types import MAX_ID_CHARS
 from tongshi.protocols.gb28181.version import OWN_EDITION, Edition, Feature, parse_version, supports
-from tongshi.protocols.sip.address import bracketed
+from tongshi.protocols.sip.address import Transport, bracketed
 from tongshi.protocols.sip.digest import (
     Authorization,
     Challenge,
@@ -207,7 +207,7 @@ class Registrar:
     def _send_on(self, incoming: IncomingRequest, peer_id: str, redirect: Redirect) -> None:
         """302 after the digest was right, so that a stranger learns nothing of our servers (9.1.2.3 d)."""
         remote = redirect.remote
-        transport = ";transport=tcp" if remote.transport == "tcp" else ""
+        transport = f";transport={remote.transport}" if remote.is_reliable else ""
         target = f"<sip:{redirect.server_id}@{bracketed(remote.host)}:{remote.port}{transport}>"
         log.info("registration_redirected", peer_id=peer_id, server_id=redirect.server_id)
         self._judge.redirected(incoming.remote)

@@ -21,6 +21,7 @@ from tongshi.errors import TongshiError
 from tongshi.gateways.signalling.calls import Call
 from tongshi.gateways.signalling.endpoint import SipEndpoint
 from tongshi.gateways.signalling.ports import OpenCalls
+from tongshi.protocols.sip.address import transport_of
 from tongshi.protocols.sip.message import Remote
 from tongshi.resources.registrations.model import OpenCall
 
@@ -114,7 +115,7 @@ class RunningCalls:
                 await self._endpoint.request(
                     "BYE",
                     to_id=call.to_id,
-                    remote=Remote(call.host, call.port, "tcp" if call.transport == "tcp" else "udp"),
+                    remote=Remote(call.host, call.port, transport_of(call.transport)),
                     from_id=call.from_id,
                     request_uri=call.target,
                     call_id=call.call_id,

@@ -1,6 +1,7 @@
-"""The sockets of one SIP address: UDP and TCP on the same port, bytes in and out.
+"""The sockets of one SIP address: UDP and TCP on the same port, TLS on its own, bytes in and out.
 
 Implements: GB/T 28181-2022 4.3.2
+Implements: GB/T 28181-2022 8.2
 TCP connections are told apart by the peer's address, whoever opened them, and serve both directions (9.1.1
 f). A reply never opens one. A connection that sends no whole message soon, idles, cannot be framed, or does
 not read what we write is closed; there is a bound on how many there are.
@@ -16,29 +17,32 @@ from typing import cast
 
 import structlog
 
+from tongshi.errors import Unavailable
 from tongshi.gateways.signalling import kernel_filter
+from tongshi.gateways.signalling.connection import MAX_UNSENT_BYTES, Connection, Datagrams
+from tongshi.gateways.signalling.tls import HANDSHAKE_S, MAX_HANDSHAKES, SHUTDOWN_S, Tls, reason_of
+from tongshi.gateways.signalling.tls_listener import TlsListener
 from tongshi.protocols.sip.message import Remote
-from tongshi.protocols.sip.stream import StreamParser
 from tongshi.protocols.sip.transaction import Output
 
 log = structlog.get_logger(__name__)
 
 UDP_BUFFER_BYTES = 4 * 1024 * 1024
-MAX_UNSENT_BYTES = 4 * 1024 * 1024
 CONNECT_TIMEOUT_S = 5.0
 FIRST_MESSAGE_S = 10.0
-PAUSE_S = 0.5
 _PORT_TRIES = 32
 
 
 class SipSockets:
-    """UDP socket, TCP listener and TCP connections.
+    """UDP socket, TCP and TLS listeners, and connections.
 
     Attributes:
         on_message: called with each datagram or whole frame and its source.
-        on_lost: called when a TCP connection is gone or could not be made.
+        on_lost: called when a connection is gone or could not be made, with the reason if there is one to
+            tell.
         admits: asked for each connection that somebody opens, with how many of that address are open.
             All are set before ``open``.
+        tls_port: where TLS is listened for, 0 for nowhere.
     """
 
     def __init__(
@@ -50,19 +54,23 @@ class SipSockets:
         allow_tcp: bool,
         max_connections: int,
         idle_timeout_s: float,
+        tls: Tls | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self.on_message: Callable[[bytes, Remote], None] = _nothing
-        self.on_lost: Callable[[Remote], None] = _nothing
+        self.on_lost: Callable[[Remote, str], None] = _nothing
+        self.tls_port = 0
         self.admits: Callable[[Remote, int], bool] = lambda remote, open_already: True
         self._allow_udp = allow_udp
         self._allow_tcp = allow_tcp
         self._max_connections = max_connections
         self._idle_timeout_s = idle_timeout_s
         self._udp: asyncio.DatagramTransport | None = None
-        self._server: asyncio.Server | None = None
-        self._connections: dict[Remote, _Connection] = {}
+        self._tls = tls
+        self._servers: list[asyncio.Server] = []
+        self._connections: dict[Remote, Connection] = {}
+        self._listener: TlsListener | None = None
         self._hosts: Counter[str] = Counter()
         self._dials: dict[Remote, tuple[asyncio.Task[None], list[bytes]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -79,9 +87,10 @@ class SipSockets:
                 if self._port or attempt == _PORT_TRIES - 1:
                     raise
             else:
-                self._schedule_sweep()
-                return port
-        raise OSError("no port free for UDP and TCP")
+                break
+        self._open_tls()
+        self._schedule_sweep()
+        return port
 
     async def close(self) -> None:
         """Close everything and wait until it is closed."""
@@ -96,6 +105,8 @@ class SipSockets:
             connection.close()
         self._unbind()
         await asyncio.gather(*dials, return_exceptions=True)
+        if self._listener is not None:
+            await self._listener.close()
         if connections:
             _, pending = await asyncio.wait([connection.closed for connection in connections], timeout=1.0)
             for connection in connections:
@@ -146,7 +157,11 @@ class SipSockets:
 
     # For the connections.
 
-    def opened(self, connection: _Connection) -> bool:
+    def heard(self, data: bytes, source: Remote) -> None:
+        """A datagram or a whole frame."""
+        self.on_message(data, source)
+
+    def opened(self, connection: Connection) -> bool:
         """A connection came to be. False when there is no room for it."""
         if self._is_closed or len(self._connections) >= self._max_connections:
             return False
@@ -157,22 +172,32 @@ class SipSockets:
         self._connections[connection.remote] = connection
         return True
 
-    def lost(self, connection: _Connection) -> None:
+    def lost(self, connection: Connection) -> None:
         """A connection is gone."""
         if self._connections.get(connection.remote) is connection:
             del self._connections[connection.remote]
-            host = connection.remote.host
-            self._hosts[host] -= 1
-            if not self._hosts[host]:
-                del self._hosts[host]
-            self.on_lost(connection.remote)
+            self._leave(connection.remote.host)
+            self.on_lost(connection.remote, connection.reason)
 
     # Private.
+
+    def _enters(self, remote: Remote, shaking: int) -> bool:
+        """A handshake begins. False when there is no room for it: half open, it is no cheaper than open."""
+        has_room = shaking < MAX_HANDSHAKES and len(self._connections) + shaking < self._max_connections
+        if self._is_closed or not has_room or not self.admits(remote, self._hosts[remote.host]):
+            return False
+        self._hosts[remote.host] += 1
+        return True
+
+    def _leave(self, host: str) -> None:
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
 
     async def _bind_udp(self, port: int) -> int:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self), local_addr=(self._host, port)
+            lambda: Datagrams(self), local_addr=(self._host, port)
         )
         self._udp = transport
         sock = transport.get_extra_info("socket")
@@ -181,16 +206,29 @@ class SipSockets:
 
     async def _bind_tcp(self, port: int) -> int:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), self._host, port, backlog=512)
-        return cast(int, self._server.sockets[0].getsockname()[1])
+        server = await loop.create_server(lambda: Connection(self, None), self._host, port, backlog=512)
+        self._servers.append(server)
+        return cast(int, server.sockets[0].getsockname()[1])
+
+    def _open_tls(self) -> None:
+        """Listen for TLS, too, where that is wanted. Raises OSError."""
+        if self._tls is None or self._tls.server is None:
+            return
+        self._listener = TlsListener(
+            self._tls.server,
+            lambda remote: Connection(self, remote),
+            self._enters,
+            lambda remote: self._leave(remote.host),
+        )
+        self.tls_port = self._listener.open(self._host, self._tls.port or 0)
 
     def _unbind(self) -> None:
         if self._udp is not None:
             self._udp.close()
             self._udp = None
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     def _dial(self, remote: Remote, data: bytes) -> None:
         dial = self._dials.get(remote)
@@ -199,27 +237,47 @@ class SipSockets:
                 dial[1].append(data)
             return
         if len(self._connections) + len(self._dials) >= self._max_connections:
-            asyncio.get_running_loop().call_soon(self.on_lost, remote)
+            asyncio.get_running_loop().call_soon(self.on_lost, remote, "连接数已满")
             return
         task = asyncio.create_task(self._connect(remote), name=f"sip-dial-{remote}")
         self._dials[remote] = task, [data]
 
     async def _connect(self, remote: Remote) -> None:
-        loop = asyncio.get_running_loop()
-        connection: _Connection | None = None
+        connection: Connection | None = None
+        reason = ""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self, remote), remote.host, remote.port
-                )
-        except (OSError, TimeoutError) as error:
-            log.info("sip_connect_failed", remote=str(remote), reason=str(error))
+                connection = await self._reach(remote)
+        except (OSError, TimeoutError, Unavailable) as error:
+            reason = reason_of(error, is_tls=remote.transport == "tls")
         waiting = self._dials.pop(remote)[1]
         if connection is None or not self.has_connection(remote):
-            self.on_lost(remote)
+            reason = reason or (connection.reason if connection is not None else "")
+            log.info("sip_connect_failed", remote=str(remote), reason=reason)
+            self.on_lost(remote, reason)
             return
         for data in waiting:
             connection.write(data)
+
+    async def _reach(self, remote: Remote) -> Connection:
+        """Dial. Raises OSError; Unavailable when nothing says how to believe a TLS server."""
+        loop, host, port = asyncio.get_running_loop(), remote.host, remote.port
+        if remote.transport == "tcp":
+            made = await loop.create_connection(lambda: Connection(self, remote, is_dialled=True), host, port)
+            return made[1]
+        if self._tls is None:
+            raise Unavailable("没有配置 TLS")
+        dialling = self._tls.dialling(remote)
+        shaken = await loop.create_connection(
+            lambda: Connection(self, remote, is_dialled=True, dialling=dialling),
+            host,
+            port,
+            ssl=dialling.context,
+            server_hostname=dialling.server_name,
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=SHUTDOWN_S,
+        )
+        return shaken[1]
 
     def _schedule_sweep(self) -> None:
         period_s = min(self._idle_timeout_s / 4, FIRST_MESSAGE_S / 2)
@@ -232,91 +290,6 @@ class SipSockets:
             if now - connection.active_at > min(limit_s, self._idle_timeout_s):
                 connection.abort()
         self._schedule_sweep()
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, sockets: SipSockets) -> None:
-        self._sockets = sockets
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._sockets.on_message(data, Remote(addr[0], addr[1], "udp"))
-
-    def error_received(self, exc: Exception) -> None:
-        # An ICMP answer does not say which datagram it means; the transaction's timer will.
-        log.debug("sip_udp_error", reason=str(exc))
-
-
-class _Connection(asyncio.Protocol):
-    """One TCP connection, accepted (``remote`` None) or dialled."""
-
-    def __init__(self, sockets: SipSockets, remote: Remote | None = None) -> None:
-        self._sockets = sockets
-        self._dialled = remote
-        self.is_dialled = remote is not None
-        self._parser = StreamParser()
-        self._pause: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-        self.remote = remote or Remote("", 0, "tcp")
-        self.closed: asyncio.Future[None] = self._loop.create_future()
-        self.active_at = self._loop.time()
-        self.has_spoken = remote is not None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        if self._dialled is None:
-            peer = transport.get_extra_info("peername")
-            if peer is None:
-                self._transport.abort()
-                return
-            self.remote = Remote(peer[0], peer[1], "tcp")
-        if not self._sockets.opened(self):
-            log.warning("sip_connection_refused", remote=str(self.remote), reason="too many")
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        frames = self._parser.feed(data)
-        self._deliver(frames)
-        if self._parser.violation is not None:
-            log.info("sip_stream_lost", remote=str(self.remote), reason=self._parser.violation.message)
-            self._transport.abort()
-            return
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        if self._parser.awaits_pause:
-            self._pause = self._loop.call_later(PAUSE_S, lambda: self._deliver(self._parser.pause()))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._pause is not None:
-            self._pause.cancel()
-        # What a peer said before it hung up counts, even without a length.
-        self._deliver(self._parser.pause())
-        self._sockets.lost(self)
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def write(self, data: bytes) -> None:
-        if self._transport.is_closing():
-            return
-        if self._transport.get_write_buffer_size() + len(data) > MAX_UNSENT_BYTES:
-            log.warning("sip_peer_does_not_read", remote=str(self.remote))
-            self._transport.abort()
-            return
-        self.active_at = self._loop.time()
-        self._transport.write(data)
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def _deliver(self, frames: list[bytes]) -> None:
-        if frames:
-            # Line ends alone are no sign of life worth a place in the table.
-            self.active_at, self.has_spoken = self._loop.time(), True
-        for frame in frames:
-            self._sockets.on_message(frame, self.remote)
 
 
 def _nothing(*_: object) -> None:

@@ -91,8 +91,9 @@ class Upper:
         return self._registrant.server_version
 
     def is_at(self, remote: Remote) -> bool:
-        """Did this come from where the platform is configured to be?"""
-        return remote.host == self.remote.host
+        """Did this come from where the platform is configured to be? Of one behind TLS, by TLS only."""
+        is_as_safe = self.remote.transport != "tls" or remote.transport == "tls"
+        return remote.host == self.remote.host and is_as_safe
 
     def next_sn(self) -> int:
         """A new SN toward this platform."""

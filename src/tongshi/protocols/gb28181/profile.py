@@ -6,14 +6,12 @@ Code asks the profile; it never asks who made the device. The numbers are those 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
 
 import msgspec
 
 from tongshi.protocols.gb28181.version import Edition
 from tongshi.protocols.gb28181.xml import Charset
-
-Transport = Literal["udp", "tcp"]
+from tongshi.protocols.sip.address import Transport
 
 
 class Quirk(Enum):

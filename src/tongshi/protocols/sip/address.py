@@ -27,18 +27,21 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.ASCII | re.DOTALL)
 _MARKS = re.compile(r'[",;<>\\]')
 
 
+Transport = Literal["udp", "tcp", "tls"]
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """The other end of a socket; for TCP one connection, whoever opened it."""
+    """The other end of a socket; for TCP and TLS one connection, whoever opened it."""
 
     host: str
     port: int
-    transport: Literal["udp", "tcp"]
+    transport: Transport
 
     @property
     def is_reliable(self) -> bool:
         """Does the transport retransmit by itself?"""
-        return self.transport == "tcp"
+        return self.transport != "udp"
 
     def __str__(self) -> str:
         return f"{self.transport}:{bracketed(self.host)}:{self.port}"
@@ -177,6 +180,12 @@ class Via:
     def __str__(self) -> str:
         port = "" if self.port is None else f":{self.port}"
         return f"SIP/2.0/{self.transport} {self.host}{port}{render_params(self.params)}"
+
+
+def transport_of(text: str) -> Transport:
+    """A transport as a URI or our own record names it; UDP is what is not said and what we do not know."""
+    lower = text.lower()
+    return "tls" if lower == "tls" else "tcp" if lower == "tcp" else "udp"
 
 
 def split_list(text: str) -> list[str]:

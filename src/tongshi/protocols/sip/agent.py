@@ -65,6 +65,7 @@ class Identity:
 
     Attributes:
         local_id: 20-digit code. host, port: where the peer reaches us; Via and Contact.
+        tls_port: the same for TLS; 0 when we do not listen for it, and only connections of ours serve.
         headers: added to every message that does not carry them already.
     """
 
@@ -73,11 +74,21 @@ class Identity:
     port: int
     user_agent: str = ""
     headers: Pairs = ()
+    tls_port: int = 0
 
-    @property
-    def contact(self) -> str:
-        """Value of our Contact header."""
-        return f"<sip:{self.local_id}@{bracketed(self.host)}:{self.port}>"
+    def at(self, remote: Remote) -> str:
+        """Our host and port toward that remote."""
+        port = (self.tls_port or self.port) if remote.transport == "tls" else self.port
+        return f"{bracketed(self.host)}:{port}"
+
+    def contact(self, remote: Remote, scheme: str = "sip", user: str = "") -> str:
+        """Value of our Contact header toward that remote: over TLS it asks to be answered over TLS.
+
+        scheme: of the Request-URI that we answer; one who called with ``sips`` is answered with it (RFC 3261
+        12.1.1), and it implies TLS.
+        """
+        transport = ";transport=tls" if remote.transport == "tls" and scheme == "sip" else ""
+        return f"<{scheme}:{user or self.local_id}@{self.at(remote)}{transport}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,7 +465,7 @@ class UserAgent:
         table.add("Call-ID", draft.call_id or f"{self._token()}@{bracketed(identity.host)}")
         table.add("CSeq", f"{draft.cseq} {draft.method}")
         if draft.method in _WITH_CONTACT and not any(name.lower() == "contact" for name, _ in draft.headers):
-            table.add("Contact", f"<sip:{from_id}@{bracketed(identity.host)}:{identity.port}>")
+            table.add("Contact", identity.contact(remote, user=from_id))
         for name, value in draft.headers:
             table.add(name, value)
         if draft.content_type:
@@ -464,9 +475,9 @@ class UserAgent:
 
     def _finish(self, request: Request, remote: Remote) -> Request:
         """Via first, then what the request says, then what we say in every message."""
-        at = f"{bracketed(self.identity.host)}:{self.identity.port}"
         table = Headers()
-        table.add("Via", f"SIP/2.0/{remote.transport.upper()} {at};rport;branch={MAGIC}{self._token()}")
+        via = f"SIP/2.0/{remote.transport.upper()} {self.identity.at(remote)}"
+        table.add("Via", f"{via};rport;branch={MAGIC}{self._token()}")
         hops = () if "Max-Forwards" in request.headers else (("Max-Forwards", "70"),)
         for name, value in self._with_ours((*request.headers, *hops)):
             table.add(name, value)

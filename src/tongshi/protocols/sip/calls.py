@@ -138,7 +138,7 @@ class Calls:
     Args:
         transactions: shared with the agent, which routes events here.
         finish: adds Via, Max-Forwards and our own headers to a request.
-        token: source of tags. contact: value of our Contact header.
+        token: source of tags. contact: value of our Contact header toward a remote, in the scheme given.
         max_calls: bound of calls in any state.
     """
 
@@ -147,7 +147,7 @@ class Calls:
         transactions: Transactions,
         finish: Callable[[Request, Remote], Request],
         token: Callable[[], str],
-        contact: str,
+        contact: Callable[[Remote, str], str],
         max_calls: int,
     ) -> None:
         self._transactions = transactions
@@ -258,7 +258,7 @@ class Calls:
             call.remote,
             200,
             to_tag=call.local_tag,
-            headers=(*routes, ("Contact", self._contact), *headers),
+            headers=(*routes, ("Contact", self._contact(call.remote, call.invite.uri.scheme)), *headers),
             body=body,
             content_type="Application/SDP" if body else "",
         )
@@ -351,7 +351,7 @@ class Calls:
             source,
             200,
             to_tag=call.local_tag,
-            headers=(("Contact", self._contact),),
+            headers=(("Contact", self._contact(source, request.uri.scheme)),),
             body=call.local_sdp,
             content_type="Application/SDP",
         )

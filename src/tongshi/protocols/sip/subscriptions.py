@@ -69,7 +69,7 @@ class Subscriptions:
         transactions: shared with the agent, which routes events here.
         finish: adds Via, Max-Forwards and our own headers to a request.
         dress: adds our own headers to those of a response.
-        token: source of tags. contact: value of our Contact header.
+        token: source of tags. contact: value of our Contact header toward a remote, in the scheme given.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Subscriptions:
         finish: Callable[[Request, Remote], Request],
         dress: Callable[[Pairs], Pairs],
         token: Callable[[], str],
-        contact: str,
+        contact: Callable[[Remote, str], str],
         limit: int = MAX_SUBSCRIPTIONS,
     ) -> None:
         self._transactions = transactions
@@ -183,7 +183,7 @@ class Subscriptions:
         self._timers.cancel(number, "offer")
         self._set_expiry(found, expires_s, now)
         routes = tuple(("Record-Route", line) for line in found.request.headers.get_all("Record-Route"))
-        headers = (*routes, ("Contact", self._contact), ("Expires", str(expires_s)))
+        headers = (*routes, ("Contact", self._contact_for(found)), ("Expires", str(expires_s)))
         self._answer(
             found.key, found.request, found.remote, 200, now, found.local_tag, headers, body, content_type
         )
@@ -330,7 +330,7 @@ class Subscriptions:
             return
         asked = _expires_of(request)
         expires_s = min(found.asked_s or MAX_EXPIRES_S, MAX_EXPIRES_S) if asked is None else asked
-        headers = (("Contact", self._contact), ("Expires", str(expires_s)))
+        headers = (("Contact", self._contact_for(found)), ("Expires", str(expires_s)))
         self._answer(key, request, source, 200, now, found.local_tag, headers)
         if expires_s == 0:
             self._say_terminated(found, "timeout", now)
@@ -339,6 +339,9 @@ class Subscriptions:
         found.dialog.retarget(request, source)
         self._set_expiry(found, expires_s, now)
         self._events.append(SubscriptionRefreshed(found.number, request, expires_s))
+
+    def _contact_for(self, found: _Subscription) -> str:
+        return self._contact(found.remote, found.request.uri.scheme)
 
     def _makes_dialog(self, found: _Subscription, request: Request, source: Remote) -> bool:
         """Whether the NOTIFY fits; one that overtook the 200 makes the dialog."""
@@ -355,7 +358,7 @@ class Subscriptions:
     def _subscribe_inside(self, found: _Subscription, dialog: Dialog, expires_s: int, now: float) -> Key:
         first = found.request
         table = dialog.headers_of_next("SUBSCRIBE")
-        table.add("Contact", first.headers.get("Contact") or self._contact)
+        table.add("Contact", first.headers.get("Contact") or self._contact(dialog.destination, "sip"))
         table.add("Event", first.headers.get("Event"))
         table.add("Expires", str(expires_s))
         if content_type := first.headers.get("Content-Type"):
@@ -377,7 +380,7 @@ class Subscriptions:
         dialog = found.dialog
         assert dialog is not None  # an active subscription has one
         table = dialog.headers_of_next("NOTIFY")
-        table.add("Contact", self._contact)
+        table.add("Contact", self._contact_for(found))
         table.add("Event", found.request.headers.get("Event")[:MAX_EVENT_CHARS] or "presence")
         table.add("Subscription-State", state)
         if body:

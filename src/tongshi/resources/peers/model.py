@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
-from tongshi.protocols.gb28181.profile import Profile, Quirk, Transport, for_edition
+from tongshi.protocols.gb28181.profile import Profile, Quirk, for_edition
 from tongshi.protocols.gb28181.version import Edition
 from tongshi.protocols.gb28181.xml import Charset
+from tongshi.protocols.sip.address import Transport
 
 EDITIONS: Final = {edition.wire: edition for edition in Edition}
 CHARSETS: Final[dict[str, Charset]] = {"gb18030": "gb18030", "gb2312": "gb2312", "utf-8": "utf-8"}

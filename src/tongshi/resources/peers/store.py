@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true
 
+from tongshi.protocols.sip.address import transport_of
 from tongshi.resources.devices.store import scope_clause
 from tongshi.resources.peers.model import Evidence, PeerProfile, PeerRow, Words
 from tongshi.resources.platforms.model import Relation
@@ -138,7 +139,7 @@ def _row(row: Any) -> PeerRow:
 def _profile(row: Any) -> PeerProfile:
     return PeerProfile(
         **{name: getattr(row, name) for name in _TEXTS},
-        transport=row.transport if row.transport == "tcp" else "udp",
+        transport=transport_of(row.transport),
         seen=msgspec.json.decode(row.seen, type=dict[str, Evidence]),
         words=Words(
             row.set_edition,

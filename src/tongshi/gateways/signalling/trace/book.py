@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from tongshi.clock import Clock
 from tongshi.gateways.signalling.trace.outcome import Standing, standing
@@ -29,6 +29,7 @@ STEPS: Final = {
     "requested": "请求画面",
     "authorised": "授权通过",
     "invited": "向设备发起呼叫",
+    "connecting": "建立信令连接",
     "answered": "设备应答",
     "firstPacket": "收到首个媒体包",
     "firstKeyFrame": "收到首个关键帧",
@@ -129,7 +130,9 @@ class TraceBook:
                 there = pcap.End(remote.host, remote.port)
                 source, destination = (own, there) if is_out else (there, own)
                 at = zero + timedelta(seconds=now)
-                packet = pcap.Packet(at, source, destination, remote.transport, redact(data), size)
+                # What went through TLS stands in the capture as plain TCP: the messages are what is wanted.
+                transport: Literal["udp", "tcp"] = "tcp" if remote.is_reliable else "udp"
+                packet = pcap.Packet(at, source, destination, transport, redact(data), size)
                 found.append((one.device_id or one.peer_id, packet))
         found.sort(key=lambda pair: pair[1].at)
         return found

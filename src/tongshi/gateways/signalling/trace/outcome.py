@@ -51,6 +51,9 @@ def standing(session: Session, now: float) -> Standing:
     """Judge a session."""
     if session.kind is TraceKind.VIEWING:
         return _viewing(session)
+    last = (session.tail or session.entries or (None,))[-1]
+    if isinstance(last, Note) and last.is_trouble:
+        return Standing(TraceState.FAILED, last.text, last.step)
     seen = _look(session)
     idle_s = now - session.touched
     if not seen.status:

@@ -181,6 +181,14 @@ class Recorder:
             now = self._clock.now()
             self.rings[session.kind].add(session, Note(now, step, text, is_trouble), now)
 
+    def registration_failed(self, server_id: str, reason: str) -> None:
+        """Say why our last registration there got no answer, when no message can tell it."""
+        ring = self.rings[TraceKind.REGISTRATION]
+        session = ring.latest_of(server_id)
+        if session is not None:
+            now = self._clock.now()
+            ring.add(session, Note(now, "connecting", reason, is_trouble=True), now)
+
     def link(self, one: str, other: str) -> None:
         """Two timelines that belong together."""
         first, second = self.find(one), self.find(other)

@@ -114,6 +114,11 @@ class Ring:
         """All, the longest silent first."""
         return tuple(self._sessions.values())
 
+    def latest_of(self, device_id: str) -> Session | None:
+        """The one that began last of a device or peer."""
+        numbers = self._of_device.get(device_id)
+        return self._sessions.get(numbers[-1]) if numbers else None
+
     def oldest(self) -> Session | None:
         return next(iter(self._sessions.values()), None)
 
