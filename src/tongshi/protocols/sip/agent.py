@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from tongshi.errors import InvalidRequest, LocalViolation, RemoteViolation
 from tongshi.ids import sip_domain
+from tongshi.protocols.sip import session_timer
 from tongshi.protocols.sip.address import bracketed
 from tongshi.protocols.sip.building import MIRRORED, reply
 from tongshi.protocols.sip.calls import CallEvent, Calls, Pairs
@@ -417,9 +418,11 @@ class UserAgent:
                 return 416, ()
         except RemoteViolation:
             return 400, ()
-        required = ", ".join(request.headers.get_all("Require"))
+        required = _unsupported(request)
         if required and request.method != "CANCEL":
             return 420, (("Unsupported", required),)
+        if request.method == "INVITE" and session_timer.is_too_short(request):
+            return session_timer.TOO_SMALL, (("Min-SE", str(session_timer.MIN_S)),)
         if request.method == "OPTIONS":
             return 200, (("Allow", ALLOW), ("Accept", "Application/SDP, Application/MANSCDP+xml"))
         return 0, ()
@@ -499,6 +502,14 @@ def _user(text: str) -> str:
     if not _ID.match(text):
         raise InvalidRequest("编码含有不能用于 SIP 地址的字符", field="deviceId")
     return text
+
+
+def _unsupported(request: Request) -> str:
+    """What the request requires and we cannot do; a session timer we can, where the caller refreshes."""
+    words = [word.strip(" \t") for line in request.headers.get_all("Require") for word in line.split(",")]
+    is_timed = request.method == "INVITE" and session_timer.asked_s(request) is not None
+    known = {session_timer.OPTION} if is_timed else set()
+    return ", ".join(word for word in words if word and word.lower() not in known)
 
 
 def _salvage(data: bytes) -> Request | None:

@@ -10,7 +10,8 @@ Implements: GB/T 28181-2022 9.2.3
 An INVITE without a session asks the called side to offer one (9.2.2): the 2xx carries the offer and our ACK
 the answer, which waits for ``acknowledge``; likewise the ACK of a caller may bring the answer to our offer. A
 re-INVITE that repeats the session as it is gets 200 with ours as it is and takes the peer's new address; one
-that would change the session gets 488, and the session goes on as it was (RFC 3261 14.2).
+that would change the session, or hold it, gets 488, and the session goes on as it was (RFC 3261 14.2). A
+caller that asked for a session timer and does not refresh is hung up on (``session_timer``).
 
 A 2xx is repeated here, over TCP too, because it travels end to end (RFC 3261 13.3.1.4); each repeated 2xx
 that we receive is acknowledged again, also after the call has ended, and one with a foreign tag is
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tongshi.errors import LimitExceeded, RemoteViolation, Unavailable
+from tongshi.protocols.sip import session_timer
 from tongshi.protocols.sip.building import cancel_of, reply
 from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import Remote, Request, Response
@@ -258,7 +260,12 @@ class Calls:
             call.remote,
             200,
             to_tag=call.local_tag,
-            headers=(*routes, ("Contact", self._contact(call.remote, call.invite.uri.scheme)), *headers),
+            headers=(
+                *routes,
+                ("Contact", self._contact(call.remote, call.invite.uri.scheme)),
+                *self._time_session(call, call.invite, now),
+                *headers,
+            ),
             body=body,
             content_type="Application/SDP" if body else "",
         )
@@ -304,7 +311,7 @@ class Calls:
             call.refresh = None
 
     def handle_timer(self, now: float) -> None:
-        """Repeat unacknowledged answers, give up on those too old."""
+        """Repeat unacknowledged answers, give up on those too old and on callers that do not refresh."""
         while (due := self._timers.pop_due(now)) is not None:
             number, name = due
             call = self._calls[number]
@@ -351,13 +358,25 @@ class Calls:
             source,
             200,
             to_tag=call.local_tag,
-            headers=(("Contact", self._contact(source, request.uri.scheme)),),
+            headers=(
+                ("Contact", self._contact(source, request.uri.scheme)),
+                *self._time_session(call, request, now),
+            ),
             body=call.local_sdp,
             content_type="Application/SDP",
         )
         call.refresh = key
         self._transactions.respond(key, response, now)
         self._repeat_until_ack(call, response, now)
+
+    def _time_session(self, call: _Call, invite: Request, now: float) -> Pairs:
+        """Begin the time until the caller's next refresh, if it asked for one; each refresh decides anew."""
+        seconds = session_timer.asked_s(invite)
+        if seconds is None:
+            self._timers.cancel(call.number, "session")
+        else:
+            self._timers.set(call.number, "session", now + session_timer.ends_after_s(seconds))
+        return session_timer.granting(seconds)
 
     def acknowledge(self, number: int, body: bytes) -> None:
         """Send the ACK of a call that we offered nothing for, with our answer. Raises Unavailable."""
@@ -434,7 +453,7 @@ class Calls:
 
     def _drop(self, call: _Call) -> None:
         self._calls.pop(call.number, None)
-        self._timers.cancel(call.number, "G", "H")
+        self._timers.cancel(call.number, "G", "H", "session")
         for tag in (call.local_tag, ""):
             if self._by_dialog.get((call.invite.call_id, tag)) == call.number:
                 del self._by_dialog[call.invite.call_id, tag]
