@@ -48,6 +48,7 @@ async def endpoint(
     max_pending: int = 10_000,
     max_connections: int = 64,
     idle_timeout_s: float = 60.0,
+    allow_tcp: bool = True,
 ) -> AsyncIterator[SipEndpoint]:
     made = SipEndpoint(
         local_id=local_id,
@@ -59,6 +60,7 @@ async def endpoint(
         max_pending=max_pending,
         max_connections=max_connections,
         idle_timeout_s=idle_timeout_s,
+        allow_tcp=allow_tcp,
     )
     await made.start()
     try:
@@ -320,14 +322,40 @@ async def test_a_large_message_takes_the_connection_its_receiver_holds_open() ->
         incoming.respond(200)
 
     async with endpoint(CAMERA, note) as camera, endpoint(PLATFORM) as platform:
-        remote = at(camera)
-        await platform.request("MESSAGE", to_id=CAMERA, remote=remote, body=b"x" * 2000)
-        await camera.request("MESSAGE", to_id=PLATFORM, remote=at(platform, "tcp"))
+        remote, held = at(camera), at(platform, "tcp")
+        await camera.request("MESSAGE", to_id=PLATFORM, remote=held)
         await platform.request("MESSAGE", to_id=CAMERA, remote=remote, body=b"x" * 100)
         await platform.request("MESSAGE", to_id=CAMERA, remote=remote, body=b"x" * 2000)
-        with pytest.raises(Unavailable):
-            await platform.request("MESSAGE", to_id=PLATFORM, remote=remote, body=b"x" * 70_000)
-    assert transports == ["udp", "udp", "tcp"]
+        assert platform._sockets.connection_count == 1
+    assert transports == ["udp", "tcp"]
+
+
+@pytest.mark.parametrize("listens", [True, False])
+async def test_a_large_request_goes_by_tcp_where_its_receiver_listens_for_it(listens: bool) -> None:
+    transports: list[str] = []
+
+    async def note(incoming: IncomingRequest) -> None:
+        transports.append(incoming.remote.transport)
+        incoming.respond(200)
+
+    async def accept(invite: IncomingInvite) -> None:
+        transports.append(invite.remote.transport)
+        await (await invite.accept(ANSWER)).bye()
+
+    async with endpoint(CAMERA, note, accept, allow_tcp=listens) as camera, endpoint(PLATFORM) as platform:
+        remote = at(camera)
+        await platform.request("MESSAGE", to_id=CAMERA, remote=remote, body=b"x" * 100)
+        await platform.request("MESSAGE", to_id=CAMERA, remote=remote, body=b"x" * 2000)
+        await platform.request("MESSAGE", to_id=CAMERA, remote=remote, body=b"x" * 2000)
+        call = await platform.invite(to_id=CAMERA, remote=remote, sdp=OFFER + b"a=x\r\n" * 300, subject="")
+        await asyncio.wait_for(call.ended.wait(), 2)
+        assert platform._sockets.connection_count == int(listens)
+        if not listens:
+            # A refusal is remembered, and what no datagram holds is not sent at all.
+            assert not await platform._loop.reach(at(camera, "tcp"))
+            with pytest.raises(Unavailable):
+                await platform.request("MESSAGE", to_id=PLATFORM, remote=remote, body=b"x" * 70_000)
+    assert transports == ["udp", *(["tcp"] if listens else ["udp"]) * 3]
 
 
 async def test_beyond_the_bound_requests_get_503_and_work_goes_on() -> None:

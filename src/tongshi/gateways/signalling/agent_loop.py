@@ -2,9 +2,10 @@
 
 Implements: GB/T 28181-2022 4.3.2
 Implements: GB/T 28181-2022 Annex M
-The agent decides; this moves its bytes, wakes it in time and hands its events on. A MESSAGE too large for one
-unfragmented datagram takes the TCP connection that its receiver holds open to us, if there is one; a receiver
-known by UDP only gets the datagram anyway.
+The agent decides; this moves its bytes, wakes it in time and hands its events on. A request too large for one
+unfragmented datagram takes the connection that its receiver holds open to us, else one that we open where it
+listens for UDP (RFC 3261 18.1.1); a receiver that cannot be reached so gets the datagram anyway, and is not
+tried again for a while.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ MAX_UDP_REQUEST_BYTES = 1_300
 _HEAD_BYTES = 600
 _MAX_UDP_BODY_BYTES = 64_000
 MAX_UNREACHABLE = 1_000
+REACH_S = 1.0  # a datagram waits no longer for a better way
 UNREACHABLE_S = 600.0  # before a receiver that refused TCP is tried again
 
 
@@ -210,18 +212,16 @@ class AgentLoop:
             delay_s = max(0.0, at - self._clock.now())
             self._wake = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
-    def route(self, method: str, to_id: str, remote: Remote, body_bytes: int) -> Remote:
+    async def route(self, to_id: str, remote: Remote, body_bytes: int) -> Remote:
         """Which transport a request takes. Raises Unavailable when no datagram could hold it."""
         if remote.transport != "udp" or body_bytes + _HEAD_BYTES <= MAX_UDP_REQUEST_BYTES:
             return remote
         known = self._known_by_tcp.get(to_id)
-        if (
-            method == "MESSAGE"
-            and known is not None
-            and known.host == remote.host
-            and self._sockets.has_connection(known)
-        ):
+        if known is not None and known.host == remote.host and self._sockets.has_connection(known):
             return known
+        by_tcp = Remote(remote.host, remote.port, "tcp")
+        if await self.reach(by_tcp):
+            return by_tcp
         if body_bytes > _MAX_UDP_BODY_BYTES:
             raise Unavailable("消息超过 UDP 报文上限，且对端没有 TCP 连接")
         return remote
@@ -232,7 +232,7 @@ class AgentLoop:
             return True
         if self.now < self._unreachable.get(remote, 0.0):
             return False
-        if await self._sockets.dial(remote):
+        if await self._sockets.dial(remote, REACH_S):
             return True
         self._unreachable[remote] = self.now + UNREACHABLE_S
         while len(self._unreachable) > MAX_UNREACHABLE:

@@ -210,7 +210,7 @@ class SipEndpoint:
             from_tag=from_tag or "",
             to_tag=to_tag,
         )
-        remote = self._loop.route(method, to_id, remote, len(body))
+        remote = await self._loop.route(to_id, remote, len(body))
         return await self._loop.ask(lambda agent, now: agent.request(draft, remote, now, timeout_s))
 
     async def invite(
@@ -243,6 +243,7 @@ class SipEndpoint:
             content_type="Application/SDP" if sdp else "",
             from_id=from_id or "",
         )
+        remote = await self._loop.route(to_id, remote, len(sdp))
         return await self._calls.invite(draft, remote, answer_timeout_s, on_offer)
 
     async def subscribe(
@@ -274,6 +275,7 @@ class SipEndpoint:
             content_type=content_type,
             from_id=from_id or "",
         )
+        remote = await self._loop.route(to_id, remote, len(body))
         return await self._subscriptions.subscribe(draft, remote, expires_s, peer_id or to_id)
 
     async def reach_tcp(self, remote: Remote) -> Remote | None:

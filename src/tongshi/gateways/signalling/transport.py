@@ -128,13 +128,13 @@ class SipSockets:
         elif not output.is_reply and not self._is_closed:
             self._dial(remote, output.data)
 
-    async def dial(self, remote: Remote) -> bool:
-        """Open a TCP connection ahead of what will be sent. Whether there is one now."""
+    async def dial(self, remote: Remote, timeout_s: float = CONNECT_TIMEOUT_S) -> bool:
+        """Open a TCP connection ahead of what will be sent. Whether there is one now, or after a while."""
         if remote not in self._connections and not self._is_closed:
             self._dial(remote, b"")
             dial = self._dials.get(remote)
             if dial is not None:
-                await asyncio.wait((dial[0],))
+                await asyncio.wait((dial[0],), timeout=timeout_s)
         return remote in self._connections
 
     def shut_out(self, hosts: Iterable[str]) -> None:
