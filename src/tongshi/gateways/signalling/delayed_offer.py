@@ -9,6 +9,7 @@ not known yet, so that the port is the discard port, 9, as of one who only sends
 from __future__ import annotations
 
 from tongshi.errors import RemoteViolation, Unprocessable
+from tongshi.gateways.signalling.calls import HeaderPairs
 from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite
 from tongshi.protocols.gb28181.sdp import Sdp, SessionName, parse_sdp
 from tongshi.protocols.media.codecs import PS
@@ -31,7 +32,7 @@ def sending_offer(owner_id: str, address: str, ssrc: int) -> Sdp:
 
 
 async def exchange(
-    invite: IncomingInvite, *, owner_id: str, address: str, ssrc: int
+    invite: IncomingInvite, *, owner_id: str, address: str, ssrc: int, headers: HeaderPairs = ()
 ) -> tuple[IncomingCall, Sdp]:
     """Answer an INVITE without SDP with our offer, and read where to send from its ACK.
 
@@ -39,7 +40,7 @@ async def exchange(
         Unprocessable: the ACK brings no session that we can send to; the call is ended with BYE.
         PeerTimeout, Unavailable: no ACK, cancelled before.
     """
-    call = await invite.accept(sending_offer(owner_id, address, ssrc).render())
+    call = await invite.accept(sending_offer(owner_id, address, ssrc).render(), headers)
     try:
         return call, _receiver(call.answer)
     except (RemoteViolation, Unprocessable) as error:

@@ -145,7 +145,7 @@ class DeviceOrders:
             NotFound, Unavailable: no way to the device. Unprocessable: its edition has no such query.
             PeerTimeout: silence (50401). PeerFailed: refused by SIP (50201). LimitExceeded: too many wait.
         """
-        peer = await self._routes.peer_of(device_id)
+        peer = await self._routes.way_to(device_id)
         query = make(peer.next_sn())
         _gate(peer, query_edition(query), query.cmd_type)
         if self._count >= MAX_COLLECTING:
@@ -235,7 +235,7 @@ class DeviceOrders:
         return Configured(settings, missing, tuple(bad), whole)
 
     async def status(self, device_id: str, timeout_s: float) -> DeviceStatusResponse:
-        peer = await self._routes.peer_of(device_id)
+        peer = await self._routes.way_to(device_id)
         return await self._post.device_status(peer, device_id, timeout_s)
 
     # --- Commands ---------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class DeviceOrders:
         Raises:
             As ``ask``. An answer of ERROR is no exception: ``CommandReply.is_done`` is False then.
         """
-        peer = await self._routes.peer_of(device_id)
+        peer = await self._routes.way_to(device_id)
         control = make(peer.next_sn())
         _gate(peer, control.edition, "、".join(kind.value for kind in control.kinds))
         if control.stream_number and peer.profile.edition < Edition.GB2022:
@@ -256,7 +256,7 @@ class DeviceOrders:
 
     async def configure(self, device_id: str, settings: Configuration) -> CommandReply:
         """Set configurations. A device that does not answer has ``is_done`` None: read back (quirk 63)."""
-        peer = await self._routes.peer_of(device_id)
+        peer = await self._routes.way_to(device_id)
         order = DeviceConfig(peer.next_sn(), device_id, settings)
         _gate(peer, order.edition, "、".join(types_of(settings)))
         try:

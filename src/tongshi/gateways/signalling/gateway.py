@@ -168,7 +168,7 @@ class SignallingGateway:
             record, self.peers, lambda: tuple(self.uppers.values()), clock, self.timeline.current
         )
         self._answers = Answers()
-        self._post = Post(self.endpoint, self._answers)
+        self._post = Post(self.endpoint, self._answers, own_id)
         self._routes = Routes(own_id, self.peers, archive)
         senders = Senders(self.uppers, self.peers, self._routes)
         self._ssrcs = SsrcPool(own_id)

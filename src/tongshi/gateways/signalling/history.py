@@ -38,6 +38,7 @@ class DownwardHistory:
         self.ssrc, self.media_host, self.media_port = call.ssrc, call.media_host, call.media_port
         self.ended = call.ended
         self.file_size = call.answer.file_size
+        self.route_path = call.route_path
         self.finished = asyncio.Event()
         self._cseq = 0
         self._version: Version = "RTSP/1.0"

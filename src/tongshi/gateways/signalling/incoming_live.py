@@ -36,6 +36,7 @@ from tongshi.errors import (
 from tongshi.gateways.signalling import journey
 from tongshi.gateways.signalling.delayed_offer import exchange, sending_offer
 from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite
+from tongshi.gateways.signalling.history import DownwardHistory
 from tongshi.gateways.signalling.incoming_history import HistoryLeg, file_size_of, history_of
 from tongshi.gateways.signalling.live import DownwardCall
 from tongshi.gateways.signalling.record import platform_subject
@@ -177,7 +178,10 @@ class IncomingLive:
             ssrc = relayed.own_ssrc = self._ssrcs.allocate(self._clock.now())
         shown_id = upper.names.shown(wanted.key.device_id)
         if not invite.offer:
-            relayed.call, offer = await exchange(invite, owner_id=shown_id, address=ingest.host, ssrc=ssrc)
+            path = self._route(_path_of(relayed.lease))
+            relayed.call, offer = await exchange(
+                invite, owner_id=shown_id, address=ingest.host, ssrc=ssrc, headers=path
+            )
         host = offer.address or invite.remote.host
         relayed.relay, port = await ingest.relay(
             wanted.transport, host, offer.port, ssrc, lambda _: self._relay_closed(relayed)
@@ -191,9 +195,7 @@ class IncomingLive:
                 ssrc=ssrc,
                 file_size=file_size_of(relayed.lease.stream),
             )
-            call = relayed.lease.stream.call
-            path = self._route(call.route_path if isinstance(call, DownwardCall) else "")
-            relayed.call = await invite.accept(answer.render(), headers=path)
+            relayed.call = await invite.accept(answer.render(), headers=self._route(_path_of(relayed.lease)))
         if wanted.key.history is not None:
             relayed.leg = HistoryLeg(upper, relayed.call, relayed.lease.stream, shown_id, self._clock)
         relayed.call.on_bye = lambda: self._end(relayed, bye=False)
@@ -276,6 +278,12 @@ async def _first_picture(lease: Lease) -> None:
             await lease.stream.playing.wait()
     except TimeoutError:
         pass  # the upper has its own limits for media
+
+
+def _path_of(lease: Lease) -> str:
+    """X-RoutePath of the call below, "" for none."""
+    call = lease.stream.call
+    return call.route_path if isinstance(call, DownwardCall | DownwardHistory) else ""
 
 
 def _without_offer(invite: IncomingInvite) -> _Wanted:

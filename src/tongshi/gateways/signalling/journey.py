@@ -1,4 +1,4 @@
-"""The way of the call that is being served, from the upper platform's INVITE to the one that we send for it.
+"""The way of what is being served, from an upper platform's request to the one that we send for it.
 
 Implements: GB/T 28181-2022 Annex H
 Implements: GB/T 28181-2022 8.3
@@ -20,11 +20,11 @@ MAX_FORWARDS = 70
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """How a call came here and how it is to go on.
+    """How a call, a question or a command came here and how it is to go on.
 
     Attributes:
         preferred: platforms that it should go through, as it came.
-        identity: Monitor-User-Identity as it came; "" for a call of our own.
+        identity: Monitor-User-Identity as it came; "" for what is our own.
         hops_left: Max-Forwards of what we send.
     """
 
@@ -33,7 +33,7 @@ class Journey:
     hops_left: int = MAX_FORWARDS
 
     def headers(self, own_id: str) -> tuple[tuple[str, str], ...]:
-        """What an INVITE to a lower platform carries of it."""
+        """What a request to a lower platform carries of it."""
         onward = routing.onward(self.preferred, own_id)
         path = ((routing.PREFERRED_PATH, routing.render_path(onward)),) if onward else ()
         return (
@@ -47,14 +47,14 @@ current: ContextVar[Journey] = ContextVar("journey", default=Journey())  # noqa:
 
 
 def refusal(own_id: str, invite: Request) -> int:
-    """The SIP status that ends a call which goes in circles; 0 when it may go on. Raises RemoteViolation."""
+    """The SIP status that ends what goes in circles; 0 when it may go on. Raises RemoteViolation."""
     if _hops(invite) < 1:
         return 483
     return 482 if routing.has_passed(own_id, invite.headers.get(routing.USER_IDENTITY)) else 0
 
 
 def of(invite: Request) -> Journey:
-    """The journey of an upper platform's call. Raises RemoteViolation: a path that cannot be read."""
+    """The journey of an upper platform's request. Raises RemoteViolation: a path that cannot be read."""
     return Journey(
         routing.parse_path(invite.headers.get(routing.PREFERRED_PATH)),
         invite.headers.get(routing.USER_IDENTITY),

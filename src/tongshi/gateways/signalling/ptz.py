@@ -31,7 +31,7 @@ class DeviceControls:
             NotFound, Unavailable: no way to the device. PeerTimeout: no SIP answer (50401).
             PeerFailed: refused (50201, details ``sipStatus``).
         """
-        peer = await self._routes.peer_of(device_id)
+        peer = await self._routes.way_to(device_id)
         control = DeviceControl(peer.next_sn(), device_id, ptz_cmd=ptz_cmd, preset_name=preset_name)
         begun = self._clock.now()
         try:

@@ -1,6 +1,7 @@
 """Sending MANSCDP messages to a peer, and asking it something that it answers with a message of its own.
 
 Implements: GB/T 28181-2022 9.5
+Implements: GB/T 28181-2022 8.3
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from tongshi.errors import PeerFailed
+from tongshi.gateways.signalling import journey
 from tongshi.gateways.signalling.answers import Answers, Key
 from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
 from tongshi.gateways.signalling.peers import Peer
@@ -22,6 +24,8 @@ from tongshi.protocols.gb28181.response import DeviceInfoResponse, DeviceStatusR
 CONTENT_TYPE = "Application/MANSCDP+xml"
 ANSWER_TIMEOUT_S = 10.0
 SIP_TIMEOUT_S = 8.0  # of one MESSAGE: two retransmissions of T2 beyond the first second
+
+_ASKING = ("Query", "Control")
 
 A = TypeVar("A", bound=BaseMessage)
 
@@ -39,11 +43,16 @@ class Correspondent(Protocol):
 
 
 class Post:
-    """Sends messages to peers in their charset and edition."""
+    """Sends messages to peers in their charset and edition.
 
-    def __init__(self, endpoint: SipEndpoint, answers: Answers) -> None:
+    Args:
+        own_id: our code, for the chain of platforms that a question or a command came through.
+    """
+
+    def __init__(self, endpoint: SipEndpoint, answers: Answers, own_id: str = "") -> None:
         self._endpoint = endpoint
         self._answers = answers
+        self._own_id = own_id
 
     async def send(
         self,
@@ -64,11 +73,18 @@ class Post:
             "MESSAGE",
             to_id=to_id or to.id,
             remote=remote or to.remote,
+            headers=self._path(to, message),
             body=message.render(to.profile.charset, to.profile.edition),
             content_type=CONTENT_TYPE,
             timeout_s=timeout_s,
         )
         return response.status
+
+    def _path(self, to: Correspondent, message: BaseMessage) -> tuple[tuple[str, str], ...]:
+        """What a lower platform is told of whom we ask and command for; a device would not read it."""
+        if message.root not in _ASKING or not (isinstance(to, Peer) and to.is_platform):
+            return ()
+        return journey.current.get().headers(self._own_id) if self._own_id else ()
 
     async def reach_tcp(self, remote: Remote) -> Remote | None:
         """The same place by TCP, when a connection is open or can be made; None when it cannot (T-03)."""

@@ -4,6 +4,7 @@ Implements: GB/T 28181-2022 9.1
 Implements: GB/T 28181-2022 9.2
 Implements: GB/T 28181-2022 9.5
 Implements: GB/T 28181-2022 9.6
+Implements: GB/T 28181-2022 8.3
 Devices and lower platforms register here and may notify and answer; platforms above, with whom we are
 registered, may ask, control and call. Everybody else may register and nothing more.
 """
@@ -12,6 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import structlog
+
+from tongshi.errors import RemoteViolation
+from tongshi.gateways.signalling import journey
 from tongshi.gateways.signalling.abnormality import Abnormalities
 from tongshi.gateways.signalling.admission.desk import AdmissionDesk
 from tongshi.gateways.signalling.answers import Answers
@@ -39,6 +44,8 @@ from tongshi.protocols.gb28181.response import (
     DeviceStatusResponse,
 )
 from tongshi.protocols.sip.message import Request
+
+log = structlog.get_logger(__name__)
 
 _ANSWERS = (DeviceInfoResponse, DeviceStatusResponse, DeviceControlResponse, DeviceConfigResponse)
 
@@ -128,12 +135,25 @@ class Reception:
             self.profiles.heard(sender.id, incoming.request)
         if isinstance(sender, Upper):
             named = sender.names.inward(message)
-            if named is None:
-                incoming.respond(404)
+            refusal = 404 if named is None else self._begin_journey(incoming.request)
+            if named is None or refusal:
+                incoming.respond(refusal)
                 return
             await self.dispatch.message_of_upper(incoming, sender, named)
         else:
             await self.dispatch.message_of_peer(incoming, sender, message)
+
+    def _begin_journey(self, request: Request) -> int:
+        """Note how a question or a command of an upper came here; the status that ends it, 0 for none."""
+        try:
+            circles = journey.refusal(self.routes.own_id, request)
+            if not circles:
+                journey.current.set(journey.of(request))
+        except RemoteViolation:
+            return 400
+        if circles:
+            log.warning("message_in_circles", sender=request.from_.uri.user, status=circles)
+        return circles
 
     async def _keepalive(self, incoming: IncomingRequest, peer: Peer, message: Keepalive) -> None:
         self.keepalives.take(incoming, peer, message)

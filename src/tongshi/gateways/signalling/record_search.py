@@ -69,10 +69,10 @@ class RecordSearches:
         """All of a window.
 
         Raises:
-            NotFound, Unavailable: as ``Routes.peer_of``. PeerTimeout: no answer (50401).
+            NotFound, Unavailable: as ``Routes.way_to``. PeerTimeout: no answer (50401).
             PeerFailed: refused (50201, details ``sipStatus``). LimitExceeded: too many searches at once.
         """
-        peer = await self._routes.peer_of(search.device_id)
+        peer = await self._routes.way_to(search.device_id)
         files: list[RecordFile] = []
         is_complete, announced = True, 0
         for day in days_of(search.window):

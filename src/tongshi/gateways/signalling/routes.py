@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from tongshi.errors import NotFound, Unavailable
+from tongshi.gateways.signalling import journey
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.ports import Archive
 
@@ -97,6 +98,14 @@ class Routes:
         if first is not None:
             return [first]
         return known or [await self.peer_of(device_id)]
+
+    async def way_to(self, device_id: str) -> Peer:
+        """The peer to ask or command for whoever is being served, by the path that it prefers.
+
+        Raises:
+            NotFound, Unavailable: as ``peer_of``.
+        """
+        return (await self.peers_of(device_id, journey.current.get().preferred))[0]
 
     async def peer_of(self, device_id: str) -> Peer:
         """The registered peer to ask.

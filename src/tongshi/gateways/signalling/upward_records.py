@@ -64,7 +64,7 @@ class UpwardRecords:
             if found is None:
                 raise NotFound("设备不存在")
             await self._history.admit(viewer, search.device_id, "cascade")
-            await self._routes.peer_of(query.device_id)
+            await self._routes.way_to(query.device_id)
         except TongshiError as error:
             log.info("record_query_refused", platform_id=upper.id, device_id=query.device_id, code=error.code)
             incoming.respond(_status_of(error))
