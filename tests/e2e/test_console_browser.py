@@ -100,13 +100,18 @@ def test_search_narrows_the_list_and_says_when_nothing_is_there(
     until(page, ROWS.format(12))
 
 
-def test_a_codec_the_browser_lacks_is_explained(page: Page, pictures: Path) -> None:
+def test_a_codec_the_browser_lacks_is_coded_anew_and_said(
+    page: Page, until: Callable[..., None], pictures: Path
+) -> None:
     playable = "MediaSource.isTypeSupported('video/mp4; codecs=\"hvc1.1.6.L93.B0\"')"
     if page.evaluate(playable):
         pytest.skip("this Chromium decodes H.265")
     page.click("[data-device='31010100001320000004']")
-    page.wait_for_selector("[data-test=failure]", timeout=20_000)
-    assert "H.265" in page.inner_text("[data-test=failure]")
+    page.wait_for_selector("video[data-state=playing]", timeout=20_000)
+    first = page.evaluate("document.querySelector('video').currentTime")
+    until(page, f"document.querySelector('video').currentTime > {first} + 2")
+    assert page.evaluate("document.querySelector('video').videoWidth") == 640
+    assert "由 H265 转码" in page.inner_text(".session")
     page.screenshot(path=pictures / "h265.png")
 
 

@@ -169,6 +169,18 @@ def test_the_archive_leads_to_the_page_of_a_camera(page: Page, served: Served, p
     _shot(page, pictures, "camera")
 
 
+def test_snapshots_are_taken_received_and_looked_at(page: Page, until: Until, pictures: Path) -> None:
+    page.click("[data-tab=snapshots]")
+    page.wait_for_selector("[data-test=no-snapshots]")
+    page.click("[data-test=take]")
+    page.wait_for_selector("article[data-state=complete]", timeout=20_000)
+    assert "已收 1/1 张" in page.inner_text("article")
+    page.click("[data-picture]")
+    page.wait_for_selector("[data-test=picture]")
+    until(page, "document.querySelector('[data-test=picture]').naturalWidth === 640")
+    _shot(page, pictures, "snapshots")
+
+
 @pytest.mark.parametrize("tab", ["presets", "recordings", "alarms", "sessions"])
 def test_each_tab_says_what_there_is_or_why_not(page: Page, pictures: Path, tab: str) -> None:
     page.click(f"[data-tab={tab}]")

@@ -37,6 +37,7 @@ export type StatusLine = Schemas['StatusLine']
 export type StatusList = Schemas['StatusList']
 export type PresetList = Schemas['PresetList']
 export type AlarmRow = Schemas['AlarmRow']
+export type SnapshotOrder = Schemas['SnapshotOrder']
 export type TreeKind = 'division' | 'group' | 'platform'
 export type TreeNode = Schemas['TreeNode']
 export type TreeLevel = Schemas['TreeLevel']

@@ -294,6 +294,7 @@ const en: Words<typeof zh> = {
     transport: 'Transport',
     noHevc:
       'This browser cannot decode H.265. The picture arrives but cannot be shown here; use a browser with H.265, or ask for transcoding.',
+    transcoded: 'transcoded from {from}',
     decodeFailed: 'The picture arrives, but the browser failed to decode it: {reason}',
     networkFailed: 'The picture broke off: {reason}',
     stalled: 'No new picture for {n} seconds',

@@ -290,6 +290,7 @@ export default {
     ended: '画面已结束',
     transport: '媒体传输',
     noHevc: '此浏览器不能解码 H.265。画面已送达，但这里无法显示；请换用支持 H.265 的浏览器，或向管理员申请转码。',
+    transcoded: '由 {from} 转码',
     decodeFailed: '画面已送达，但浏览器解码失败：{reason}',
     networkFailed: '画面中断：{reason}',
     stalled: '已 {n} 秒没有新的画面',

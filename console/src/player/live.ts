@@ -54,7 +54,9 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
   const timing = computed(() => steps(answer.value?.trace ?? null, answerAfterMs.value, pictureAfterMs.value))
   const codecText = computed(() => {
     const codec = answer.value?.codec
-    return codec ? `${codec.video.toUpperCase()} ${codec.width}×${codec.height}` : ''
+    const from = answer.value?.transcodedFrom
+    const note = from ? ` · ${t('live.transcoded', { from: from.video.toUpperCase() })}` : ''
+    return codec ? `${codec.video.toUpperCase()} ${codec.width}×${codec.height}${note}` : ''
   })
 
   async function open(next: LiveWish): Promise<void> {
@@ -76,6 +78,8 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
         streamType: wish.streamType ?? 0,
         protocol: ['ws-flv', 'http-flv'],
         transport: wish.transport ?? 'auto',
+        // Coded anew only where the device sends what this browser cannot play; the answer says so.
+        transcode: { video: canPlay('h265') ? 'none' : 'h264' },
       })
       if (mine !== turn) return stop(found.sessionId)
       answer.value = found

@@ -30,6 +30,8 @@ _QUERY = re.compile(
     rb"([?&;](?:token|ticket|key|sig|sign|signature|secret|pwd|passw(?:or)?d|auth)=)([^&\s<>\"]+)",
     re.IGNORECASE,
 )
+# Where a device brings its snapshots: who knows the path could bring others (9.14).
+_UPLOAD = re.compile(rb"(/snapshots/)([A-Za-z0-9_-]{32})")
 _SDP_KEY = re.compile(rb"^((?:k|a=crypto|a=key-mgmt)[=:])([^\r\n]+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -40,6 +42,7 @@ def redact(data: bytes) -> bytes:
     data = _ELEMENT.sub(lambda m: m[1] + _blot(m[3]), data)
     data = _USER_INFO.sub(lambda m: m[1] + _blot(m[2]), data)
     data = _QUERY.sub(lambda m: m[1] + _blot(m[2]), data)
+    data = _UPLOAD.sub(lambda m: m[1] + _blot(m[2]), data)
     return _SDP_KEY.sub(lambda m: m[1] + _blot(m[2]), data)
 
 

@@ -30,6 +30,7 @@ REGISTER = (
         (b"x\r\n\r\n<Item><Password>geheim</Password></Item>", [b"geheim"]),
         (b"x\r\n\r\n<FileURL>ftp://root:geheim@10.0.0.1/fw.bin</FileURL>", [b"geheim"]),
         (b"x\r\n\r\n<UploadURL>http://10.0.0.1/snap?token=geheim&amp;n=1</UploadURL>", [b"geheim"]),
+        (b"x\r\n\r\n<UploadURL>http://a:9/snapshots/" + b"geheim__" * 4 + b"</UploadURL>", [b"geheim__"]),
         (b"INVITE sip:u:geheim@10.0.0.1 SIP/2.0\r\n\r\n", [b"geheim"]),
         (b"x\r\n\r\nv=0\r\nk=base64:geheim\r\na=crypto:1 AES inline:geheim\r\n", [b"geheim"]),
     ],
