@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 
@@ -33,8 +34,7 @@ from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
-from tongshi.gateways.media.nodes.own import OwnNode
-from tongshi.gateways.media.nodes.pool import MediaNodes, Seat
+from tongshi.gateways.media.nodes.farm import Farm, FarmPlan, ZlmAccount
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
@@ -153,7 +153,7 @@ class Platform:
     platforms: Platforms
     grants: Grants
     engine: AsyncEngine
-    nodes: MediaNodes
+    farm: Farm
     viewing: Viewing
     ptz: PtzControl
     signalling: SignallingGateway
@@ -183,8 +183,8 @@ class Platform:
         await seed(self.config, self.database, self.platforms, self.grants, self.clock)
         self.engine.start()
         stack.push_async_callback(self.engine.stop)
-        stack.push_async_callback(self.nodes.stop)
-        self.nodes.start()
+        stack.push_async_callback(self.farm.stop)
+        await self.farm.start()
         await self.viewing.start()
         stack.push_async_callback(self.viewing.stop_all)
         stack.push_async_callback(self.ptz.stop)
@@ -249,11 +249,11 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         clock,
         on_upper_state=_noting(platforms),
     )
-    nodes = MediaNodes([Seat(OwnNode(engine), config.media.places, config.media.max_streams)], clock)
     transcoders = Transcoders(config.media.transcoders)
+    farm = Farm(engine, _farm(config), lambda: viewing, clock)
     viewing = Viewing(
         signalling=signalling.downward,
-        engine=nodes,
+        engine=farm.nodes,
         guard=guard,
         clock=clock,
         base_url=lambda: f"http://{config.media.host}:{viewers.port}",
@@ -356,7 +356,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *status_http.operations(statuses, access, clock),
         *alarms_http.operations(alarms),
         *voice_http.operations(voice),
-        *nodes_http.operations(nodes),
+        *nodes_http.operations(farm.nodes),
         *services_http.operations(directory),
         *admission_http.operations(AdmissionDesk(database, admission_store, signalling.admission)),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
@@ -383,7 +383,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         platforms,
         grants,
         engine,
-        nodes,
+        farm,
         viewing,
         ptz,
         signalling,
@@ -558,7 +558,33 @@ def _noting(platforms: Platforms) -> Callable[[str, bool, str], Awaitable[None]]
 def _media_origins(config: Config) -> tuple[str, ...]:
     """Where the console may fetch pictures from; a port that the system chooses is not known yet."""
     port = config.media.http_port or "*"
-    return (f"http://{config.media.host}:{port}", f"ws://{config.media.host}:{port}")
+    sources = [f"http://{config.media.host}:{port}"]
+    sources += ["{0.scheme}://{0.netloc}".format(urlsplit(node.viewer_url)) for node in config.media.nodes]
+    return tuple(word for source in sources for word in (source, f"ws{source.removeprefix('http')}"))
+
+
+def _farm(config: Config) -> FarmPlan:
+    section = config.media
+    accounts = [
+        ZlmAccount(
+            node.name,
+            node.api,
+            reveal(node.secret),
+            node.media_host,
+            node.viewer_url,
+            node.places,
+            node.max_streams,
+        )
+        for node in section.nodes
+    ]
+    return FarmPlan(
+        accounts,
+        section.places,
+        section.max_streams,
+        section.hook_host,
+        section.hook_port,
+        section.hook_reach,
+    )
 
 
 def _timeouts(config: Config) -> Timeouts:

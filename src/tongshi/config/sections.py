@@ -126,6 +126,18 @@ class SignallingSection(_Section, frozen=True):
 Place = Annotated[str, Meta(pattern=r"^[0-9]{2,20}$")]
 
 
+class MediaNodeSection(_Section, frozen=True):
+    """A ZLMediaKit server that streams may be opened at; ``secret`` is its ``api.secret``."""
+
+    name: Annotated[str, Meta(pattern=r"^[0-9A-Za-z-]{1,32}$")]
+    api: Annotated[str, Meta(pattern=r"^https?://[^/?#]+$")]
+    secret: Annotated[str, Meta(min_length=1)]
+    media_host: Annotated[str, Meta(min_length=1)]
+    viewer_url: Annotated[str, Meta(pattern=r"^https?://[^/?#]+$")]
+    places: tuple[Place, ...] = ()
+    max_streams: Annotated[int, Meta(ge=1, le=100_000)] = 500
+
+
 class MediaSection(_Section, frozen=True):
     """The media engine and the viewers' port (0 lets the system choose).
 
@@ -141,6 +153,15 @@ class MediaSection(_Section, frozen=True):
     transcoders: Annotated[int, Meta(ge=0, le=64)] = 2
     places: tuple[Place, ...] = ()
     max_streams: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    hook_host: str = "127.0.0.1"
+    hook_port: Port = 8082
+    hook_reach: str = ""
+    nodes: tuple[MediaNodeSection, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [node.name for node in self.nodes]
+        if len({*names, "local"}) != len(names) + 1:
+            raise ValueError("media.nodes: name is used twice, or is local")
 
 
 class SnapshotsSection(_Section, frozen=True):

@@ -14,6 +14,7 @@ from typing import Literal
 from tongshi._media import Engine
 from tongshi.clock import SystemClock
 from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.gateways.media.nodes.farm import Farm, FarmPlan
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
@@ -111,6 +112,7 @@ class PlatformPlan:
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     redirects: tuple[Redirect, ...] = ()
     subscriptions: SubscriptionSettings = field(default_factory=SubscriptionSettings)
+    farm: FarmPlan = field(default_factory=FarmPlan)
 
 
 class SmallPlatform:
@@ -150,9 +152,10 @@ class SmallPlatform:
         guard = SharingGuard(access, archive, self.clock)
         self.engine = AsyncEngine(Engine(), HOST)
         self.transcoders = Transcoders(1)
+        self.farm = Farm(self.engine, plan.farm, lambda: self.viewing, self.clock)
         self.viewing = Viewing(
             signalling=self.gateway.downward,
-            engine=self.engine,
+            engine=self.farm.nodes,
             guard=guard,
             clock=self.clock,
             base_url=lambda: f"http://{HOST}:{self.server.port}",
@@ -205,6 +208,7 @@ class SmallPlatform:
         if is_new:
             await platform._enter()
         platform.engine.start()
+        await platform.farm.start()
         await platform.viewing.start()
         await platform.voice.start_up()
         await platform.server.start()
@@ -224,6 +228,7 @@ class SmallPlatform:
         await self.viewing.stop_all()
         await self.gateway.stop()
         await self.alarms.stop()
+        await self.farm.stop()
         await self.engine.stop()
         await self.db.close()
 

@@ -174,7 +174,11 @@ class Ingest(Protocol):
     async def figures(self) -> IngestFigures: ...
 
     async def group_of_pictures(self) -> bytes:
-        """The last pictures from a key frame on, Annex B; empty when there are none."""
+        """The last pictures from a key frame on, Annex B; empty when there are none.
+
+        Raises:
+            Unprocessable: the node that carries the stream does not give them.
+        """
         ...
 
     async def attach(

@@ -430,8 +430,20 @@ class Viewing:
         if session.spool is not None:
             url = f"{self._base_url()}/download/{session.stream_id}.mp4?ticket={session.ticket}"
             return Opening(session.view(self._clock.now()), ((Delivery.HTTP_FMP4, url),))
-        urls = tuple((d, self._url(session, d)) for d in wish.deliveries)
-        return Opening(session.view(self._clock.now()), urls)
+        return Opening(session.view(self._clock.now()), self._urls(session))
+
+    def _urls(self, session: Session) -> tuple[tuple[Delivery, str], ...]:
+        """An address for each delivery asked for that the stream's node serves; none at all is a failure."""
+        urls, refused = [], None
+        for delivery in session.wish.deliveries:
+            try:
+                urls.append((delivery, self._url(session, delivery)))
+            except Unprocessable as error:
+                refused = error
+        if not urls and refused is not None:
+            self._fail(session, refused)
+            raise _told(refused, session) from refused
+        return tuple(urls)
 
     def _url(self, session: Session, delivery: Delivery) -> str:
         """Where the viewer fetches the picture: at the node that carries it, else here."""
