@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from tongshi.errors import TongshiError
 from tongshi.testing.camera import Camera
 from tongshi.testing.clips import write_clip
 from tongshi.testing.plan import CameraConfig, Faults, configs
+from tongshi.testing.rest_platform import PASSWORD as SERVED_PASSWORD
 from tongshi.testing.scenery import WORLDS
 from tongshi.testing.studio import Studio
 
@@ -446,6 +448,28 @@ def page(demo: dict[str, str]) -> Iterator[Page]:
         page.wait_for_selector("[data-test=devices] li")
         yield page
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def signed_in() -> Callable[..., AbstractContextManager[Page]]:
+    """How to sign in to a served platform (``tongshi.testing.served``) with a browser of one's own."""
+
+    @contextmanager
+    def sign_in(url: str, flags: Sequence[str] = ()) -> Iterator[Page]:
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*BROWSER_FLAGS, *flags])
+            page = browser.new_page(viewport={"width": 1360, "height": 900}, locale="zh-CN")
+            page.set_default_timeout(15_000)
+            page.goto(url)
+            page.fill("input[name=user]", "admin")
+            page.fill("input[name=password]", SERVED_PASSWORD)
+            page.click("[data-test=submit]")
+            page.wait_for_selector("nav")
+            yield page
+            browser.close()
+
+    return sign_in
 
 
 @pytest.fixture(scope="session")

@@ -6,107 +6,37 @@ skipped aloud.
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tongshi.app.composition import build
-from tongshi.config.sections import (
-    Config,
-    FilesSection,
-    MediaSection,
-    PlatformSection,
-    SignallingSection,
-    StorageSection,
-)
 from tongshi.resources.devices import store as devices
-from tongshi.testing.rest_platform import PASSWORD, sample_archives
+from tongshi.testing.rest_platform import sample_archives
+from tongshi.testing.served import Served, served_config
 
 HOME, BELOW = "31010400002000000001", "31010600002000000001"
 OURS, THEIRS = "31010400001310000001", "31010600001310000001"
-BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
-class Served:
-    """A platform in a thread of its own; the browser's driver keeps the test's."""
+SignedIn = Callable[..., AbstractContextManager[Page]]
 
-    def __init__(self, folder: Path) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="served-platform")
-        self._stack = AsyncExitStack()
-        self._config = Config(
-            platform=PlatformSection(id=HOME, name="徐汇测试平台"),
-            storage=StorageSection(url=f"sqlite:///{folder / 'tongshi.db'}"),
-            signalling=SignallingSection(port=0),
-            media=MediaSection(http_port=0),
-            files=FilesSection(folder=str(folder)),
-        )
-        self.url = ""
 
-    def __enter__(self) -> Served:
-        self._thread.start()
-        self._run(self._start())
-        return self
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, signed_in: SignedIn) -> Iterator[Page]:
+    """A console signed in to a platform with archives of its own and of another."""
 
-    def __exit__(self, *_: object) -> None:
-        self._run(self._stack.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
-    async def _start(self) -> None:
-        self._platform = platform = await build(self._config)
-        code = await platform.start(self._stack)
-        await platform.accounts.redeem(code or "", "admin", PASSWORD)
+    async def furnish(made: Served, stack: AsyncExitStack) -> None:
+        platform = made.platform
         for owner in (HOME, BELOW):
             rows = sample_archives(owner, 3)
             await platform.database.write(devices.upsert_many, rows, owner, platform.clock.at())
-        server = uvicorn.Server(
-            uvicorn.Config(platform.asgi, host="127.0.0.1", port=0, log_config=None, lifespan="off")
-        )
-        serving = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110  # uvicorn tells by this flag only
-            await asyncio.sleep(0.01)
-        self.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
-        async def end() -> None:
-            server.should_exit = True
-            await serving
-
-        self._stack.push_async_callback(end)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("served")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def page(served: Served) -> Iterator[Page]:
-    """A console signed in to that platform."""
-    with sync_playwright() as driver:
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_FLAGS)
-        page = browser.new_page(viewport={"width": 1360, "height": 900}, locale="zh-CN")
-        page.goto(served.url)
-        page.fill("input[name=user]", "admin")
-        page.fill("input[name=password]", PASSWORD)
-        page.click("[data-test=submit]")
-        page.wait_for_selector("nav")
+    settings = served_config(tmp_path_factory.mktemp("served"), HOME, "徐汇测试平台")
+    with Served(settings, furnish) as served, signed_in(served.url) as page:
         yield page
-        browser.close()
 
 
 def _open(page: Page, device_id: str) -> None:

@@ -5,125 +5,41 @@ A platform of its own with one simulated camera. Needs Debian's Chromium; else t
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tongshi.app.composition import build
-from tongshi.clock import SystemClock
-from tongshi.config.sections import (
-    AccountSection,
-    Config,
-    FilesSection,
-    MediaSection,
-    PlatformSection,
-    SignallingSection,
-    StorageSection,
-)
-from tongshi.testing.camera import Camera
-from tongshi.testing.plan import CameraPlan, Faults, FleetPlan, Server, configs
-from tongshi.testing.rest_platform import PASSWORD
-from tongshi.testing.studio import Studio
+from tongshi.testing.plan import CameraPlan, Faults
+from tongshi.testing.served import Served, served_config
 
 HOME, CODE = "31010100002000000001", "31010100001320000001"
 SECRET = "gb-2022"  # of a test
-BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
-class Served:
-    """A platform with a camera in a thread of its own; the browser's driver keeps the test's."""
-
-    def __init__(self, folder: Path, clips: Path) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="served-platform")
-        self._stack = AsyncExitStack()
-        self._clips = clips
-        self._config = Config(
-            platform=PlatformSection(id=HOME, name="黄浦测试平台"),
-            storage=StorageSection(url=f"sqlite:///{folder / 'tongshi.db'}"),
-            signalling=SignallingSection(port=0, answer_timeout_s=1.5),
-            media=MediaSection(http_port=0, first_packet_timeout_s=1.0),
-            files=FilesSection(folder=str(folder)),
-            accounts=(AccountSection(prefix=HOME[:10], secret=SECRET),),
-        )
-        self.url = ""
-
-    def __enter__(self) -> Served:
-        self._thread.start()
-        self.run(self._start())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.run(self._stack.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
-    async def _start(self) -> None:
-        platform = await build(self._config)
-        code = await platform.start(self._stack)
-        await platform.accounts.redeem(code or "", "admin", PASSWORD)
-        studio = Studio(self._clips, SystemClock())
-        self._stack.push_async_callback(asyncio.to_thread, studio.close)
-        row = CameraPlan(id=CODE, scene="crossing-day", civil_code="310101", faults=Faults(no_media=True))
-        plan = FleetPlan(
-            server=(Server(HOME, "127.0.0.1", platform.signalling.port, SECRET),),
-            camera=(row,), keepalive_s=0.5, retry_s=0.5,
-        )  # fmt: skip
-        camera = Camera(configs(plan)[0], studio)
-        await camera.start()
-        self._stack.push_async_callback(camera.stop)
-        await camera.registered.wait()
-        server = uvicorn.Server(
-            uvicorn.Config(platform.asgi, host="127.0.0.1", port=0, log_config=None, lifespan="off")
-        )
-        serving = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110  # uvicorn tells by this flag only
-            await asyncio.sleep(0.01)
-        self.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-
-        async def end() -> None:
-            server.should_exit = True
-            await serving
-
-        self._stack.push_async_callback(end)
+Until = Callable[..., None]
+SignedIn = Callable[..., AbstractContextManager[Page]]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("served"), scene_folder) as made:
+    row = CameraPlan(id=CODE, scene="crossing-day", civil_code="310101", faults=Faults(no_media=True))
+
+    async def furnish(made: Served, stack: AsyncExitStack) -> None:
+        await made.camera(stack, row, scene_folder, SECRET)
+
+    settings = served_config(tmp_path_factory.mktemp("served"), HOME, "黄浦测试平台", SECRET)
+    with Served(settings, furnish) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def page(served: Served) -> Iterator[Page]:
+def page(served: Served, signed_in: SignedIn) -> Iterator[Page]:
     """A console signed in to that platform."""
-    with sync_playwright() as driver:
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = driver.chromium.launch(executable_path=chromium, args=BROWSER_FLAGS)
-        page = browser.new_page(viewport={"width": 1360, "height": 900}, locale="zh-CN")
-        page.set_default_timeout(15_000)
-        page.goto(served.url)
-        page.fill("input[name=user]", "admin")
-        page.fill("input[name=password]", PASSWORD)
-        page.click("[data-test=submit]")
-        page.wait_for_selector("nav")
+    with signed_in(served.url) as page:
         yield page
-        browser.close()
-
-
-Until = Callable[..., None]
 
 
 def _shot(page: Page, pictures: Path, name: str) -> None:

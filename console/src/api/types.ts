@@ -12,6 +12,7 @@ export type LiveAnswer = Schemas['LiveUrlAnswer']
 export type RecordingsAnswer = Schemas['TimelineAnswer']
 export type PlaybackAnswer = Schemas['PlaybackUrlAnswer']
 export type PlaybackState = Schemas['PlaybackState']
+export type AudioAnswer = Schemas['AudioAnswer']
 export type PtzAnswer = Schemas['PtzAnswer']
 export type Neighbour = Schemas['Neighbour']
 export type LinkDetail = Schemas['LinkDetail']
@@ -65,14 +66,6 @@ export interface DeviceIssue {
   field: string
   severity: 'error' | 'warning' | 'info'
   message: string
-}
-
-/** What a device has recorded within a window. */
-export interface RecordingSearch {
-  segments: { startTime: string; endTime: string; size: number | null }[]
-  totalSec: number
-  coverage: number
-  complete: boolean
 }
 
 /** A page of issues with how many devices break each rule. */

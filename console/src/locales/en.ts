@@ -1,4 +1,5 @@
 import signalling from './signalling.en'
+import voice from './voice.en'
 import wall from './wall.en'
 import type zh from './zh'
 
@@ -6,6 +7,7 @@ type Words<T> = { [K in keyof T]: T[K] extends string ? string : Words<T[K]> }
 
 const en: Words<typeof zh> = {
   signalling,
+  voice,
   wall,
   app: { title: 'Tongshi', subtitle: 'Video data resource management platform', signOut: 'Sign out', language: '中文', menu: 'Main menu', platformId: 'Platform', version: 'Version', zone: 'All times are Beijing time (UTC+8)' },
   nav: { viewing: 'Viewing', wall: 'Wall', trees: 'Trees', archive: 'Archive', map: 'Map', alarms: 'Alarms', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission' },
