@@ -147,6 +147,10 @@ const en: Words<typeof zh> = {
     to: 'To',
     length: 'Length',
     minutes: '{n} min',
+    kind: 'Kind',
+    kinds: { time: 'Scheduled', alarm: 'Alarm', manual: 'Manual' },
+    size: 'Size',
+    play: 'Play',
   },
   alarms: {
     empty: 'No alarms',

@@ -143,6 +143,10 @@ export default {
     to: '结束',
     length: '时长',
     minutes: '{n} 分钟',
+    kind: '类型',
+    kinds: { time: '定时', alarm: '报警', manual: '手动' },
+    size: '大小',
+    play: '回放',
   },
   alarms: {
     empty: '没有报警',

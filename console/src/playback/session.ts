@@ -20,9 +20,10 @@ export interface Failure {
 
 const TICK_MS = 250
 
-export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () => string | undefined) {
+/** ``start`` is a moment to play from as soon as there is a device, in milliseconds since 1970. */
+export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () => string | undefined, start: number | null = null) {
   const { t } = useI18n()
-  const day = ref(today())
+  const day = ref(start === null ? today() : today(start))
   const found = shallowRef<RecordingsAnswer | null>(null)
   const searching = ref(false)
   const searchProblem = ref<Failure | null>(null)
@@ -40,6 +41,7 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
   let turn = 0
   let search = 0
   let ticking = 0
+  let pending = start
 
   const bar = computed(() => pieces(found.value?.segments ?? [], day.value))
   const hours = computed(() => Math.round((found.value?.totalSec ?? 0) / 360) / 10)
@@ -232,6 +234,10 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
       if (now !== before) speeds.value = []
       await close()
       await look()
+      if (pending === null || now === undefined) return
+      const at = pending
+      pending = null
+      await open(at)
     },
     { immediate: true },
   )

@@ -29,6 +29,8 @@ from tongshi.config.sections import (
 from tongshi.testing.plan import CameraPlan, FleetPlan, Server
 
 HOST = "127.0.0.1"
+PRESETS = ("全景", "出入口", "道路来向", "道路去向")
+ALARM_EVERY_S = 180.0
 RECORDED_HOURS = 30.0  # of each camera before the start: today's recordings and yesterday's
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
 
@@ -294,6 +296,11 @@ def fleet(topology: Topology, folder: Path) -> FleetPlan:
                 codec=camera.codec,
                 transport=camera.sip_transport,
                 recorded_hours=RECORDED_HOURS,
+                presets=PRESETS,
+                alarm_every_s=ALARM_EVERY_S,
+                # The first camera of each platform can be heard and spoken to.
+                audio=camera.id.endswith("1"),
+                speaker=camera.id.endswith("1"),
             )
             for camera in topology.cameras
         ),

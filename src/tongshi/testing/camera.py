@@ -28,6 +28,7 @@ from tongshi.protocols.gb28181.records import RecordInfoQuery
 from tongshi.testing.answers import Device
 from tongshi.testing.calls import Calls
 from tongshi.testing.loudspeaker import Loudspeaker
+from tongshi.testing.pan_tilt import around
 from tongshi.testing.plan import VOICE_OUTPUT, CameraConfig
 from tongshi.testing.studio import Studio
 from tongshi.testing.undertakings import Undertakings
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 
 MANSCDP = "Application/MANSCDP+xml"
 VERSION = (("X-GB-Ver", "3.0"),)
+# AlarmType of method 5 (A.2.5.3), with words of the device.
+_SEEN = ((6, "有人进入划定区域"), (1, "人工请求查看"), (2, "画面中有运动目标"))
 _MAX_ANSWERS = 16  # queries being answered at once; further ones are not answered
 _ANSWER_TIMEOUT_S = 8.0
 
@@ -64,6 +67,8 @@ class Camera:
         self.device = Device.of(config.item, config.channels)
         self.device.peripherals = {item.device_id: item for item in config.peripherals}
         self.device.recorded, self.device.rate_kbps = config.recorded, config.rate_kbps
+        for channel in self.device.channels.values():
+            channel.head.presets = around(config.presets)
         self._clock, self._rng = clock or SystemClock(), rng or random.Random(config.id)
         self._remote = Remote(config.server.host, config.server.port, config.transport)
         self._endpoint = SipEndpoint(
@@ -128,6 +133,8 @@ class Camera:
         self._is_running = True
         await self._registrant.start()
         self._spawn(self._stay_alive())
+        if self.config.alarm_every_s:
+            self._spawn(self._notice())
 
     async def stop(self) -> None:
         """End calls with BYE, deregister, release everything. Idempotent."""
@@ -239,6 +246,7 @@ class Camera:
         """Answer, then call once for each output that is meant (9.12.1)."""
         habits = self.loudspeaker.habits
         outputs = [code for code in self.device.peripherals if code[10:13] == VOICE_OUTPUT]
+        outputs += [self.config.id] if self.config.speaker else []
         meant = [notify.device_id] if notify.device_id in outputs else outputs
         is_ok = bool(meant) and not habits.refuses
         if not habits.skips_response:
@@ -277,6 +285,15 @@ class Camera:
         except (PeerTimeout, Unavailable):
             return 0
         return response.status
+
+    async def _notice(self) -> None:
+        """See something now and then: an alarm of the picture (method 5), of one kind after another."""
+        code = next(iter(self.device.channels))
+        while True:
+            for kind, words in _SEEN:
+                await asyncio.sleep(self.config.alarm_every_s * self._rng.uniform(0.5, 1.5))
+                await self.registered.wait()
+                await self.raise_alarm(code, method=5, priority=3, alarm_type=kind, description=words)
 
     async def _stay_alive(self) -> None:
         """Keepalive at each interval while registered; too many unanswered ones make it register again."""

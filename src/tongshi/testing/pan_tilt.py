@@ -11,6 +11,7 @@ A ``Motion`` is a value: an encoder thread reads the current one while the signa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tongshi.protocols.gb28181.front_end import Action, Instruction
@@ -250,3 +251,10 @@ def _between(start: View, target: View, share: float) -> View:
 
 def _clamp(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
+
+
+def around(names: Sequence[str]) -> dict[int, tuple[str, View]]:
+    """Presets of these names, numbered from 1, evenly all around."""
+    return {
+        number: (name, View(pan=(number - 1) * 360.0 / len(names))) for number, name in enumerate(names, 1)
+    }

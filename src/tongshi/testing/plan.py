@@ -82,6 +82,9 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
         username: of the digest; its own code when empty.
         keepalive_s, keepalive_misses: after so many unanswered ones it registers again.
         max_calls: pictures at once; one more is refused with 486.
+        presets: names of presets that every channel has from the start, numbered from 1, all around it.
+        speaker: a loudspeaker built in, which its own code addresses.
+        alarm_every_s: raises an alarm about so often; 0 never.
         recorded: what every channel has recorded.
     """
 
@@ -102,6 +105,9 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
     expires_s: int = 3600
     retry_s: float = 60.0
     max_calls: int = 4
+    presets: tuple[str, ...] = ()
+    speaker: bool = False
+    alarm_every_s: float = 0.0
     recorded: tuple[Recorded, ...] = ()
     faults: Faults = Faults()
 
@@ -124,6 +130,9 @@ class CameraPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     latitude: Annotated[float, msgspec.Meta(ge=-90.0, le=90.0)] | None = None
     ptz: bool = True
     channels: Annotated[int, msgspec.Meta(ge=0, le=MAX_CHANNELS)] = 0
+    presets: Annotated[tuple[str, ...], msgspec.Meta(max_length=255)] = ()
+    speaker: bool = False
+    alarm_every_s: Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)] = 0.0
     alarm_inputs: Annotated[int, msgspec.Meta(ge=0, le=MAX_PERIPHERALS)] = 0
     voice_outputs: Annotated[int, msgspec.Meta(ge=0, le=MAX_PERIPHERALS)] = 0
     scene: str | int = -1
@@ -233,6 +242,9 @@ def _config(
         expires_s=plan.expires_s,
         retry_s=plan.retry_s,
         max_calls=row.max_calls,
+        presets=row.presets,
+        speaker=row.speaker,
+        alarm_every_s=row.alarm_every_s,
         recorded=row.recorded + made_up(datetime.now(UTC), row.recorded_hours, random.Random(row.id)),
         faults=row.faults,
     )
