@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tongshi.gateways.signalling.alarms import Persistence
+from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
+from tongshi.gateways.signalling.subscriptions.subscriber import Kind
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.alarm import AlarmNotify, AlarmResponse
 from tongshi.resources.alarms import store
@@ -107,6 +109,38 @@ async def test_an_alarm_goes_up_to_the_city_that_was_named_and_granted(neighbour
     (seen,) = await alarms(city)
     assert seen.told == serious.told
     assert (seen.source.id, seen.source.kind) == (DISTRICT, SourceKind.LOWER)
+
+
+async def test_who_subscribed_and_is_a_target_gets_an_alarm_once(neighbourhood: Neighbourhood) -> None:
+    below = Neighbour(DISTRICT, Relation.LOWER, SECRET)
+    subscribing = SubscriptionSettings(at=((DISTRICT, frozenset({Kind.ALARM})),))
+    city = await neighbourhood.platform(
+        PlatformPlan(CITY, "市级平台", "3100", neighbours=(below,), subscriptions=subscribing)
+    )
+    above = Neighbour(CITY, Relation.UPPER, SECRET, port=city.gateway.port)
+    district = await neighbourhood.platform(PlatformPlan(DISTRICT, "区级平台", neighbours=(above,)))
+    await neighbourhood.until(lambda: city.gateway.subscriptions.subscriber.active == 1)
+    came: list[tuple[str, int | None]] = []
+    take = city.gateway.alarms
+    assert take is not None
+    keep = take._keep
+
+    async def note(who: Any, notify: AlarmNotify, source: Any, to_id: str) -> None:
+        came.append(("MESSAGE" if to_id else "NOTIFY", notify.priority))
+        await keep(who, notify, source, to_id)
+
+    take._keep = note
+    camera = await camera_at(neighbourhood, district)
+    await route_to(district, CITY, lowest_priority=2)
+    await camera.raise_alarm(CODE, method=5, alarm_type=2, priority=4)
+    await camera.raise_alarm(CODE, method=5, alarm_type=6, priority=1)
+    await settled(district, 2)
+    await settled(city, 2)
+    assert sorted(came) == [("MESSAGE", 1), ("NOTIFY", 4)]
+    stranger = await camera_at(neighbourhood, district, OTHER)
+    foreign = AlarmNotify(9, CODE, priority=1, method=5, time="2026-01-01T00:00:00")
+    assert await stranger.notify(foreign) == 403  # and nobody above hears of it
+    assert len(came) == 2
 
 
 async def test_an_alarm_from_above_is_kept_and_goes_to_the_device_that_was_named(

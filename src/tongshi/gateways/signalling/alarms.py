@@ -6,6 +6,9 @@ subscription gets no Response. A peer speaks for itself, for what its catalogue 
 archive knows (an alarm input, a centre of ten digits); an alarm in the name of somebody else's device is
 refused.
 
+What is kept is told to those above who subscribed alarms as well, but for the targets that it is passed on
+to: the line keeps it until it is answered, a notification does not.
+
 Each target has a line of its own: one that is silent holds up nobody else. What a line did not finish before
 a restart is taken up after it.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -38,6 +41,9 @@ log = structlog.get_logger(__name__)
 
 MAX_TAKING = 512  # alarms being kept and answered at once; one more is asked to come again
 MAX_LINE = 500  # alarms that wait for one target
+
+# A peer, what it told, and the targets that it is passed on to.
+OnTold = Callable[[Peer, AlarmNotify, Collection[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class AlarmFlow:
         self._uppers = uppers
         self._clock = clock
         self._persistence = persistence or Persistence()
+        self.on_told: OnTold = lambda peer, notify, targets: None
         self._lines: dict[str, deque[Alarm]] = {}
         self._taking: set[asyncio.Task[None]] = set()
         self._passing: set[asyncio.Task[None]] = set()
@@ -136,8 +143,10 @@ class AlarmFlow:
             taken = await self._alarms.take(told, source)
         except TongshiError as error:
             log.warning("alarm_not_kept", source_id=source.id, device_id=told.device_id, error=error.message)
+            self._tell_on(who, notify, ())
             await self._respond(who, notify, to_id, is_ok=False)
             return
+        self._tell_on(who, notify, taken.targets)
         if taken.verdict is Verdict.KEPT and taken.alarm is not None:
             log.info(
                 "alarm_kept",
@@ -151,6 +160,11 @@ class AlarmFlow:
             for target_id in taken.targets:
                 self._queue(taken.alarm, target_id)
         await self._respond(who, notify, to_id, is_ok=True)
+
+    def _tell_on(self, who: Peer | Upper, notify: AlarmNotify, targets: Collection[str]) -> None:
+        """Those above who subscribed hear of it, but for whom it is passed on to: everybody gets it once."""
+        if isinstance(who, Peer):
+            self.on_told(who, notify, targets)
 
     async def _respond(self, who: Peer | Upper, notify: AlarmNotify, to_id: str, *, is_ok: bool) -> None:
         if not to_id or not notify.sn:

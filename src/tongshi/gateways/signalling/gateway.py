@@ -316,6 +316,7 @@ class SignallingGateway:
             persistence,
         )
         self.alarms.register(self.dispatch)
+        self.alarms.on_told = self.subscriptions.alarm_told
 
     def attach_history(self, history: HistoryViewing) -> None:
         """Say who finds recordings for uppers."""

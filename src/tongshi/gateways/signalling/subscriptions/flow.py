@@ -5,7 +5,7 @@ Implements: GB/T 28181-2022 9.11
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tongshi.clock import Clock
@@ -101,8 +101,12 @@ class SubscriptionFlows:
         )
         events = CatalogueEvents(archive, newsroom, routes, clock, catalogues.refresh)
         dispatch.from_peer(CatalogNotify, events.take)
-        for told in (AlarmNotify, MobilePositionNotify, PTZPositionNotify):
+        for told in (MobilePositionNotify, PTZPositionNotify):
             dispatch.listen(told, self._relay.hear)
+
+    def alarm_told(self, peer: Peer, alarm: AlarmNotify, passed_on: Collection[str]) -> None:
+        """A peer told of an alarm; those to whom it is passed on anyhow are not notified of it."""
+        self._relay.hear(peer, alarm, passed_on)
 
     async def subscribe(self, incoming: IncomingSubscription) -> None:
         """A SUBSCRIBE; only platforms above may."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,9 +80,11 @@ class Relay:
         self._listeners[listener] = task
         task.add_done_callback(lambda _: self._listeners.pop(listener, None))
 
-    def hear(self, peer: Peer, message: Told) -> None:
-        """A peer told something, under a subscription or not."""
+    def hear(self, peer: Peer, message: Told, except_for: Collection[str] = ()) -> None:
+        """A peer told something, under a subscription or not; some uppers get it in another way."""
         for listener in self._listeners:
+            if listener.held.upper.id in except_for:
+                continue
             query = listener.held.query
             if isinstance(message, MobilePositionNotify):
                 if isinstance(query, MobilePositionQuery):
