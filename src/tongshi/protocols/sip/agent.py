@@ -3,9 +3,8 @@
 Implements: GB/T 28181-2022 4.3.2
 Implements: GB/T 28181-2022 6.1.2
 Implements: GB/T 28181-2022 9.2.3
-It answers by itself what needs no decision: OPTIONS, unknown methods (405), unknown dialogs (481), unknown
-extensions (420), foreign URI schemes (416), re-INVITE (200 or 488, see ``calls``), malformed
-requests whose sender can be told (400). Noise gets silence.
+It answers by itself what needs no decision: unknown dialogs (481), re-INVITE (200 or 488, see ``calls``), and
+what ``own_answers`` says.
 """
 
 from __future__ import annotations
@@ -15,16 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tongshi.errors import InvalidRequest, LocalViolation, RemoteViolation
+from tongshi.errors import InvalidRequest, RemoteViolation
 from tongshi.ids import sip_domain
-from tongshi.protocols.sip import session_timer
 from tongshi.protocols.sip.address import bracketed
 from tongshi.protocols.sip.building import MIRRORED, reply
 from tongshi.protocols.sip.calls import CallEvent, Calls, Pairs
 from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import (
-    MAX_HEAD_BYTES,
-    MAX_HEADERS,
     Headers,
     Remote,
     Request,
@@ -32,6 +28,7 @@ from tongshi.protocols.sip.message import (
     looks_like_sip,
     parse,
 )
+from tongshi.protocols.sip.own_answers import own_answer, salvage, status_of_malformed
 from tongshi.protocols.sip.subscription_events import NotifyArrived, SubscriptionEvent
 from tongshi.protocols.sip.subscriptions import Subscriptions
 from tongshi.protocols.sip.timers import TimerValues
@@ -47,16 +44,9 @@ from tongshi.protocols.sip.transaction import (
     Transactions,
 )
 
-ALLOW = "INVITE, ACK, INFO, CANCEL, BYE, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE, NOTIFY"
-_KNOWN = frozenset(ALLOW.split(", "))
 # RFC 3261 8.1.1.8 and RFC 6665: these methods make the peer call us back.
 _WITH_CONTACT = frozenset(("INVITE", "REGISTER", "SUBSCRIBE", "NOTIFY"))
 _ID = re.compile(r"[A-Za-z0-9._~!$&'*+-]{1,64}\Z", re.ASCII)
-_METHOD_LINE = re.compile(r"([A-Z]{3,16}) ", re.ASCII)
-_OTHER_VERSION = re.compile(rb"[A-Z]{3,16} [^\r\n]{1,1000} SIP/(?!2\.0)[0-9]{1,9}\.[0-9]{1,9}\r?\n")
-_SALVAGED = {name.lower(): name for name in ("Via", *MIRRORED)} | {
-    "v": "Via", "f": "From", "t": "To", "i": "Call-ID",
-}  # fmt: skip
 _NEEDS_DIALOG = frozenset(("BYE", "INFO"))
 
 
@@ -198,7 +188,7 @@ class UserAgent:
             message = parse(data)
         except RemoteViolation:
             self.counts.malformed += 1
-            self._answer_malformed(_salvage(data), source, 505 if _OTHER_VERSION.match(data) else 400)
+            self._answer_malformed(salvage(data), source, status_of_malformed(data))
             return
         try:
             message.check()
@@ -368,7 +358,7 @@ class UserAgent:
                     self._calls.handle_terminated(key)
 
     def _arrived(self, key: Key, request: Request, source: Remote, now: float) -> None:
-        status, headers = self._own_answer(request)
+        status, headers = own_answer(request)
         if status:
             self._reply(key, request, source, status, headers, now)
         elif request.method == "CANCEL":
@@ -408,24 +398,6 @@ class UserAgent:
             answer = reply(request, source, status, to_tag=self._token(), headers=self._with_ours(headers))
             self._transactions.reply_stateless(answer, source)
         return True
-
-    def _own_answer(self, request: Request) -> tuple[int, Pairs]:
-        """Status and headers of what we answer without asking anybody; 0 when somebody must decide."""
-        if request.method not in _KNOWN:
-            return 405, (("Allow", ALLOW),)
-        try:
-            if request.uri.scheme not in ("sip", "sips"):
-                return 416, ()
-        except RemoteViolation:
-            return 400, ()
-        required = _unsupported(request)
-        if required and request.method != "CANCEL":
-            return 420, (("Unsupported", required),)
-        if request.method == "INVITE" and session_timer.is_too_short(request):
-            return session_timer.TOO_SMALL, (("Min-SE", str(session_timer.MIN_S)),)
-        if request.method == "OPTIONS":
-            return 200, (("Allow", ALLOW), ("Accept", "Application/SDP, Application/MANSCDP+xml"))
-        return 0, ()
 
     def _answered(self, key: Key, response: Response) -> None:
         call = self._inside.pop(key, None)
@@ -502,30 +474,3 @@ def _user(text: str) -> str:
     if not _ID.match(text):
         raise InvalidRequest("编码含有不能用于 SIP 地址的字符", field="deviceId")
     return text
-
-
-def _unsupported(request: Request) -> str:
-    """What the request requires and we cannot do; a session timer we can, where the caller refreshes."""
-    words = [word.strip(" \t") for line in request.headers.get_all("Require") for word in line.split(",")]
-    is_timed = request.method == "INVITE" and session_timer.asked_s(request) is not None
-    known = {session_timer.OPTION} if is_timed else set()
-    return ", ".join(word for word in words if word and word.lower() not in known)
-
-
-def _salvage(data: bytes) -> Request | None:
-    """What can be read of a malformed request: enough to tell its sender, or None."""
-    lines = data[:MAX_HEAD_BYTES].partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
-    match = _METHOD_LINE.match(lines[0])
-    if match is None:
-        return None
-    request = Request(match[1], "sip:unknown")
-    for line in lines[1:MAX_HEADERS]:
-        name, _, value = line.partition(":")
-        try:
-            if (name := _SALVAGED.get(name.strip(" \t").lower(), "")) and (
-                name == "Via" or name not in request.headers
-            ):
-                request.headers.add(name, value)
-        except LocalViolation:
-            return None
-    return request
