@@ -329,6 +329,7 @@ class SignallingGateway:
         await self.admission.restore()
         await self.endpoint.start()
         await self.profiles.load()
+        await self.catalogues.standings.load(self._record)
         self.admission.start()
         await self._restore()
         # Read before anybody can call, so that no call of ours is among them.
@@ -366,6 +367,7 @@ class SignallingGateway:
         await self.endpoint.stop()
         await self._running.stop()
         await self.profiles.stop()
+        await self.catalogues.standings.stop()
 
     def refresh_catalogue(self, peer_id: str) -> bool:
         """Ask a registered peer for its catalogue again; False when it is not registered."""

@@ -13,7 +13,7 @@ from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.protocols.media.g711 import Law
 from tongshi.resources.admission.model import Ban, Fingerprint
 from tongshi.resources.peers.model import PeerProfile
-from tongshi.resources.registrations.model import OpenCall
+from tongshi.resources.registrations.model import CatalogueStanding, OpenCall
 from tongshi.resources.viewing.model import Transport
 
 
@@ -104,7 +104,19 @@ class Admissions(Protocol):
         ...
 
 
-class Record(Registrations, OpenCalls, ProfileRecord, Admissions, Protocol):
+class StandingRecord(Protocol):
+    """How the catalogues of peers stood when they last ended, in the record."""
+
+    async def put_standings(self, standings: Sequence[CatalogueStanding]) -> None:
+        """Keep these, each in place of the peer's last one."""
+        ...
+
+    async def standings(self, since: datetime, limit: int) -> Sequence[CatalogueStanding]:
+        """Those last changed since then, the oldest first; older ones are forgotten."""
+        ...
+
+
+class Record(Registrations, OpenCalls, ProfileRecord, StandingRecord, Admissions, Protocol):
     """What of signalling survives a restart."""
 
 

@@ -31,9 +31,9 @@ from tongshi.resources.peers import store as peer_store
 from tongshi.resources.peers.model import PeerProfile
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import PlatformState, Relation
-from tongshi.resources.registrations import open_call_store
+from tongshi.resources.registrations import open_call_store, standing_store
 from tongshi.resources.registrations import store as registration_store
-from tongshi.resources.registrations.model import OpenCall, Registration
+from tongshi.resources.registrations.model import CatalogueStanding, OpenCall, Registration
 from tongshi.resources.trees.service import Trees
 from tongshi.resources.viewing.ports import DeviceFact
 from tongshi.sharing.decision import Access
@@ -137,6 +137,12 @@ class RecordedRegistrations:
 
     async def left_open(self, since: datetime) -> Sequence[OpenCall]:
         return await self._db.write(open_call_store.take_left, since)
+
+    async def put_standings(self, standings: Sequence[CatalogueStanding]) -> None:
+        await self._db.write(standing_store.put, standings)
+
+    async def standings(self, since: datetime, limit: int) -> Sequence[CatalogueStanding]:
+        return await self._db.write(standing_store.take, since, limit)
 
     async def put_profiles(self, profiles: Sequence[PeerProfile]) -> None:
         await self._db.write(peer_store.put_facts, profiles, self._clock.at())

@@ -30,6 +30,7 @@ from tongshi.storage.schema.exchange import exchange_peer, exchange_snapshot, ex
 from tongshi.storage.schema.files import file_job, file_undo
 from tongshi.storage.schema.plans import plan, plan_catalogue, plan_device
 from tongshi.storage.schema.platforms import (
+    catalogue_standing,
     open_call,
     peer_fingerprint,
     peer_profile,
@@ -77,6 +78,7 @@ __all__ = [
     "audit",
     "audit_head",
     "catalogue_node",
+    "catalogue_standing",
     "change",
     "control_filter",
     "device_archive",

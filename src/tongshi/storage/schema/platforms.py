@@ -117,6 +117,22 @@ peer_fingerprint = (
     )
 )
 
+catalogue_standing = Table(  # one row a peer that was asked; those silent for a season go at the next start
+    "catalogue_standing",
+    metadata,
+    code("peer_id", primary_key=True),
+    text_("state"),
+    text_("reason"),
+    integer("announced", -1),
+    integer("received"),
+    integer("broken"),
+    integer("asked"),
+    integer("doubled"),
+    time("began_at", nullable=False),
+    time("at", nullable=False),
+    Index(None, "at"),
+)
+
 open_call = Table(  # one row a running call; those left by a crash live until the next start
     "open_call",
     metadata,
