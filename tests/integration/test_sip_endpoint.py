@@ -330,6 +330,18 @@ async def test_a_large_message_takes_the_connection_its_receiver_holds_open() ->
     assert transports == ["udp", "tcp"]
 
 
+async def test_who_speaks_udp_alone_opens_no_connection_for_a_large_request() -> None:
+    transports: list[str] = []
+
+    async def note(incoming: IncomingRequest) -> None:
+        transports.append(incoming.remote.transport)
+        incoming.respond(200)
+
+    async with endpoint(CAMERA, note) as camera, endpoint(PLATFORM, allow_tcp=False) as platform:
+        await platform.request("MESSAGE", to_id=CAMERA, remote=at(camera), body=b"x" * 2000)
+    assert transports == ["udp"]
+
+
 @pytest.mark.parametrize("listens", [True, False])
 async def test_a_large_request_goes_by_tcp_where_its_receiver_listens_for_it(listens: bool) -> None:
     transports: list[str] = []

@@ -220,7 +220,7 @@ class AgentLoop:
         if known is not None and known.host == remote.host and self._sockets.has_connection(known):
             return known
         by_tcp = Remote(remote.host, remote.port, "tcp")
-        if await self.reach(by_tcp):
+        if self._sockets.allows_tcp and await self.reach(by_tcp):
             return by_tcp
         if body_bytes > _MAX_UDP_BODY_BYTES:
             raise Unavailable("消息超过 UDP 报文上限，且对端没有 TCP 连接")

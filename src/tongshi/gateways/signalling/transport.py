@@ -43,6 +43,7 @@ class SipSockets:
         admits: asked for each connection that somebody opens, with how many of that address are open.
             All are set before ``open``.
         tls_port: where TLS is listened for, 0 for nowhere.
+        allows_tcp: False speaks UDP alone, however large a request is.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class SipSockets:
         self.tls_port = 0
         self.admits: Callable[[Remote, int], bool] = lambda remote, open_already: True
         self._allow_udp = allow_udp
-        self._allow_tcp = allow_tcp
+        self.allows_tcp = allow_tcp
         self._max_connections = max_connections
         self._idle_timeout_s = idle_timeout_s
         self._udp: asyncio.DatagramTransport | None = None
@@ -81,7 +82,7 @@ class SipSockets:
         for attempt in range(_PORT_TRIES):
             try:
                 port = await self._bind_udp(self._port) if self._allow_udp else self._port
-                port = await self._bind_tcp(port) if self._allow_tcp else port
+                port = await self._bind_tcp(port) if self.allows_tcp else port
             except OSError:
                 self._unbind()
                 if self._port or attempt == _PORT_TRIES - 1:
