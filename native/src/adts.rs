@@ -40,6 +40,12 @@ impl AacConfig {
         (is_known && (1..=7).contains(&channels)).then_some(AacConfig { object_type, rate_index, channels })
     }
 
+    /// AAC-LC in one channel at a sampling rate; None for a rate that AAC has not.
+    pub fn of_rate(rate_hz: u32) -> Option<AacConfig> {
+        let rate_index = RATES_HZ.iter().position(|known| *known == rate_hz)? as u8;
+        Some(AacConfig { object_type: 2, rate_index, channels: 1 })
+    }
+
     /// The ADTS header of a frame with `payload` bytes, without checksum. Payloads over 8184 bytes are not AAC.
     pub fn header(&self, payload: usize) -> [u8; HEADER_SIZE] {
         let length = (payload + HEADER_SIZE) & 0x1FFF;

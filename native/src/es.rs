@@ -1,9 +1,10 @@
-//! Elementary streams straight in RTP: H.264, H.265, AAC and G.711.
+//! Elementary streams straight in RTP: H.264, H.265, MPEG-4, SVAC, AAC, G.711, G.722.1 and other sound.
 //!
 //! Implements: GB/T 28181-2022 C.2
-//! After: RFC 6184, RFC 7798, RFC 3640 (AAC-hbr), RFC 3551
+//! After: RFC 6184, RFC 7798, RFC 6416 (MPEG-4), RFC 3640 (AAC-hbr), RFC 3551
 //!
 //! Video is put together as Annex B; a picture ends with its marker or when the RTP time changes. Sound is one frame a packet.
+//! SVAC is gathered by its RTP time and never read: it is counted and passed on.
 
 use bytes::Bytes;
 
@@ -23,6 +24,8 @@ pub enum EsKind {
     H265,
     /// Annex B bytes cut anywhere, as some devices send them under a PS payload type.
     AnnexB(Codec),
+    /// Payloads of one RTP time, one behind the other, of a codec nobody here can read.
+    Opaque(Codec),
     /// RTP clock in Hz; sound has its own.
     Audio {
         codec: Codec,
@@ -32,24 +35,82 @@ pub enum EsKind {
     Aac(AacConfig),
 }
 
+/// What the session description says of one payload type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadType {
+    pub number: u8,
+    pub codec: Codec,
+    pub clock_hz: u32,
+}
+
+/// The numbers of the standard (14.2 of the dossier; Annex G, C.2.4): what they mean when no session description says otherwise.
+const USUAL_TYPES: [PayloadType; 11] = [
+    usual(0, Codec::G711U, 8000),
+    usual(4, Codec::G7231, 8000),
+    usual(8, Codec::G711A, 8000),
+    usual(9, Codec::G7221, 8000),
+    usual(18, Codec::G729, 8000),
+    usual(20, Codec::SVAC_AUDIO, 8000),
+    usual(97, Codec::Mpeg4, 90_000),
+    usual(98, Codec::H264, 90_000),
+    usual(99, Codec::Svac, 90_000),
+    usual(100, Codec::H265, 90_000),
+    usual(102, Codec::Aac, 8000),
+];
+
+const fn usual(number: u8, codec: Codec, clock_hz: u32) -> PayloadType {
+    PayloadType { number, codec, clock_hz }
+}
+
 impl EsKind {
-    /// Tell the kind from one packet; `None` until one comes that proves it.
-    pub fn recognise(packet: &RtpPacket<'_>) -> Option<EsKind> {
+    /// Tell the kind from one packet, and whether its bytes prove it; `None` until one comes that says anything.
+    ///
+    /// A number is a promise that devices break; a parameter set that gives a picture size is proof (quirks 42 and 45).
+    pub fn recognise(packet: &RtpPacket<'_>, declared: &[PayloadType]) -> Option<(EsKind, bool)> {
         if packet.payload.starts_with(&[0, 0]) {
-            return nal::sniff(packet.payload).map(EsKind::AnnexB);
+            if let Some(codec) = nal::sniff(packet.payload) {
+                return Some((EsKind::AnnexB(codec), true));
+            }
         }
-        match packet.payload_type {
-            8 => return Some(EsKind::Audio { codec: Codec::G711A, clock_hz: 8000 }),
-            0 => return Some(EsKind::Audio { codec: Codec::G711U, clock_hz: 8000 }),
-            98 if h264_shape(packet.payload) => return Some(EsKind::H264),
-            100 if h265_shape(packet.payload) => return Some(EsKind::H265),
-            // The standard's own example: AAC-LC, 8 kHz, one channel (config=1588).
-            102 => return AacConfig::from_audio_specific_config(0x1588).map(EsKind::Aac),
-            _ => {}
+        let of_number =
+            |types: &[PayloadType]| types.iter().find(|t| t.number == packet.payload_type).copied();
+        let promised = of_number(declared).or_else(|| of_number(&USUAL_TYPES));
+        if let Some(sound) = promised.filter(|t| t.codec.is_audio()) {
+            return EsKind::of_sound(sound).map(|kind| (kind, false));
         }
-        match parts(packet.payload)?.find_map(nal::sniff_nal)? {
-            Codec::H264 => Some(EsKind::H264),
-            _ => Some(EsKind::H265),
+        match parts(packet.payload).and_then(|mut nals| nals.find_map(nal::sniff_nal)) {
+            Some(Codec::H264) => return Some((EsKind::H264, true)),
+            Some(_) => return Some((EsKind::H265, true)),
+            None => {}
+        }
+        let kind = match promised?.codec {
+            Codec::H264 if h264_shape(packet.payload) => EsKind::H264,
+            Codec::H265 if h265_shape(packet.payload) => EsKind::H265,
+            Codec::Mpeg4 => EsKind::AnnexB(Codec::Mpeg4),
+            Codec::Svac => EsKind::Opaque(Codec::Svac),
+            _ => return None,
+        };
+        Some((kind, false))
+    }
+
+    fn of_sound(sound: PayloadType) -> Option<EsKind> {
+        if sound.codec == Codec::Aac {
+            // The standard's own example: AAC-LC, one channel (config=1588 at 8 kHz).
+            return AacConfig::of_rate(sound.clock_hz).map(EsKind::Aac);
+        }
+        Some(EsKind::Audio { codec: sound.codec, clock_hz: sound.clock_hz.max(1) })
+    }
+
+    pub fn is_audio(self) -> bool {
+        matches!(self, EsKind::Audio { .. } | EsKind::Aac(_))
+    }
+
+    /// The clock of the RTP times.
+    pub fn clock_hz(self) -> u32 {
+        match self {
+            EsKind::Audio { clock_hz, .. } => clock_hz,
+            EsKind::Aac(config) => config.rate_hz(),
+            _ => 90_000,
         }
     }
 }
@@ -102,6 +163,12 @@ pub struct EsDepacketizer {
 
 impl EsDepacketizer {
     pub fn new(kind: EsKind) -> EsDepacketizer {
+        EsDepacketizer::joining(kind, None)
+    }
+
+    /// A track that begins beside one that stands at `pts` (90 kHz), whatever its own clock says.
+    pub fn joining(kind: EsKind, pts: Option<u64>) -> EsDepacketizer {
+        let ticks = |pts: u64| pts * u64::from(kind.clock_hz()) / 90_000;
         EsDepacketizer {
             kind,
             buffer: Vec::new(),
@@ -110,10 +177,14 @@ impl EsDepacketizer {
             is_spoilt: false,
             is_doubtful: false,
             is_in_fragment: false,
-            timeline: Timeline::default(),
+            timeline: pts.map(ticks).map_or_else(Timeline::default, Timeline::starting_at),
             track: Track::default(),
             stats: PsStats::default(),
         }
+    }
+
+    pub fn kind(&self) -> EsKind {
+        self.kind
     }
 
     pub fn stats(&self) -> PsStats {
@@ -126,7 +197,9 @@ impl EsDepacketizer {
                 self.emit_audio(codec, clock_hz, packet, Bytes::copy_from_slice(packet.payload), 0, out);
             }
             EsKind::Aac(config) => self.push_aac(config, packet, out),
-            EsKind::H264 | EsKind::H265 | EsKind::AnnexB(_) => self.push_video(packet, out),
+            EsKind::H264 | EsKind::H265 | EsKind::AnnexB(_) | EsKind::Opaque(_) => {
+                self.push_video(packet, out)
+            }
         }
     }
 
@@ -231,7 +304,7 @@ impl EsDepacketizer {
         let data = Bytes::from(std::mem::take(&mut self.buffer));
         let codec = match self.kind {
             EsKind::H264 => Codec::H264,
-            EsKind::AnnexB(codec) => codec,
+            EsKind::AnnexB(codec) | EsKind::Opaque(codec) => codec,
             _ => Codec::H265,
         };
         if std::mem::take(&mut self.is_doubtful) && !nal::has_first_slice(codec, &data) {

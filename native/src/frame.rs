@@ -20,6 +20,11 @@ pub enum Codec {
 }
 
 impl Codec {
+    // Sound that is named and passed on, and that nothing here looks into.
+    pub const G7231: Codec = Codec::Unknown(0x93);
+    pub const G729: Codec = Codec::Unknown(0x99);
+    pub const SVAC_AUDIO: Codec = Codec::Unknown(0x9B);
+
     /// The codec of a `stream_type` byte.
     pub fn from_stream_type(stream_type: u8) -> Codec {
         match stream_type {
@@ -61,6 +66,9 @@ impl Codec {
             Codec::G711U => "g711u",
             Codec::Aac => "aac",
             Codec::G7221 => "g722.1",
+            Codec::G7231 => "g723.1",
+            Codec::G729 => "g729",
+            Codec::SVAC_AUDIO => "svac-audio",
             Codec::Unknown(_) => "",
         }
     }
@@ -75,12 +83,15 @@ impl Codec {
             Codec::G711U,
             Codec::Aac,
             Codec::G7221,
+            Codec::G7231,
+            Codec::G729,
+            Codec::SVAC_AUDIO,
         ]
         .into_iter()
         .find(|codec| codec.name() == name)
     }
 
-    /// G.723.1 (93H), G.729 (99H) and SVAC audio (9BH) have no name here but are sound all the same.
+    /// Stream types 90H to 9FH are sound, also those that nobody here has a name for.
     pub fn is_audio(self) -> bool {
         match self {
             Codec::G711A | Codec::G711U | Codec::Aac | Codec::G7221 => true,
@@ -102,7 +113,7 @@ pub struct Frame {
     pub pts: u64,
     /// Decoding time in 90 kHz ticks; equals `pts` unless the sender uses B pictures and says so.
     pub dts: u64,
-    /// A decoder can start here. Always false for audio.
+    /// A decoder can start here. Of sound: viewers of a stream without any picture may start here.
     pub key: bool,
     /// Carries parameter sets (SPS and what goes with it).
     pub config: bool,

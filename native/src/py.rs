@@ -3,6 +3,7 @@
 //! The contract, with units, is `src/tongshi/_media.pyi`.
 
 use crate::bench;
+use crate::demux::PayloadType;
 use crate::engine::{self, EngineError, Options, RelayTarget, Transport};
 use crate::frame::Codec;
 use crate::ps_demux::PsDemuxer;
@@ -21,6 +22,9 @@ use std::time::Duration;
 
 /// What one packet would carry; a whole file in one piece is not what the demultiplexer is made for.
 const DEMUX_STEP: usize = 1400;
+
+/// Payload types have seven bits.
+const MAX_PAYLOAD_TYPES: usize = 128;
 
 fn io_error(error: &io::Error) -> PyErr {
     match error.raw_os_error() {
@@ -89,7 +93,15 @@ fn stats_dict<'py>(py: Python<'py>, stats: &engine::StreamStats) -> PyResult<Bou
     dict.set_item("first_packet_ms", stats.first_packet_ms)?;
     dict.set_item("first_key_frame_ms", stats.first_key_frame_ms)?;
     dict.set_item("last_packet_ms", stats.last_packet_ms)?;
-    dict.set_item("jitter_ms", stats.jitter_ms)?;
+    let quality = &stats.quality;
+    dict.set_item("window_ms", quality.window_ms)?;
+    dict.set_item("bitrate_kbps", quality.bitrate_kbps)?;
+    dict.set_item("frame_rate", quality.frame_rate)?;
+    dict.set_item("loss_rate", quality.loss_rate)?;
+    dict.set_item("jitter_ms", quality.jitter_ms)?;
+    dict.set_item("delay_ms", quality.delay_ms)?;
+    dict.set_item("report_delay_ms", quality.report_delay_ms)?;
+    dict.set_item("key_interval_ms", quality.key_interval_ms)?;
     dict.set_item("gop_bytes", stats.gop_bytes)?;
     dict.set_item("kernel_drops", stats.kernel_drops)?;
     dict.set_item("backlog_bytes", stats.backlog_bytes)?;
@@ -161,7 +173,8 @@ impl Engine {
             .collect()
     }
 
-    #[pyo3(signature = (stream, transport, host, port=0, ssrc=None))]
+    #[pyo3(signature = (stream, transport, host, port=0, ssrc=None, *, shared=false))]
+    #[allow(clippy::too_many_arguments)] // Arguments of the contract.
     fn open_ingest(
         &self,
         py: Python<'_>,
@@ -170,9 +183,51 @@ impl Engine {
         host: &str,
         port: u16,
         ssrc: Option<u32>,
+        shared: bool,
     ) -> PyResult<u16> {
         let (transport, local) = (self::transport(transport)?, address(host, port)?);
-        py.detach(|| self.0.open_ingest(stream, transport, local, ssrc)).map_err(|e| python_error(&e, stream))
+        py.detach(|| match shared {
+            true => self.0.open_shared(stream, transport, local, ssrc),
+            false => self.0.open_ingest(stream, transport, local, ssrc),
+        })
+        .map_err(|e| python_error(&e, stream))
+    }
+
+    #[pyo3(signature = (stream, host, port=0))]
+    fn set_source(&self, py: Python<'_>, stream: &str, host: &str, port: u16) -> PyResult<()> {
+        let source = address(host, port)?;
+        py.detach(|| self.0.set_source(stream, source)).map_err(|e| python_error(&e, stream))
+    }
+
+    fn set_payload_types(&self, py: Python<'_>, stream: &str, types: Vec<(u8, String, u32)>) -> PyResult<()> {
+        let types = types
+            .into_iter()
+            .map(|(number, name, clock_hz)| Ok(PayloadType { number, codec: codec(&name)?, clock_hz }))
+            .collect::<PyResult<Vec<PayloadType>>>()?;
+        if types.len() > MAX_PAYLOAD_TYPES {
+            return Err(PyValueError::new_err("types"));
+        }
+        py.detach(|| self.0.set_payload_types(stream, types)).map_err(|e| python_error(&e, stream))
+    }
+
+    fn port_stats<'py>(
+        &self,
+        py: Python<'py>,
+        transport: &str,
+        host: &str,
+        port: u16,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (transport, local) = (self::transport(transport)?, address(host, port)?);
+        let stats = py
+            .detach(|| self.0.port_stats(transport, local))
+            .map_err(|e| python_error(&e, &local.to_string()))?;
+        let dict = PyDict::new(py);
+        dict.set_item("streams", stats.streams)?;
+        dict.set_item("unknown", stats.unknown)?;
+        dict.set_item("arrived", stats.arrived)?;
+        dict.set_item("kernel_drops", stats.memory.drops)?;
+        dict.set_item("backlog_bytes", stats.memory.backlog_bytes)?;
+        Ok(dict)
     }
 
     #[pyo3(signature = (stream, ssrc))]

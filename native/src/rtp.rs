@@ -31,12 +31,12 @@ pub enum RtpError {
 
 /// Parse one packet, honouring P, X and CC, all of which are met in the field.
 pub fn parse(packet: &[u8]) -> Result<RtpPacket<'_>, RtpError> {
+    if is_rtcp(packet) {
+        return Err(RtpError::Rtcp); // may be shorter than an RTP header
+    }
     let (header, mut payload) = packet.split_first_chunk::<HEADER_SIZE>().ok_or(RtpError::Short)?;
     if header[0] >> 6 != 2 {
         return Err(RtpError::Version);
-    }
-    if is_rtcp(packet) {
-        return Err(RtpError::Rtcp);
     }
     payload = payload.get(usize::from(header[0] & 0x0F) * 4..).ok_or(RtpError::Short)?;
     if header[0] & 0x10 != 0 {
@@ -64,6 +64,33 @@ pub fn parse(packet: &[u8]) -> Result<RtpPacket<'_>, RtpError> {
 /// Whether the second byte is one of the RTCP packet types 192 to 223.
 pub fn is_rtcp(packet: &[u8]) -> bool {
     packet.len() >= 2 && packet[0] >> 6 == 2 && (192..=223).contains(&packet[1])
+}
+
+/// What a sender says of its clocks in an RTCP sender report (RFC 3550 6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SenderReport {
+    pub ssrc: u32,
+    /// Seconds since 1900.
+    pub ntp_s: f64,
+    /// The same moment on the clock of the RTP times.
+    pub rtp_ts: u32,
+}
+
+/// The sender report at the front of an RTCP packet, if there is one.
+pub fn sender_report(packet: &[u8]) -> Option<SenderReport> {
+    const SENDER_REPORT: u8 = 200;
+    if packet.first()? >> 6 != 2 || *packet.get(1)? != SENDER_REPORT {
+        return None;
+    }
+    let word = |at: usize| packet.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+    let ntp_s = f64::from(word(8)?) + f64::from(word(12)?) / 4_294_967_296.0;
+    Some(SenderReport { ssrc: word(4)?, ntp_s, rtp_ts: word(16)? })
+}
+
+/// The SSRC of an RTP or RTCP packet long enough to have one; nothing else is checked.
+pub fn ssrc(packet: &[u8]) -> Option<u32> {
+    let at = if is_rtcp(packet) { 4 } else { 8 };
+    packet.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// The 12 header bytes of a packet without CSRC, extension or padding.
@@ -136,5 +163,19 @@ mod tests {
         let mut report = write_header(false, 0, 1, 0, SSRC);
         report[1] = 200;
         assert_eq!(parse(&report), Err(RtpError::Rtcp));
+    }
+
+    #[test]
+    fn a_sender_report_tells_its_clocks_and_any_other_rtcp_packet_does_not() {
+        let mut report =
+            vec![0x80, 200, 0, 6, 0x0b, 0xeb, 0xc2, 0x01, 0xE0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0x0d, 0xbb, 0xa0];
+        assert_eq!(
+            sender_report(&report),
+            Some(SenderReport { ssrc: SSRC, ntp_s: 3_758_096_384.5, rtp_ts: 900_000 })
+        );
+        assert_eq!(sender_report(&report[..19]), None);
+        report[1] = 201;
+        assert_eq!(sender_report(&report), None);
+        assert_eq!(sender_report(&[]), None);
     }
 }

@@ -7,6 +7,8 @@
 
 /// A step larger than this is not time passing but another clock.
 pub const JUMP_MAX: i64 = 10 * 90_000;
+/// Neither is a step back of one track that pictures out of display order do not make.
+const BACK_MAX: i64 = 90_000;
 /// The step assumed across a jump until a real one was seen: 25 pictures a second.
 const STEP_DEFAULT: i64 = 3600;
 
@@ -73,9 +75,11 @@ impl Timeline {
             return self.note(track, raw);
         };
         let expected = reference - self.offset;
+        // A track that joins may lie behind another by more.
+        let back_max = if track.last.is_some() { BACK_MAX } else { JUMP_MAX };
         for bits in [33, 32] {
             let step = nearest(raw - expected, bits);
-            if step.abs() <= JUMP_MAX {
+            if (-back_max..=JUMP_MAX).contains(&step) {
                 return self.note(track, reference + step);
             }
         }
@@ -132,6 +136,8 @@ mod tests {
         let raw = [0, 1800, 3600, 5_000_000, 5_001_800];
         assert_eq!(run(&raw), (vec![0, 1800, 3600, 5400, 7200], 1));
         let back = [5_000_000, 5_003_600, 100, 3700];
+        let a_little_back = [5_000_000, 5_003_600, 5_003_600 - 270_000, 5_007_200 - 270_000];
+        assert_eq!(run(&a_little_back), run(&back));
         assert_eq!(run(&back), (vec![5_000_000, 5_003_600, 5_007_200, 5_010_800], 1));
     }
 

@@ -25,7 +25,7 @@ class StreamStats(TypedDict):
     transport: str
     ssrc: int
     video_codec: str  # "", "h264", "h265", "svac", "mpeg4"
-    audio_codec: str  # "", "g711a", "g711u", "aac", "g722.1"
+    audio_codec: str  # "", "g711a", "g711u", "aac", "g722.1", "g723.1", "g729", "svac-audio"
     width: int
     height: int
     packets: int
@@ -43,10 +43,28 @@ class StreamStats(TypedDict):
     first_packet_ms: float  # -1 until it happened
     first_key_frame_ms: float  # -1 until it happened
     last_packet_ms: float  # -1 until it happened
-    jitter_ms: float
+    window_ms: float  # what the next three were taken over, about the last 5 s
+    bitrate_kbps: float  # -1 before the first second is over
+    frame_rate: float  # pictures a second, -1 as above
+    loss_rate: float  # lost of those that should have come, 0 to 1; -1 when nothing should have
+    jitter_ms: float  # RFC 3550, a frame
+    delay_ms: float  # how much later than at best frames come (queues on the way); -1 before the first
+    report_delay_ms: float
+    """Age of the newest frame by the sender's wall clock (RTCP) and ours: true as far as both are set.
+
+    -1 without a sender report, or when the clocks are more than a minute apart.
+    """
+    key_interval_ms: float  # between the last two key frames, by the stream's clock; -1 before the second
     gop_bytes: int
     kernel_drops: int  # datagrams the kernel dropped because the engine was late (UDP)
     backlog_bytes: int  # bytes waiting in the kernel's queue, its overhead included (UDP)
+
+class PortStats(TypedDict):
+    streams: int
+    unknown: int  # packets and connections that belonged to no stream
+    arrived: int  # connections that have not shown whose they are
+    kernel_drops: int
+    backlog_bytes: int
 
 class Event(TypedDict):
     kind: str
@@ -106,17 +124,39 @@ class Engine:
         """An eventfd that becomes readable when ``poll_events`` has something."""
     def poll_events(self, limit: int = 1024) -> list[Event]: ...
     def open_ingest(
-        self, stream: str, transport: Transport, host: str, port: int = 0, ssrc: int | None = None
+        self,
+        stream: str,
+        transport: Transport,
+        host: str,
+        port: int = 0,
+        ssrc: int | None = None,
+        *,
+        shared: bool = False,
     ) -> int:
         """Bind and listen; returns the local port (even for UDP). For tcp-active it binds only;
 
         see connect_ingest.
 
-        ssrc None: the first one seen is taken (latched); otherwise packets of another SSRC are
-        counted and dropped.
+        ssrc None: the first one seen is taken (latched) until it has been silent for two seconds;
+        otherwise packets of another SSRC are counted and dropped.
+        shared: on a port that other streams may have too (port 0 begins a new one), told apart by SSRC
+        (set_ssrc) or by source (set_source); without either nothing arrives. Not for tcp-active.
         Raises OSError (bind), ValueError (argument), KeyError (stream exists), RuntimeError (limit).
         """
-    def set_ssrc(self, stream: str, ssrc: int | None) -> None: ...
+    def set_ssrc(self, stream: str, ssrc: int | None) -> None:
+        """Take only this SSRC from now on. ValueError: another stream of a shared port has it."""
+    def set_source(self, stream: str, host: str, port: int = 0) -> None:
+        """On a shared port: packets from there are the stream's, whatever their SSRC.
+
+        Port 0 is any port of the host. ValueError: no shared port, or another stream has the source.
+        """
+    def set_payload_types(self, stream: str, types: list[tuple[int, str, int]]) -> None:
+        """What the session description says: (number, codec name, clock in Hz), at most 128.
+
+        A hint for elementary streams; what the bytes show outweighs it.
+        """
+    def port_stats(self, transport: Transport, host: str, port: int) -> PortStats:
+        """Figures of a shared port; KeyError when there is none."""
     def connect_ingest(self, stream: str, host: str, port: int) -> None:
         """tcp-active: connect to the sender (retries 3 times, 1 s apart, GB/T 28181 Annex D)."""
     def close_stream(self, stream: str) -> StreamStats:

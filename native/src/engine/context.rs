@@ -17,14 +17,25 @@ const TCP_READ_BYTES: usize = 256 << 10;
 /// The token of the thread's own mailbox.
 pub const MAILBOX_TOKEN: u64 = 0;
 
-/// Which part of which stream a descriptor belongs to.
+/// Which part of which stream or shared port a descriptor belongs to.
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
     Source,
     /// The listener of a TCP passive ingest.
     Listener,
+    /// Of a port that several streams share, which then is the owner.
+    Port(PortPart),
     Viewer(u64),
     Relay(u64),
+}
+
+/// Which part of a shared port a descriptor is.
+#[derive(Clone, Copy, Debug)]
+pub enum PortPart {
+    Socket,
+    Listener,
+    /// A connection that has not shown whose it is.
+    Arrived,
 }
 
 /// What a descriptor is watched for.
@@ -39,6 +50,8 @@ pub struct Context {
     pub options: Options,
     /// Taken while it is read from, so that the reader may use the rest of the context.
     pub recv: Option<Box<RecvBatch>>,
+    /// The same for shared ports, which must know where packets come from; made when there is one.
+    pub recv_sources: Option<Box<RecvBatch>>,
     pub send: SendBatch,
     pub tcp_buffer: Vec<u8>,
     /// Milliseconds since the engine started, taken once a wake-up.
@@ -65,6 +78,7 @@ impl Context {
         Ok(Self {
             options,
             recv: Some(Box::default()),
+            recv_sources: None,
             send: SendBatch::new(),
             tcp_buffer: vec![0; TCP_READ_BYTES],
             now_ms: 0.0,
@@ -110,6 +124,11 @@ impl Context {
     pub fn forget(&mut self, fd: RawFd, token: u64) {
         self.poll.forget(fd);
         self.parts.remove(&token);
+    }
+
+    /// A descriptor that is watched already belongs to another owner from now on.
+    pub fn hand_over(&mut self, token: u64, stream: u64, part: Part) {
+        self.parts.insert(token, (stream, part));
     }
 
     pub fn owner(&self, token: u64) -> Option<(u64, Part)> {

@@ -7,15 +7,20 @@
 mod context;
 mod outlets;
 mod pipeline;
+mod ports;
+mod quality;
 mod relays;
 mod source;
 mod stream;
 mod thread;
 
+pub use ports::PortStats;
+pub use quality::Figures;
 pub use source::Transport;
 pub use stream::StreamStats;
 pub use thread::ViewerStats;
 
+use crate::demux::PayloadType;
 use crate::events::EventRing;
 use crate::net::SocketMemory;
 use crate::viewer::{Container, Dialogue};
@@ -116,6 +121,8 @@ pub struct Engine {
     mailboxes: Vec<Arc<Mailbox>>,
     /// The thread of each stream.
     streams: Mutex<HashMap<String, usize>>,
+    /// The thread of each port that streams share; at most one entry a port of the machine.
+    ports: Mutex<HashMap<(Transport, SocketAddr), usize>>,
     viewers: Arc<AtomicUsize>,
     next_id: AtomicU64,
 }
@@ -151,6 +158,7 @@ impl Engine {
             workers: Mutex::new(workers),
             mailboxes,
             streams: Mutex::new(HashMap::new()),
+            ports: Mutex::new(HashMap::new()),
             viewers,
             next_id: AtomicU64::new(1),
         })
@@ -196,8 +204,8 @@ impl Engine {
         (id & (MAX_THREADS as u64 - 1)) as usize
     }
 
-    /// Reserve a name and give it to the thread with the fewest streams.
-    fn place(&self, stream: &str) -> Result<usize> {
+    /// Reserve a name and give it to a thread: the one asked for, or the one with the fewest streams.
+    fn place(&self, stream: &str, wanted: Option<usize>) -> Result<usize> {
         let mut streams = locked(&self.streams);
         if streams.contains_key(stream) {
             return Err(EngineError::Exists);
@@ -207,7 +215,7 @@ impl Engine {
         }
         let mut loads = vec![0usize; self.options.threads];
         streams.values().for_each(|&thread| loads[thread] += 1);
-        let thread = (0..loads.len()).min_by_key(|&i| loads[i]).unwrap_or(0);
+        let thread = wanted.or((0..loads.len()).min_by_key(|&i| loads[i])).unwrap_or(0);
         streams.insert(stream.to_owned(), thread);
         Ok(thread)
     }
@@ -220,13 +228,50 @@ impl Engine {
         local: SocketAddr,
         ssrc: Option<u32>,
     ) -> Result<u16> {
-        let thread = self.place(stream)?;
+        let thread = self.place(stream, None)?;
         let name: Arc<str> = stream.into();
         let opened = self.call(thread, move |t| t.open_ingest(name, transport, local, ssrc)).and_then(|r| r);
         if opened.is_err() {
             locked(&self.streams).remove(stream);
         }
         opened
+    }
+
+    /// Open a stream on a port that others may share; port 0 begins a new one. Returns the port.
+    pub fn open_shared(
+        &self,
+        stream: &str,
+        transport: Transport,
+        local: SocketAddr,
+        ssrc: Option<u32>,
+    ) -> Result<u16> {
+        // Held until the port is known, so that two who begin it together meet on one thread.
+        let mut ports = locked(&self.ports);
+        let thread = self.place(stream, ports.get(&(transport, local)).copied())?;
+        let name: Arc<str> = stream.into();
+        let opened = self.call(thread, move |t| t.open_shared(name, transport, local, ssrc)).and_then(|r| r);
+        match opened {
+            Ok(port) => drop(ports.insert((transport, SocketAddr::new(local.ip(), port)), thread)),
+            Err(_) => drop(locked(&self.streams).remove(stream)),
+        }
+        opened
+    }
+
+    /// Of a shared port: packets from there belong to the stream, whatever their SSRC; port 0 is any port.
+    pub fn set_source(&self, stream: &str, source: SocketAddr) -> Result<()> {
+        let name = stream.to_owned();
+        self.call(self.thread_of(stream)?, move |t| t.set_source(&name, source))?
+    }
+
+    pub fn port_stats(&self, transport: Transport, local: SocketAddr) -> Result<PortStats> {
+        let thread = locked(&self.ports).get(&(transport, local)).copied().ok_or(EngineError::Unknown)?;
+        self.call(thread, move |t| t.port_stats(transport, local))?
+    }
+
+    /// What the session description says of the stream's payload types.
+    pub fn set_payload_types(&self, stream: &str, types: Vec<PayloadType>) -> Result<()> {
+        let name = stream.to_owned();
+        self.call(self.thread_of(stream)?, move |t| t.set_payload_types(&name, types))?
     }
 
     pub fn set_ssrc(&self, stream: &str, ssrc: Option<u32>) -> Result<()> {

@@ -5,7 +5,8 @@
 //!
 //! Implements: GB/T 28181-2022 C.1 (RTP reception), D (the same packets over TCP)
 
-use crate::demux::Demuxer;
+use super::quality::{Figures, Quality, Totals};
+use crate::demux::{Demuxer, PayloadType};
 use crate::events::Kind;
 use crate::frame::{Codec, Frame};
 use crate::gop::GopCache;
@@ -16,6 +17,12 @@ use crate::rtp::{self, RtpError, RtpPacket};
 /// A gap is waited for this long; then what came after it goes on. A late packet on a local network is later by a
 /// few milliseconds at most, and each waiting millisecond is delay in the picture.
 const GAP_WAIT_MS: f64 = 40.0;
+
+/// A stream that takes any SSRC keeps the first; after this long without it another sender may have begun (quirk 38).
+const SSRC_SILENCE_MS: f64 = 2000.0;
+
+/// Sound that came for this long without any picture is a stream of its own, and can be joined once in this time.
+const SOUND_ALONE_TICKS: u64 = 90_000;
 
 /// Who takes what comes out. `frame` is called before `packet` for the packet that completed it.
 pub trait Sink {
@@ -42,7 +49,8 @@ pub struct Counters {
     pub first_packet_ms: f64,
     pub first_key_frame_ms: f64,
     pub last_packet_ms: f64,
-    pub jitter_ms: f64,
+    /// Frames of video among `frames`.
+    pub pictures: u64,
     pub video: Option<Codec>,
     pub audio: Option<Codec>,
     pub width: u32,
@@ -61,7 +69,7 @@ impl Counters {
             first_packet_ms: -1.0,
             first_key_frame_ms: -1.0,
             last_packet_ms: -1.0,
-            jitter_ms: 0.0,
+            pictures: 0,
             video: None,
             audio: None,
             width: 0,
@@ -81,6 +89,9 @@ struct Decoding {
 struct Notes {
     counters: Counters,
     parameters: ParameterSets,
+    quality: Quality,
+    /// Where sound began, or could be joined last.
+    sound_start: Option<u64>,
     news: Vec<(Kind, &'static str)>,
 }
 
@@ -106,7 +117,8 @@ impl Decoding {
     }
 }
 
-fn take_frame(frame: Frame, now_ms: f64, gop: &mut GopCache, notes: &mut Notes, sink: &mut impl Sink) {
+fn take_frame(mut frame: Frame, now_ms: f64, gop: &mut GopCache, notes: &mut Notes, sink: &mut impl Sink) {
+    frame.key |= notes.is_start_of_sound(&frame);
     notes.note_frame(&frame, now_ms);
     notes.note_parameters(&frame);
     sink.frame(&frame);
@@ -114,6 +126,19 @@ fn take_frame(frame: Frame, now_ms: f64, gop: &mut GopCache, notes: &mut Notes, 
 }
 
 impl Notes {
+    /// Whether viewers of a stream without any picture may start here. Nobody could ever start otherwise.
+    fn is_start_of_sound(&mut self, frame: &Frame) -> bool {
+        if self.counters.video.is_some() || !frame.codec.is_audio() {
+            return false;
+        }
+        let since = *self.sound_start.get_or_insert(frame.pts);
+        let is_start = frame.pts.saturating_sub(since) >= SOUND_ALONE_TICKS;
+        if is_start {
+            self.sound_start = Some(frame.pts);
+        }
+        is_start
+    }
+
     fn note_frame(&mut self, frame: &Frame, now_ms: f64) {
         let counters = &mut self.counters;
         counters.frames += 1;
@@ -122,10 +147,14 @@ impl Notes {
             *known = Some(frame.codec);
             self.news.push((Kind::Codec, frame.codec.name()));
         }
+        counters.pictures += u64::from(frame.codec.is_video());
         if !frame.key {
             return;
         }
-        counters.key_frames += 1;
+        if frame.codec.is_video() {
+            counters.key_frames += 1;
+            self.quality.note_key_frame(frame.pts);
+        }
         if counters.first_key_frame_ms < 0.0 {
             counters.first_key_frame_ms = now_ms;
             self.news.push((Kind::FirstKeyFrame, frame.codec.name()));
@@ -150,8 +179,6 @@ pub struct Pipeline {
     reorderer: Reorderer,
     decoding: Decoding,
     gap_since_ms: Option<f64>,
-    last_timestamp: u32,
-    last_change_ms: f64,
 }
 
 impl Pipeline {
@@ -166,12 +193,12 @@ impl Pipeline {
                 notes: Notes {
                     counters: Counters::new(),
                     parameters: ParameterSets::default(),
+                    quality: Quality::default(),
+                    sound_start: None,
                     news: Vec::new(),
                 },
             },
             gap_since_ms: None,
-            last_timestamp: 0,
-            last_change_ms: 0.0,
         }
     }
 
@@ -184,6 +211,11 @@ impl Pipeline {
     pub fn set_ssrc(&mut self, ssrc: Option<u32>) {
         self.wanted_ssrc = ssrc;
         self.latched_ssrc = None;
+    }
+
+    /// What the session description says of payload types.
+    pub fn set_payload_types(&mut self, types: Vec<PayloadType>) {
+        self.decoding.demuxer.set_payload_types(types);
     }
 
     pub fn gop(&self) -> &GopCache {
@@ -200,7 +232,19 @@ impl Pipeline {
 
     /// The RTP timestamp of the last packet taken.
     pub fn last_timestamp(&self) -> u32 {
-        self.last_timestamp
+        self.decoding.notes.quality.last_timestamp()
+    }
+
+    /// Rates of the last seconds.
+    pub fn figures(&self, now_ms: f64) -> Figures {
+        let Notes { counters, quality, .. } = &self.decoding.notes;
+        quality.figures(totals(counters, self.reorderer.stats().lost), now_ms)
+    }
+
+    /// An RTCP packet of the sender; `wall_ms` is our wall clock (Unix).
+    pub fn take_report(&mut self, packet: &[u8], now_ms: f64, wall_ms: f64) {
+        let ssrc = self.ssrc();
+        self.decoding.notes.quality.take_report(packet, ssrc, now_ms, wall_ms);
     }
 
     /// What the caller should announce; a handful in the life of a stream.
@@ -208,22 +252,22 @@ impl Pipeline {
         std::mem::take(&mut self.decoding.notes.news)
     }
 
-    /// Take one packet as it came from the network.
-    pub fn receive(&mut self, packet: &[u8], now_ms: f64, sink: &mut impl Sink) {
+    /// Take one packet as it came from the network. True for RTCP, which is no media: see [`Self::take_report`].
+    pub fn receive(&mut self, packet: &[u8], now_ms: f64, sink: &mut impl Sink) -> bool {
         let header = match rtp::parse(packet) {
             Ok(header) => header,
-            Err(RtpError::Rtcp) => return,
+            Err(RtpError::Rtcp) => return true,
             Err(_) => {
                 self.decoding.notes.counters.malformed += 1;
-                return;
+                return false;
             }
         };
-        if self.ssrc().is_none() {
+        if self.wanted_ssrc.is_none() && self.latched_ssrc != Some(header.ssrc) && self.may_latch(now_ms) {
             self.latched_ssrc = Some(header.ssrc);
         }
         if self.ssrc() != Some(header.ssrc) {
             self.decoding.notes.counters.foreign_ssrc += 1;
-            return;
+            return false;
         }
         self.count(packet.len(), header.timestamp, now_ms);
         let decoding = &mut self.decoding;
@@ -231,6 +275,11 @@ impl Pipeline {
             decoding.arrive(arrival, now_ms, sink);
         });
         self.note_gap(now_ms);
+        false
+    }
+
+    fn may_latch(&self, now_ms: f64) -> bool {
+        self.latched_ssrc.is_none() || now_ms - self.counters().last_packet_ms >= SSRC_SILENCE_MS
     }
 
     /// Give up a gap that has been open for too long. Returns when to ask again, None when there is no gap.
@@ -259,27 +308,25 @@ impl Pipeline {
     }
 
     fn count(&mut self, length: usize, timestamp: u32, now_ms: f64) {
-        let counters = &mut self.decoding.notes.counters;
+        let lost = self.reorderer.stats().lost;
+        let clock_hz = self.decoding.demuxer.clock_hz();
+        let Notes { counters, quality, news, .. } = &mut self.decoding.notes;
+        if counters.first_packet_ms < 0.0 {
+            counters.first_packet_ms = now_ms;
+            news.push((Kind::FirstPacket, ""));
+        }
+        if quality.is_new_frame(timestamp) {
+            quality.set_clock(clock_hz);
+            quality.note_frame_start(timestamp, now_ms, || totals(counters, lost));
+        }
         counters.packets += 1;
         counters.bytes += length as u64;
         counters.last_packet_ms = now_ms;
-        if counters.first_packet_ms < 0.0 {
-            counters.first_packet_ms = now_ms;
-            self.decoding.notes.news.push((Kind::FirstPacket, ""));
-        } else if timestamp != self.last_timestamp {
-            // RFC 3550 6.4.1, taken once a frame: packets of one frame share a timestamp and leave together.
-            let ticks = timestamp.wrapping_sub(self.last_timestamp) as i32;
-            let deviation = (now_ms - self.last_change_ms - f64::from(ticks) / 90.0).abs();
-            // A jump of the sender's clock is no jitter.
-            if deviation < 1000.0 {
-                counters.jitter_ms += (deviation - counters.jitter_ms) / 16.0;
-            }
-        } else {
-            return;
-        }
-        self.last_timestamp = timestamp;
-        self.last_change_ms = now_ms;
     }
+}
+
+fn totals(counters: &Counters, lost: u64) -> Totals {
+    Totals { packets: counters.packets, bytes: counters.bytes, lost, pictures: counters.pictures }
 }
 
 #[cfg(test)]
@@ -339,6 +386,47 @@ mod tests {
         assert_eq!(pipeline.ssrc(), Some(7));
         assert_eq!(pipeline.counters().foreign_ssrc, packets(8, 3).len() as u64);
         assert_eq!(sink.packets, packets(7, 3).len());
+    }
+
+    #[test]
+    fn a_sender_that_begins_anew_with_another_ssrc_is_taken_once_the_first_is_silent() {
+        let (mut pipeline, mut sink) = (Pipeline::new(None, 64, 1 << 20), Taken::default());
+        run(&mut pipeline, &packets(7, 50), &mut sink);
+        let later = pipeline.counters().last_packet_ms + SSRC_SILENCE_MS;
+        for packet in packets(8, 3) {
+            pipeline.receive(&packet, later, &mut sink);
+        }
+        assert_eq!((pipeline.ssrc(), pipeline.counters().foreign_ssrc), (Some(8), 0));
+        assert_eq!(pipeline.counters().frames, 53);
+        assert!(sink.frames.windows(2).all(|pair| pair[0].pts < pair[1].pts));
+    }
+
+    #[test]
+    fn sound_alone_can_be_joined_once_a_second_and_sound_beside_a_picture_never() {
+        for with_picture in [false, true] {
+            let (mut pipeline, mut sink) = (Pipeline::new(Some(1), 64, 1 << 20), Taken::default());
+            let mut now_ms = 0.0;
+            if with_picture {
+                for packet in packets(1, 1) {
+                    pipeline.receive(&packet, now_ms, &mut sink);
+                }
+            }
+            let mut muxer = PsMuxer::new(None, Some(Codec::G711A));
+            let mut packetizer = Packetizer::new(96, 1, 1000, 1400);
+            for n in 0..100_u64 {
+                let (mut ps, mut out) = (Vec::new(), Vec::new());
+                muxer.write_audio(&[0xD5; 320], 90_000 + n * 3600, &mut ps);
+                packetizer.packetize(&ps, (90_000 + n * 3600) as u32, &mut out);
+                now_ms += 40.0;
+                pipeline.receive(&out, now_ms, &mut sink);
+            }
+            let starts = sink.frames.iter().filter(|f| f.codec.is_audio() && f.key).count();
+            assert_eq!(starts, if with_picture { 0 } else { 3 });
+            assert_eq!(pipeline.counters().key_frames, u64::from(with_picture));
+            let told = pipeline.take_news().iter().filter(|(kind, _)| *kind == Kind::FirstKeyFrame).count();
+            assert_eq!(told, 1);
+            assert!(!pipeline.gop().is_empty());
+        }
     }
 
     #[test]

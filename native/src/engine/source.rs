@@ -18,10 +18,10 @@ pub const RETRIES: u32 = 3;
 const SILENCE_MS: f64 = 5000.0;
 
 /// Receive calls in one turn of one socket; others wait meanwhile.
-const TURNS: usize = 16;
+pub(super) const TURNS: usize = 16;
 
 /// How media travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     Udp,
     TcpPassive,
@@ -50,11 +50,12 @@ pub enum Outcome {
     Closed(&'static str),
 }
 
-struct Connection {
+/// A connected sender.
+pub(super) struct Connection {
     socket: Socket,
-    token: u64,
+    pub(super) token: u64,
     deframer: Deframer,
-    opened_ms: f64,
+    pub(super) opened_ms: f64,
 }
 
 /// Connecting to a sender that listens.
@@ -76,9 +77,23 @@ enum Active {
 }
 
 enum Kind {
-    Udp { socket: Socket, token: u64 },
-    Passive { listener: Socket, token: u64 },
-    Active { local: SocketAddr, state: Active },
+    Udp {
+        socket: Socket,
+        token: u64,
+    },
+    Passive {
+        listener: Socket,
+        token: u64,
+    },
+    Active {
+        local: SocketAddr,
+        state: Active,
+    },
+    /// Packets, or a connection, come from a port that other streams have too.
+    Shared {
+        transport: Transport,
+        port: u64,
+    },
 }
 
 /// The receiving sockets of one stream.
@@ -120,8 +135,21 @@ impl Source {
         Ok((Self { stream, kind, connection: None }, port))
     }
 
+    /// A stream of a port that others share; what is its own is given to it.
+    pub fn shared(stream: u64, transport: Transport, port: u64) -> Self {
+        Self { stream, kind: Kind::Shared { transport, port }, connection: None }
+    }
+
+    pub fn shared_port(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Shared { port, .. } => Some(port),
+            _ => None,
+        }
+    }
+
     pub fn transport(&self) -> Transport {
         match self.kind {
+            Kind::Shared { transport, .. } => transport,
             Kind::Udp { .. } => Transport::Udp,
             Kind::Passive { .. } => Transport::TcpPassive,
             Kind::Active { .. } => Transport::TcpActive,
@@ -205,8 +233,7 @@ impl Source {
         };
         match socket.take_error() {
             Ok(None) if socket.peer_addr().is_ok() => {
-                let opened_ms = context.now_ms;
-                self.connection = Some(Connection { socket, token, deframer: Deframer::new(), opened_ms });
+                self.connection = Some(Connection::new(socket, token, context.now_ms));
                 Outcome::Connected
             }
             Ok(None) => {
@@ -235,20 +262,35 @@ impl Source {
                 Ok(None) => return outcome,
                 Err(e) => return Outcome::Closed(net::reason(&e)),
             };
-            if let Some(connection) = &self.connection {
-                if context.now_ms - last_packet_ms.max(connection.opened_ms) < SILENCE_MS {
-                    continue;
-                }
+            if self.has_living_sender(context, last_packet_ms) {
+                continue;
             }
             self.hang_up(context);
             let Ok(token) = context.watch(net::fd(&socket), Interest::Input, self.stream, Part::Source)
             else {
                 continue;
             };
-            let opened_ms = context.now_ms;
-            self.connection = Some(Connection { socket, token, deframer: Deframer::new(), opened_ms });
+            self.connection = Some(Connection::new(socket, token, context.now_ms));
             outcome = Outcome::Connected;
         }
+    }
+
+    /// A connection of the shared port showed that it is ours; false when a living sender keeps its place.
+    pub fn adopt(&mut self, context: &mut Context, connection: Connection, last_packet_ms: f64) -> bool {
+        if self.has_living_sender(context, last_packet_ms) {
+            connection.forget(context);
+            return false;
+        }
+        self.hang_up(context);
+        context.hand_over(connection.token, self.stream, Part::Source);
+        self.connection = Some(connection);
+        true
+    }
+
+    fn has_living_sender(&self, context: &Context, last_packet_ms: f64) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(|c| context.now_ms - last_packet_ms.max(c.opened_ms) < SILENCE_MS)
     }
 
     /// Read what the source is ready for and hand every packet to `take`.
@@ -298,7 +340,7 @@ impl Source {
 
     fn hang_up(&mut self, context: &mut Context) {
         if let Some(connection) = self.connection.take() {
-            context.forget(net::fd(&connection.socket), connection.token);
+            connection.forget(context);
         }
     }
 
@@ -311,12 +353,43 @@ impl Source {
             Kind::Active { state: Active::Connecting { socket, token, .. }, .. } => {
                 context.forget(net::fd(socket), *token);
             }
-            Kind::Active { .. } => {}
+            Kind::Active { .. } | Kind::Shared { .. } => {}
         }
     }
 }
 
 impl Connection {
+    pub(super) fn new(socket: Socket, token: u64, opened_ms: f64) -> Self {
+        Self { socket, token, deframer: Deframer::new(), opened_ms }
+    }
+
+    /// Close it.
+    pub(super) fn forget(self, context: &mut Context) {
+        context.forget(net::fd(&self.socket), self.token);
+    }
+
+    /// Read before anybody knows whose it is; what is left comes again with the next turn.
+    pub(super) fn read_once(
+        &mut self,
+        context: &mut Context,
+        ready: Ready,
+        take: &mut impl FnMut(&[u8]),
+    ) -> std::result::Result<(), &'static str> {
+        let mut buffer = std::mem::take(&mut context.tcp_buffer);
+        let read = io::Read::read(&mut &self.socket, &mut buffer);
+        let result = match read {
+            Ok(0) => Err("eof"),
+            Ok(length) => {
+                context.unfinished.push(ready);
+                self.deframer.push(&buffer[..length], take).map_err(|_| "framing lost")
+            }
+            Err(e) if net::is_blocked(&e) => Ok(()),
+            Err(e) => Err(net::reason(&e)),
+        };
+        context.tcp_buffer = buffer;
+        result
+    }
+
     fn read(
         &mut self,
         context: &mut Context,

@@ -3,8 +3,10 @@
 use super::context::{Context, Interest, Part};
 use super::outlets::{Delivery, Outlets};
 use super::pipeline::Pipeline;
-use super::source::{Outcome, Source, Transport};
+use super::quality::Figures;
+use super::source::{Connection, Outcome, Source, Transport};
 use super::Result;
+use crate::demux::PayloadType;
 use crate::events::Kind;
 use crate::net::{self, Ready};
 use crate::viewer::{Ending, Viewer};
@@ -39,7 +41,8 @@ pub struct StreamStats {
     pub first_packet_ms: f64,
     pub first_key_frame_ms: f64,
     pub last_packet_ms: f64,
-    pub jitter_ms: f64,
+    /// Rates of the last seconds.
+    pub quality: Figures,
     pub gop_bytes: usize,
     /// Datagrams the kernel dropped because we were late, and bytes that wait in its queue.
     pub kernel_drops: u32,
@@ -57,20 +60,21 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Open the source; returns the stream and its local port.
-    pub fn open(
-        context: &mut Context,
-        name: Arc<str>,
-        key: u64,
-        transport: Transport,
-        local: SocketAddr,
-        ssrc: Option<u32>,
-    ) -> Result<(Self, u16)> {
-        let (source, port) = Source::open(context, key, transport, local)?;
+    /// A stream of a source that is open.
+    pub fn new(context: &Context, name: Arc<str>, key: u64, source: Source, ssrc: Option<u32>) -> Self {
         let options = &context.options;
         let pipeline = Pipeline::new(ssrc, options.reorder_window, options.gop_bytes);
         let opened_ms = context.now_ms;
-        Ok((Self { name, key, source, pipeline, outlets: Outlets::default(), opened_ms }, port))
+        Self { name, key, source, pipeline, outlets: Outlets::default(), opened_ms }
+    }
+
+    /// The port it shares with others.
+    pub fn shared_port(&self) -> Option<u64> {
+        self.source.shared_port()
+    }
+
+    pub fn set_payload_types(&mut self, types: Vec<PayloadType>) {
+        self.pipeline.set_payload_types(types);
     }
 
     pub fn set_ssrc(&mut self, ssrc: Option<u32>) {
@@ -99,6 +103,8 @@ impl Stream {
                 let outcome = self.source.accept(context, self.pipeline.counters().last_packet_ms);
                 self.report(context, &outcome);
             }
+            // Goes to the port, which is the owner.
+            Part::Port(_) => {}
             Part::Viewer(id) => self.on_viewer_ready(context, ready, id),
             Part::Relay(id) => self.on_relay_ready(context, ready, id),
         }
@@ -107,14 +113,28 @@ impl Stream {
     fn read_source(&mut self, context: &mut Context, ready: Ready) {
         let Self { source, pipeline, outlets, .. } = self;
         let outcome = source.read(context, ready, &mut |context: &mut Context, packet: &[u8]| {
-            let now_ms = context.now_ms;
-            pipeline.receive(packet, now_ms, &mut Delivery { outlets, send: &mut context.send, now_ms });
+            receive(pipeline, outlets, context, packet);
         });
         self.report(context, &outcome);
         self.after_input(context);
     }
 
-    fn after_input(&mut self, context: &mut Context) {
+    /// One packet of a shared port that belongs to this stream.
+    pub(super) fn take_packet(&mut self, context: &mut Context, packet: &[u8]) {
+        let Self { pipeline, outlets, .. } = self;
+        receive(pipeline, outlets, context, packet);
+    }
+
+    /// Take over a connection of the shared port; false when a living sender keeps its place.
+    pub(super) fn adopt(&mut self, context: &mut Context, connection: Connection) -> bool {
+        let is_ours = self.source.adopt(context, connection, self.pipeline.counters().last_packet_ms);
+        if is_ours {
+            self.report(context, &Outcome::Connected);
+        }
+        is_ours
+    }
+
+    pub(super) fn after_input(&mut self, context: &mut Context) {
         self.outlets.forward(&mut context.send);
         if let Some(at_ms) = self.pipeline.gap_deadline_ms() {
             context.care_at(at_ms);
@@ -210,7 +230,7 @@ impl Stream {
         context.announce(Kind::ViewerClosed, &self.name, id, ending.name());
     }
 
-    pub fn stats(&self) -> StreamStats {
+    pub fn stats(&self, now_ms: f64) -> StreamStats {
         let counters = self.pipeline.counters();
         let order = self.pipeline.reorder_stats();
         let memory = self.source.memory();
@@ -237,7 +257,7 @@ impl Stream {
             first_packet_ms: counters.first_packet_ms,
             first_key_frame_ms: counters.first_key_frame_ms,
             last_packet_ms: counters.last_packet_ms,
-            jitter_ms: counters.jitter_ms,
+            quality: self.pipeline.figures(now_ms),
             gop_bytes: self.pipeline.gop().bytes(),
             kernel_drops: memory.drops,
             backlog_bytes: memory.backlog_bytes,
@@ -260,7 +280,7 @@ impl Stream {
 
     /// Close every socket of the stream.
     pub fn close(mut self, context: &mut Context) -> StreamStats {
-        let stats = self.stats();
+        let stats = self.stats(context.now_ms);
         let viewers: Vec<u64> = self.outlets.viewers().map(|v| v.id).collect();
         for id in viewers {
             self.end_viewer(context, id, Ending::StreamClosed);
@@ -271,5 +291,12 @@ impl Stream {
         }
         self.source.close(context);
         stats
+    }
+}
+
+fn receive(pipeline: &mut Pipeline, outlets: &mut Outlets, context: &mut Context, packet: &[u8]) {
+    let now_ms = context.now_ms;
+    if pipeline.receive(packet, now_ms, &mut Delivery { outlets, send: &mut context.send, now_ms }) {
+        pipeline.take_report(packet, now_ms, net::wall_ms());
     }
 }

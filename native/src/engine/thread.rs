@@ -5,10 +5,12 @@
 //!
 //! A panic, which no input should reach, ends the stream it happened in and not the thread.
 
-use super::context::{Context, MAILBOX_TOKEN};
-use super::source::Transport;
+use super::context::{Context, Part, MAILBOX_TOKEN};
+use super::ports::SharedPort;
+use super::source::{Source, Transport};
 use super::stream::{Stream, StreamStats};
 use super::{EngineError, Options, RelayTarget, Result};
+use crate::demux::PayloadType;
 use crate::events::{EventRing, Kind};
 use crate::net::{EventFd, SocketMemory};
 use crate::viewer::{Container, Dialogue, Ending, Viewer};
@@ -73,10 +75,12 @@ impl Mailbox {
 
 /// State of one packet thread.
 pub struct PacketThread {
-    context: Context,
+    pub(super) context: Context,
     mailbox: Arc<Mailbox>,
-    streams: HashMap<u64, Stream>,
+    pub(super) streams: HashMap<u64, Stream>,
     names: HashMap<Arc<str>, u64>,
+    /// Ports that streams share, by their own keys.
+    pub(super) ports: HashMap<u64, SharedPort>,
     /// Streams that took part in this tick.
     touched: Vec<u64>,
 }
@@ -91,7 +95,14 @@ impl PacketThread {
     ) -> io::Result<Self> {
         let mut context = Context::new(options, epoch, events, viewers)?;
         context.poll().watch_input(mailbox.wake.fd(), MAILBOX_TOKEN)?;
-        Ok(Self { context, mailbox, streams: HashMap::new(), names: HashMap::new(), touched: Vec::new() })
+        Ok(Self {
+            context,
+            mailbox,
+            streams: HashMap::new(),
+            names: HashMap::new(),
+            ports: HashMap::new(),
+            touched: Vec::new(),
+        })
     }
 
     /// Run until the mailbox is closed.
@@ -108,8 +119,11 @@ impl PacketThread {
             for one in ready.drain(..) {
                 if one.token == MAILBOX_TOKEN {
                     is_running = self.run_commands();
-                } else if let Some((stream, part)) = self.context.owner(one.token) {
-                    self.guarded(stream, |s, context| s.on_ready(context, one, part));
+                } else if let Some((owner, part)) = self.context.owner(one.token) {
+                    match part {
+                        Part::Port(part) => self.on_port_ready(owner, one, part),
+                        _ => self.guarded(owner, |s, context| s.on_ready(context, one, part)),
+                    }
                 }
             }
             if self.context.takes_care_now() {
@@ -138,7 +152,7 @@ impl PacketThread {
     }
 
     /// Let a stream work; a panic closes it.
-    fn guarded(&mut self, key: u64, work: impl FnOnce(&mut Stream, &mut Context)) {
+    pub(super) fn guarded(&mut self, key: u64, work: impl FnOnce(&mut Stream, &mut Context)) {
         let Self { context, streams, touched, .. } = self;
         let Some(stream) = streams.get_mut(&key) else { return };
         touched.push(key);
@@ -154,6 +168,7 @@ impl PacketThread {
         for key in keys {
             self.guarded(key, |stream, context| stream.care(context));
         }
+        self.care_for_ports();
     }
 
     fn flush_touched(&mut self) {
@@ -170,10 +185,18 @@ impl PacketThread {
     fn close_key(&mut self, key: u64) -> Option<StreamStats> {
         let stream = self.streams.remove(&key)?;
         self.names.remove(&stream.name);
+        if let Some(port) = stream.shared_port() {
+            self.leave_port(port, key);
+        }
         Some(stream.close(&mut self.context))
     }
 
-    fn find(&mut self, name: &str) -> Result<(&mut Stream, &mut Context)> {
+    pub(super) fn insert(&mut self, stream: Stream) {
+        self.names.insert(stream.name.clone(), stream.key);
+        self.streams.insert(stream.key, stream);
+    }
+
+    pub(super) fn find(&mut self, name: &str) -> Result<(&mut Stream, &mut Context)> {
         let key = self.names.get(name).ok_or(EngineError::Unknown)?;
         let stream = self.streams.get_mut(key).ok_or(EngineError::Unknown)?;
         Ok((stream, &mut self.context))
@@ -189,14 +212,23 @@ impl PacketThread {
         ssrc: Option<u32>,
     ) -> Result<u16> {
         let key = self.context.new_token();
-        let (stream, port) = Stream::open(&mut self.context, name.clone(), key, transport, local, ssrc)?;
-        self.names.insert(name, key);
-        self.streams.insert(key, stream);
+        let (source, port) = Source::open(&mut self.context, key, transport, local)?;
+        self.insert(Stream::new(&self.context, name, key, source, ssrc));
         Ok(port)
     }
 
     pub fn set_ssrc(&mut self, name: &str, ssrc: Option<u32>) -> Result<()> {
+        let (stream, _) = self.find(name)?;
+        let key = stream.key;
+        if let Some(port) = stream.shared_port() {
+            self.set_shared_ssrc(port, key, ssrc)?;
+        }
         self.find(name)?.0.set_ssrc(ssrc);
+        Ok(())
+    }
+
+    pub fn set_payload_types(&mut self, name: &str, types: Vec<PayloadType>) -> Result<()> {
+        self.find(name)?.0.set_payload_types(types);
         Ok(())
     }
 
@@ -248,7 +280,9 @@ impl PacketThread {
     }
 
     pub fn stats(&mut self, name: &str) -> Result<StreamStats> {
-        Ok(self.find(name)?.0.stats())
+        let (stream, context) = self.find(name)?;
+        context.update_clock();
+        Ok(stream.stats(context.now_ms))
     }
 
     pub fn viewer_stats(&mut self, id: u64) -> Result<ViewerStats> {
@@ -266,10 +300,13 @@ impl PacketThread {
     }
 
     pub fn memory(&self) -> SocketMemory {
-        self.streams.values().map(Stream::memory).fold(SocketMemory::default(), |a, b| SocketMemory {
-            backlog_bytes: a.backlog_bytes + b.backlog_bytes,
-            drops: a.drops + b.drops,
-        })
+        self.streams.values().map(Stream::memory).chain(self.ports_memory()).fold(
+            SocketMemory::default(),
+            |a, b| SocketMemory {
+                backlog_bytes: a.backlog_bytes + b.backlog_bytes,
+                drops: a.drops + b.drops,
+            },
+        )
     }
 
     pub fn snapshot_gop(&mut self, name: &str) -> Result<Vec<u8>> {

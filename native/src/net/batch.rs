@@ -5,6 +5,7 @@
 //! read and written by hand, because libc's macros are no safer and hide the layout.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 
 /// Largest UDP payload; a GRO buffer is never larger.
@@ -29,6 +30,13 @@ const CONTROL_BYTES: usize = 24;
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL_BYTES]);
 
+/// Room for an address of either family (sockaddr_in6).
+const NAME_BYTES: usize = 28;
+
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Name([u8; NAME_BYTES]);
+
 const CMSG_HEADER: usize = size_of::<libc::cmsghdr>();
 
 /// Reused buffers for one receive call.
@@ -37,14 +45,26 @@ pub struct RecvBatch {
     /// Size of one buffer.
     stride: usize,
     headers: Vec<libc::mmsghdr>,
-    // The next two are pointed to by `headers`; their heap addresses never change.
+    // The next two and `names` are pointed to by `headers`; their heap addresses never change.
     _vectors: Vec<libc::iovec>,
     controls: Vec<Control>,
+    /// Where each buffer came from; empty when nobody asks.
+    names: Vec<Name>,
 }
 
 impl RecvBatch {
     pub fn new() -> Self {
         Self::sized(RECEIVES, MAX_DATAGRAM)
+    }
+
+    /// A batch that also tells where its buffers came from.
+    pub fn with_sources() -> Self {
+        let mut batch = Self::new();
+        batch.names = vec![Name([0; NAME_BYTES]); batch.headers.len()];
+        for (header, name) in batch.headers.iter_mut().zip(&mut batch.names) {
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
+        }
+        batch
     }
 
     /// A batch of `count` buffers of `stride` bytes each.
@@ -66,11 +86,15 @@ impl RecvBatch {
                 header
             })
             .collect();
-        Self { buffers, stride, headers, _vectors: vectors, controls }
+        Self { buffers, stride, headers, _vectors: vectors, controls, names: Vec::new() }
     }
 
     /// Receive what waits; returns the count of buffers filled and whether more may wait.
     pub fn receive(&mut self, fd: RawFd) -> io::Result<(usize, bool)> {
+        if !self.names.is_empty() {
+            // The kernel wrote the used lengths.
+            self.headers.iter_mut().for_each(|header| header.msg_hdr.msg_namelen = NAME_BYTES as u32);
+        }
         // SAFETY: every header points to buffers of this struct, which live and stay in place during the call.
         let count = unsafe {
             libc::recvmmsg(
@@ -101,6 +125,11 @@ impl RecvBatch {
         (&self.buffers[start..start + length], segment.max(1))
     }
 
+    /// Where buffer `index` of the last receive came from; None when the batch was not made to tell.
+    pub fn source(&self, index: usize) -> Option<SocketAddr> {
+        socket_address(&self.names.get(index)?.0)
+    }
+
     /// All buffers, one every `stride` bytes; [`Self::group`] says what lies in each.
     pub fn bytes(&self) -> &[u8] {
         &self.buffers
@@ -116,6 +145,23 @@ impl RecvBatch {
 impl Default for RecvBatch {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A sockaddr_in or sockaddr_in6.
+fn socket_address(name: &[u8; NAME_BYTES]) -> Option<SocketAddr> {
+    let family = i32::from(u16::from_ne_bytes([name[0], name[1]]));
+    let port = u16::from_be_bytes([name[2], name[3]]);
+    match family {
+        libc::AF_INET => {
+            let ip: [u8; 4] = name.get(4..8)?.try_into().ok()?;
+            Some((Ipv4Addr::from(ip), port).into())
+        }
+        libc::AF_INET6 => {
+            let ip: [u8; 16] = name.get(8..24)?.try_into().ok()?;
+            Some((Ipv6Addr::from(ip), port).into())
+        }
+        _ => None,
     }
 }
 
@@ -335,6 +381,22 @@ mod tests {
     fn segmented_sends_arrive_as_single_datagrams_with_and_without_gro() {
         loop_back(true, true);
         loop_back(true, false);
+    }
+
+    #[test]
+    fn a_batch_with_sources_tells_where_each_buffer_came_from() {
+        for ip in [std::net::IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()] {
+            let Ok((receiver, port)) = bind_udp((ip, 0).into()) else { continue }; // a machine without IPv6
+            let mut batch = RecvBatch::with_sources();
+            for _ in 0..2 {
+                let (sender, sender_port) = bind_udp((ip, 0).into()).unwrap();
+                sender.connect(&SocketAddr::from((ip, port)).into()).unwrap();
+                sender.send(b"x").unwrap();
+                let (count, _) = batch.receive(fd(&receiver)).unwrap();
+                assert_eq!((count, batch.source(0)), (1, Some((ip, sender_port).into())));
+            }
+        }
+        assert_eq!(RecvBatch::new().source(0), None);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Wanted receive buffer of one UDP ingest: two seconds of an 8 Mbit/s stream with the kernel's overhead.
 pub const UDP_RECEIVE_BYTES: usize = 8 << 20;
 
+/// Wanted receive buffer of a UDP port that many streams share.
+pub const UDP_SHARED_RECEIVE_BYTES: usize = 64 << 20;
+
 /// Wanted send buffer of one UDP relay.
 pub const UDP_SEND_BYTES: usize = 1 << 20;
 
@@ -97,6 +100,13 @@ pub fn thread_cpu() -> Duration {
     // SAFETY: writes one timespec that we own.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+/// The wall clock in milliseconds since 1970.
+pub fn wall_ms() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64() * 1000.0)
 }
 
 /// Keep the calling thread on one core; used by measurements only.

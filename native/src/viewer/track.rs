@@ -10,9 +10,6 @@ use crate::ps_mux::PsMuxer;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Sound without any picture for so long is a stream of sound, which can be joined anywhere.
-const SOUND_ALONE_TICKS: u64 = 90_000;
-
 /// What the viewer's bytes look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
@@ -103,21 +100,13 @@ pub struct Track {
     recent: VecDeque<Tag>,
     recent_bytes: usize,
     cap_bytes: usize,
-    has_video: bool,
-    first_sound: Option<u64>,
 }
 
 impl Track {
     /// Begin with the frames of the cache, so that the first viewer has a picture at once.
     pub fn new(container: Container, gop: &GopCache, cap_bytes: usize) -> Self {
-        let mut track = Self {
-            muxer: Muxer::new(container, gop),
-            recent: VecDeque::new(),
-            recent_bytes: 0,
-            cap_bytes,
-            has_video: false,
-            first_sound: None,
-        };
+        let mut track =
+            Self { muxer: Muxer::new(container, gop), recent: VecDeque::new(), recent_bytes: 0, cap_bytes };
         for frame in gop.frames() {
             track.push(frame, &mut [], 0.0);
         }
@@ -126,8 +115,7 @@ impl Track {
 
     /// Wrap one frame and queue it for all viewers of this container.
     pub fn push(&mut self, frame: &Frame, viewers: &mut [Viewer], now_ms: f64) {
-        let key = self.is_start(frame);
-        let Some(tag) = self.muxer.wrap(frame, key) else { return };
+        let Some(tag) = self.muxer.wrap(frame, frame.key) else { return };
         if tag.key {
             self.recent.clear();
             self.recent_bytes = 0;
@@ -138,15 +126,6 @@ impl Track {
             viewer.offer(&tag, header.as_ref(), now_ms);
         }
         self.keep(tag);
-    }
-
-    /// Whether a viewer can start with this frame. Sound is joined anywhere once it is clear that no picture comes.
-    fn is_start(&mut self, frame: &Frame) -> bool {
-        self.has_video |= frame.codec.is_video();
-        if self.has_video {
-            return frame.key;
-        }
-        frame.pts.saturating_sub(*self.first_sound.get_or_insert(frame.pts)) >= SOUND_ALONE_TICKS
     }
 
     fn keep(&mut self, tag: Tag) {
