@@ -115,7 +115,7 @@ struct Engine(engine::Engine);
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, threads=1, tick_ms=4, reorder_window=64, gop_bytes=8 << 20, viewer_queue_bytes=4 << 20,
+    #[pyo3(signature = (*, threads=1, tick_ms=4, reorder_window=512, gop_bytes=8 << 20, viewer_queue_bytes=4 << 20,
                         viewer_stall_ms=10_000.0, max_streams=4096, max_viewers=20_000))]
     #[allow(clippy::too_many_arguments)] // Keyword arguments of the contract.
     fn new(

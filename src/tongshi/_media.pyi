@@ -111,7 +111,7 @@ class Engine:
         *,
         threads: int = 1,
         tick_ms: int = 4,
-        reorder_window: int = 64,
+        reorder_window: int = 512,
         gop_bytes: int = 8 << 20,
         viewer_queue_bytes: int = 4 << 20,
         viewer_stall_ms: float = 10_000.0,

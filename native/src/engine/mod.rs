@@ -63,7 +63,8 @@ impl Default for Options {
         Self {
             threads: 1,
             tick: Duration::from_millis(4),
-            reorder_window: 64,
+            // More than a key frame's packets: one that is overtaken by all of its frame is not lost.
+            reorder_window: 512,
             gop_bytes: 8 << 20,
             viewer_queue_bytes: 4 << 20,
             viewer_stall_ms: 10_000.0,

@@ -15,8 +15,13 @@ use crate::reorder::{Arrival, ReorderStats, Reorderer};
 use crate::rtp::{self, RtpError, RtpPacket};
 
 /// A gap is waited for this long; then what came after it goes on. A late packet on a local network is later by a
-/// few milliseconds at most, and each waiting millisecond is delay in the picture.
+/// few milliseconds at most, and each waiting millisecond is delay in the picture. A packet that comes after its gap
+/// was given up shows that the link needs longer: the wait grows by a half, up to its most, and shrinks again slowly.
 const GAP_WAIT_MS: f64 = 40.0;
+const GAP_WAIT_MOST_MS: f64 = 200.0;
+const GAP_WAIT_GROWTH: f64 = 1.5;
+/// What is left of the additional wait after a second without late packets.
+const GAP_WAIT_DECAY: f64 = 0.98;
 
 /// A stream that takes any SSRC keeps the first; after this long without it another sender may have begun (quirk 38).
 const SSRC_SILENCE_MS: f64 = 2000.0;
@@ -179,6 +184,34 @@ pub struct Pipeline {
     reorderer: Reorderer,
     decoding: Decoding,
     gap_since_ms: Option<f64>,
+    gap_wait: GapWait,
+}
+
+/// How long a gap is waited for, as the link needs it.
+struct GapWait {
+    ms: f64,
+    seen_late: u64,
+    changed_ms: f64,
+}
+
+impl GapWait {
+    fn new() -> Self {
+        Self { ms: GAP_WAIT_MS, seen_late: 0, changed_ms: 0.0 }
+    }
+
+    /// Look at the count of late packets; called with each packet that is not in order.
+    fn adapt(&mut self, late: u64, now_ms: f64) {
+        let elapsed_ms = now_ms - self.changed_ms;
+        if late > self.seen_late && elapsed_ms >= self.ms {
+            // Once a wait: all that one gap lost too early comes late.
+            self.ms = (self.ms * GAP_WAIT_GROWTH).min(GAP_WAIT_MOST_MS);
+            self.changed_ms = now_ms;
+        } else if elapsed_ms >= 1000.0 {
+            self.ms = GAP_WAIT_MS + (self.ms - GAP_WAIT_MS) * GAP_WAIT_DECAY.powf(elapsed_ms / 1000.0);
+            self.changed_ms = now_ms;
+        }
+        self.seen_late = late;
+    }
 }
 
 impl Pipeline {
@@ -199,6 +232,7 @@ impl Pipeline {
                 },
             },
             gap_since_ms: None,
+            gap_wait: GapWait::new(),
         }
     }
 
@@ -285,8 +319,8 @@ impl Pipeline {
     /// Give up a gap that has been open for too long. Returns when to ask again, None when there is no gap.
     pub fn close_gap(&mut self, now_ms: f64, sink: &mut impl Sink) -> Option<f64> {
         let since = self.gap_since_ms?;
-        if now_ms - since < GAP_WAIT_MS {
-            return Some(since + GAP_WAIT_MS);
+        if now_ms - since < self.gap_wait.ms {
+            return Some(since + self.gap_wait.ms);
         }
         let decoding = &mut self.decoding;
         self.reorderer.flush(&mut |arrival: Arrival<'_>| decoding.arrive(arrival, now_ms, sink));
@@ -296,10 +330,14 @@ impl Pipeline {
 
     /// When a gap is open: the time to call [`Self::close_gap`].
     pub fn gap_deadline_ms(&self) -> Option<f64> {
-        self.gap_since_ms.map(|since| since + GAP_WAIT_MS)
+        self.gap_since_ms.map(|since| since + self.gap_wait.ms)
     }
 
     fn note_gap(&mut self, now_ms: f64) {
+        let late = self.reorderer.stats().late;
+        if self.reorderer.held() > 0 || late != self.gap_wait.seen_late {
+            self.gap_wait.adapt(late, now_ms);
+        }
         if self.reorderer.held() == 0 {
             self.gap_since_ms = None;
         } else if self.gap_since_ms.is_none() {
@@ -461,6 +499,28 @@ mod tests {
         assert_eq!(pipeline.close_gap(1.0, &mut sink), Some(GAP_WAIT_MS));
         assert_eq!(pipeline.close_gap(GAP_WAIT_MS, &mut sink), None);
         assert_eq!(sink.packets, count - 1);
+    }
+
+    #[test]
+    fn a_link_whose_packets_come_late_is_given_longer_and_shorter_again_when_it_is_better() {
+        let (mut pipeline, mut sink) = (Pipeline::new(None, 1024, 1 << 20), Taken::default());
+        let (mut now_ms, mut waits) = (0.0, Vec::new());
+        let all = packets(1, 60);
+        for pair in all.chunks_exact(2) {
+            // The first of two comes 90 ms after the second.
+            pipeline.receive(&pair[1], now_ms, &mut sink);
+            for _ in 0..9 {
+                now_ms += 10.0;
+                pipeline.close_gap(now_ms, &mut sink);
+            }
+            pipeline.receive(&pair[0], now_ms, &mut sink);
+            waits.push(pipeline.gap_wait.ms);
+        }
+        assert!((90.0..=GAP_WAIT_MOST_MS).contains(waits.last().unwrap()), "{waits:?}");
+        let lost = pipeline.reorder_stats().lost;
+        assert!(lost <= 4, "{lost}");
+        pipeline.gap_wait.adapt(pipeline.gap_wait.seen_late, now_ms + 300_000.0);
+        assert!((GAP_WAIT_MS..GAP_WAIT_MS + 1.0).contains(&pipeline.gap_wait.ms));
     }
 
     #[test]
