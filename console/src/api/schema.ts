@@ -5865,6 +5865,54 @@ export interface components {
             version?: string;
         };
         /**
+         * QualityLine
+         * @description One running stream. ``step`` is what it waits for, or its last; ``quality`` null is not known.
+         */
+        QualityLine: {
+            DeviceID: string;
+            ageSec: number;
+            codec: components["schemas"]["WireCodec"] | null;
+            holders: number;
+            /** @enum {unknown} */
+            kind: "download" | "live" | "playback";
+            quality: components["schemas"]["WireQuality"] | null;
+            step: string;
+            streamId: string;
+            streamType: number;
+        };
+        /**
+         * QualityList
+         * @description E.2-11's answer; ``total`` counts what the caller may know of.
+         */
+        QualityList: {
+            list: components["schemas"]["QualityLine"][];
+            pageNo: number;
+            pageSize: number;
+            sampledAt: string;
+            total: number;
+        };
+        /**
+         * QualityRequest
+         * @description E.2-11. Without ``deviceIds`` and ``civilCodes`` every running stream the caller may know of.
+         */
+        QualityRequest: {
+            /** @default [] */
+            civilCodes?: string[];
+            /** @default [] */
+            deviceIds?: string[];
+            /** @default [] */
+            indicators?: string[];
+            /**
+             * @default sample
+             * @enum {unknown}
+             */
+            level?: "device" | "kpi" | "sample";
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+        };
+        /**
          * Range
          * @description A number of the command within bounds, both inclusive. A command without that number passes.
          */
@@ -6332,6 +6380,8 @@ export interface components {
             endText: string;
             failure: components["schemas"]["WireFailure"] | null;
             purpose: string;
+            /** @default null */
+            quality?: components["schemas"]["WireQuality"] | null;
             requestedAt: string;
             reused: boolean;
             sessionId: string;
@@ -7375,6 +7425,26 @@ export interface components {
         WireGap: {
             endTime: string;
             startTime: string;
+        };
+        /**
+         * WireQuality
+         * @description Over about the last five seconds (``windowSec``); null is not known.
+         *
+         *         ``lossRate`` is 0 to 1. ``delayMs`` is how much later than at best pictures come; ``reportDelayMs`` the
+         *         age of the newest one by the clocks of the sender and ours, when it sends reports. ``keyIntervalMs`` lies
+         *         between the last two key frames. ``kernelDrops`` were lost in this machine because it was late.
+         */
+        WireQuality: {
+            bitrateKbps: number | null;
+            delayMs: number | null;
+            frameRate: number | null;
+            jitterMs: number;
+            kernelDrops: number;
+            keyIntervalMs: number | null;
+            lossRate: number | null;
+            lostPackets: number;
+            reportDelayMs: number | null;
+            windowSec: number;
         };
         /**
          * WireViewer
@@ -13451,16 +13521,38 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["QualityRequest"];
+            };
+        };
         responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["QualityList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
-            501: components["responses"]["501"];
             503: components["responses"]["503"];
         };
     };

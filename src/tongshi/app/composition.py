@@ -115,13 +115,21 @@ from tongshi.resources.traces import http as traces_http
 from tongshi.resources.traces.service import Traces
 from tongshi.resources.trees import http as trees_http
 from tongshi.resources.trees.service import Trees, division_names
-from tongshi.resources.viewing import history_http, lock_http, lock_store, nodes_http, voice_http
+from tongshi.resources.viewing import (
+    history_http,
+    lock_http,
+    lock_store,
+    nodes_http,
+    quality_http,
+    voice_http,
+)
 from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.locks import PtzLocks
 from tongshi.resources.viewing.model import Timeouts, Transport
 from tongshi.resources.viewing.ptz import PtzControl
+from tongshi.resources.viewing.quality import QualityMonitor
 from tongshi.resources.viewing.service import Viewing
 from tongshi.resources.viewing.voice import Voice
 from tongshi.sharing import http as sharing_http
@@ -354,6 +362,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *upgrade_http.operations(upgrades),
         *snapshots_http.operations(snapshots),
         *status_http.operations(statuses, access, clock),
+        *quality_http.operations(
+            QualityMonitor(viewing.streams.streams, statuses.visible, clock), access, clock
+        ),
         *alarms_http.operations(alarms),
         *voice_http.operations(voice),
         *nodes_http.operations(farm.nodes),

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import structlog
 
 from tongshi.errors import LocalViolation, NotFound, Unavailable
-from tongshi.resources.viewing.model import Codec, Delivery, Transport
+from tongshi.resources.viewing.model import Codec, Delivery, Quality, Transport
 from tongshi.resources.viewing.ports import IngestFigures
 
 log = structlog.get_logger(__name__)
@@ -89,7 +89,13 @@ class EngineIngest:
         silent_s = None if last_ms < 0 else max(0.0, (native.now_ms() - last_ms) / 1000)
         codec = Codec(stats["video_codec"], stats["audio_codec"], stats["width"], stats["height"])
         return IngestFigures(
-            stats["packets"], stats["malformed"], stats["foreign_ssrc"], stats["lost"], silent_s, codec
+            stats["packets"],
+            stats["malformed"],
+            stats["foreign_ssrc"],
+            stats["lost"],
+            silent_s,
+            codec,
+            _quality(stats),
         )
 
     async def group_of_pictures(self) -> bytes:
@@ -313,3 +319,24 @@ class AsyncEngine:
             on_closed(reason)
         elif self._pending:
             self._early[(kind, number)] = reason
+
+
+def _quality(stats: Any) -> Quality:
+    """The engine's figures, whose -1 stands for "not known"."""
+
+    def known(name: str, digits: int) -> float | None:
+        value = stats[name]
+        return None if value == -1 else round(value, digits)
+
+    return Quality(
+        window_s=round(stats["window_ms"] / 1000, 1),
+        bitrate_kbps=known("bitrate_kbps", 1),
+        frame_rate=known("frame_rate", 2),
+        loss_rate=known("loss_rate", 5),
+        jitter_ms=round(stats["jitter_ms"], 2),
+        delay_ms=known("delay_ms", 1),
+        report_delay_ms=known("report_delay_ms", 1),
+        key_interval_ms=known("key_interval_ms", 0),
+        lost_packets=stats["lost"],
+        kernel_drops=stats["kernel_drops"],
+    )

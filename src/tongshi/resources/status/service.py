@@ -112,6 +112,10 @@ class DeviceStatuses:
         wanted, known, failed = await self._known(device_ids, scope)
         return [known[key] for key in wanted if key in known], [lost.device_id for lost in failed]
 
+    async def visible(self, device_ids: Sequence[str], scope: Scope) -> frozenset[str]:
+        """Those of the devices that lie within the scope."""
+        return frozenset(await self._db.read(self._store.known, device_ids, scope, self._self_id))
+
     async def online_in(
         self, civil_codes: Sequence[str], scope: Scope, *, is_summary: bool
     ) -> tuple[list[Known], Counts]:

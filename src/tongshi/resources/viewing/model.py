@@ -174,6 +174,26 @@ class Codec:
 
 
 @dataclass(frozen=True, slots=True)
+class Quality:
+    """How well a stream arrives, over about the last ``window_s`` seconds; None is not known.
+
+    ``delay_ms`` is how much later than at best pictures come, ``report_delay_ms`` the newest one's age by the
+    sender's wall clock and ours.
+    """
+
+    window_s: float
+    bitrate_kbps: float | None
+    frame_rate: float | None
+    loss_rate: float | None
+    jitter_ms: float
+    delay_ms: float | None
+    report_delay_ms: float | None
+    key_interval_ms: float | None
+    lost_packets: int
+    kernel_drops: int
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """One reached step, milliseconds after the session was requested."""
 
@@ -228,6 +248,7 @@ class SessionView:
     duration_s: float
     history: History | None = None
     download: Download | None = None
+    quality: Quality | None = None
     transcoded_from: Codec | None = None
 
 

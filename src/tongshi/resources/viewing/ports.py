@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Reply
-from tongshi.resources.viewing.model import Codec, Delivery, StreamType, Transcoding, Transport
+from tongshi.resources.viewing.model import Codec, Delivery, Quality, StreamType, Transcoding, Transport
 from tongshi.resources.viewing.recordings import Found, Search, Window
 from tongshi.sharing.model import Subject
 from tongshi.sharing.permissions import Permission
@@ -139,6 +139,7 @@ class IngestFigures:
     lost: int
     silent_s: float | None
     codec: Codec
+    quality: Quality | None = None  # of a node that tells it
 
 
 class Ingest(Protocol):

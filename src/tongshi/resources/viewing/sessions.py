@@ -17,6 +17,7 @@ from tongshi.resources.viewing.model import (
     Failure,
     History,
     Mark,
+    Quality,
     SessionView,
     Step,
     StreamKey,
@@ -64,6 +65,7 @@ class Session:
         self.trace_id = ""
         self.lease: Lease | None = None
         self.codec: Codec | None = None
+        self.quality: Quality | None = None
         self.transcoded_from: Codec | None = None
         self.failure: Failure | None = None
         self.end_reason: EndReason | None = None
@@ -88,6 +90,7 @@ class Session:
             return
         stream = self.lease.stream
         self.codec = stream.codec
+        self.quality = stream.quality
         self.transcoded_from = None if stream.transcoded is None else stream.transcoded.source
         for step in _STREAM_STEPS:
             if stream.reached.get(step, 0.0) >= self.requested_now:
@@ -137,6 +140,7 @@ class Session:
             duration_s=round(self.duration_s(now), 3),
             history=self.key.history,
             download=self._download(),
+            quality=self.quality,
             transcoded_from=self.transcoded_from,
         )
 

@@ -29,6 +29,7 @@ from tongshi.resources.viewing.model import (
     Codec,
     EndReason,
     Limits,
+    Quality,
     Step,
     StreamKey,
     Timeouts,
@@ -64,6 +65,9 @@ _FIGURES = {
 Lost = Callable[[EndReason, TongshiError | None], None]
 OnIngest = Callable[[Ingest], Awaitable[None]]
 
+# Codecs that no browser and no decoder here knows; relays carry them as they are.
+UNPLAYABLE_VIDEO = frozenset({"svac", "mpeg4"})
+
 DRAIN_LOOKS = 15
 DRAIN_LOOK_S = 0.1
 SOUND_WAIT_S = 0.4
@@ -88,6 +92,9 @@ class SharedStream:
         self.is_paused = False
         self.woken_at = 0.0  # when it was last told to go on: silence counts from there
         self.codec: Codec | None = None
+        self.quality: Quality | None = None  # as of the last sweep
+        self.relays: set[int] = set()  # holders that need no picture, by their numbers
+        self.unplayable: TongshiError | None = None  # why no viewer can be served, though relays are
         self.error: TongshiError | None = None
         self.end_reason: EndReason | None = None
         self.holders: dict[int, Lost | None] = {}  # None while the holder still waits for the opening
@@ -195,6 +202,8 @@ class StreamPool:
             Unavailable: released meanwhile.
         """
         stream = lease.stream
+        if until is Step.ANSWERED:
+            stream.relays.add(lease.number)
         try:
             await _either(
                 stream.answered if until is Step.ANSWERED else stream.playing, stream.over, lease.released
@@ -207,6 +216,9 @@ class StreamPool:
         if stream.end_reason is not None:
             self.release(lease)
             raise stream.error or Unavailable(REASON_TEXT[stream.end_reason])
+        if until is Step.FIRST_KEY_FRAME and stream.unplayable is not None:
+            self.release(lease)
+            raise stream.unplayable
         stream.holders[lease.number] = on_lost
 
     def release(self, lease: Lease) -> None:
@@ -252,6 +264,7 @@ class StreamPool:
             if stream.ingest is None or not stream.playing.is_set() or stream.end_reason is not None:
                 continue
             figures = await stream.ingest.figures()
+            stream.quality = figures.quality
             is_waking = self._clock.now() - stream.woken_at < self._timeouts.media_lost_s
             if figures.silent_s is None or stream.is_paused or is_waking:
                 continue
@@ -330,9 +343,7 @@ class StreamPool:
         stream.answered.set()
         await self._wait_media(stream, ingest.first_packet, self._timeouts.first_packet_s)
         self._reach(stream, Step.FIRST_PACKET)
-        await self._wait_media(stream, ingest.first_key_frame, self._timeouts.first_key_frame_s)
-        self._reach(stream, Step.FIRST_KEY_FRAME)
-        stream.codec = (await ingest.figures()).codec
+        await self._wait_picture(stream, ingest)
         stream.playing.set()
 
     async def _call(self, stream: SharedStream, transport: Transport, ingest: Ingest) -> LiveCall:
@@ -385,6 +396,29 @@ class StreamPool:
         call = TranscodedCall(source.codec or Codec(), lambda: self.release(lease))
         await call.begin(self._transcoder, source.ingest, wish, target)
         return call
+
+    async def _wait_picture(self, stream: SharedStream, ingest: Ingest) -> None:
+        """A picture that can be shown; without one, relays go on with what comes and viewers do not.
+
+        Raises:
+            PeerTimeout: there is none, and nobody relays what comes (50403).
+        """
+        try:
+            await self._wait_media(stream, ingest.first_key_frame, self._timeouts.first_key_frame_s)
+            self._reach(stream, Step.FIRST_KEY_FRAME)
+            stream.codec = (await ingest.figures()).codec
+            if stream.codec.video in UNPLAYABLE_VIDEO:
+                details: dict[str, object] = {"codec": stream.codec.video}
+                message = f"码流编码为 {stream.codec.video.upper()}，浏览器不能播放，只能原样转发给上级平台"
+                raise PeerTimeout(message, code=50403, details=details)
+        except PeerTimeout as error:
+            is_relayed = not stream.relays.isdisjoint(stream.holders)
+            assert stream.call is not None
+            has_ended = stream.call.ended.is_set() or ingest.ended.is_set()
+            if error.code != 50403 or not is_relayed or has_ended:
+                raise
+            stream.unplayable = error
+            self._timeline.note(stream.trace_id, stream.step, trouble_words(error), is_trouble=True)
 
     async def _wait_media(self, stream: SharedStream, event: asyncio.Event, limit_s: float) -> None:
         assert stream.call is not None

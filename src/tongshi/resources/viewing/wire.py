@@ -30,6 +30,7 @@ from tongshi.resources.viewing.model import (
 )
 from tongshi.resources.viewing.ports import ControlReply
 from tongshi.resources.viewing.ptz import DEFAULT_AUTO_STOP_MS, MAX_AUTO_STOP_MS, Command, Turn
+from tongshi.resources.viewing.quality_wire import WireQuality, wire_quality
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.resources.viewing.streams import SharedStream
 from tongshi.web.operations import Answer, Request
@@ -299,6 +300,7 @@ class SessionAnswer(Answer, frozen=True):
     bytes: int
     duration_sec: float
     download: WireDownload | None = None
+    quality: WireQuality | None = None
     transcoded_from: WireCodec | None = None
 
 
@@ -317,7 +319,7 @@ def live_url_answer(opening: Opening) -> LiveUrlAnswer:
         session_id=view.session_id,
         stream_id=view.stream_id,
         urls=urls,
-        codec=_codec(view.codec),
+        codec=wire_codec(view.codec),
         reused=view.reused,
         watermark=Watermark(),
         expires_at=view.opens_until,
@@ -329,7 +331,7 @@ def live_url_answer(opening: Opening) -> LiveUrlAnswer:
             at.get(Step.FIRST_KEY_FRAME),
         ),
         trace_id=view.trace_id,
-        transcoded_from=_codec(view.transcoded_from),
+        transcoded_from=wire_codec(view.transcoded_from),
     )
 
 
@@ -358,7 +360,7 @@ def session_answer(view: SessionView) -> SessionAnswer:
         requested_at=view.requested_at,
         reused=view.reused,
         steps=[TimelineStep(mark.step.value, mark.at_ms) for mark in view.marks],
-        codec=_codec(view.codec),
+        codec=wire_codec(view.codec),
         failure=None
         if failure is None
         else WireFailure(failure.code, failure.message, failure.step.value, failure.details),
@@ -368,7 +370,8 @@ def session_answer(view: SessionView) -> SessionAnswer:
         bytes=view.bytes_sent,
         duration_sec=view.duration_s,
         download=_download(view.download),
-        transcoded_from=_codec(view.transcoded_from),
+        quality=wire_quality(view.quality),
+        transcoded_from=wire_codec(view.transcoded_from),
     )
 
 
@@ -384,7 +387,8 @@ def _sound(codec: Codec | None, delivery: Delivery) -> str | None:
     return codec.audio if codec.audio in delivery.sounds else ""
 
 
-def _codec(codec: Codec | None) -> WireCodec | None:
+def wire_codec(codec: Codec | None) -> WireCodec | None:
+    """What a stream carries, as it is told."""
     return None if codec is None else WireCodec(codec.video, codec.width, codec.height, codec.audio)
 
 
@@ -430,7 +434,7 @@ def stream_list(streams: Sequence[SharedStream], now: float) -> StreamList:
                 peer_id=stream.route.peer_id if stream.route else "",
                 holders=len(stream.holders),
                 age_sec=round(now - stream.reached[Step.REQUESTED], 3),
-                codec=_codec(stream.codec),
+                codec=wire_codec(stream.codec),
             )
             for stream in streams
         ]

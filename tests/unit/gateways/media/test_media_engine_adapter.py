@@ -78,7 +78,10 @@ class Native:
 
     def stats(self, stream: str) -> Any:
         names = ("packets", "malformed", "foreign_ssrc", "lost", "width", "height")
-        return {**dict.fromkeys(names, 1), "last_packet_ms": 2000.0, "video_codec": "h264", "audio_codec": ""}
+        known = ("window_ms", "bitrate_kbps", "frame_rate", "jitter_ms", "delay_ms", "kernel_drops")
+        unknown = ("loss_rate", "report_delay_ms", "key_interval_ms")
+        figures = {**dict.fromkeys((*names, *known), 1), **dict.fromkeys(unknown, -1)}
+        return {**figures, "last_packet_ms": 2000.0, "video_codec": "h264", "audio_codec": ""}
 
     def viewer_stats(self, viewer: int) -> Any:
         if viewer != 9:

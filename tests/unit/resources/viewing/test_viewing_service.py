@@ -27,6 +27,7 @@ from tongshi.resources.viewing.model import (
     Delivery,
     EndReason,
     Limits,
+    Quality,
     Step,
     StreamKey,
     StreamType,
@@ -425,3 +426,39 @@ async def test_an_offline_device_says_so(world: World) -> None:
     with pytest.raises(Unavailable) as caught:
         await world.watch()
     assert caught.value.code == 50301
+
+
+async def test_a_codec_that_no_browser_plays_is_refused_to_viewers_and_relayed_all_the_same(
+    world: World,
+) -> None:
+    world.engine.figures = IngestFigures(9, 0, 0, 0, 0.0, Codec("svac", "", 0, 0))
+    with pytest.raises(PeerTimeout, match="SVAC") as refused:
+        await world.watch()
+    assert refused.value.code == 50403
+    assert refused.value.details["codec"] == "svac"
+    await world.gone()
+    key = StreamKey(CODE, StreamType.MAIN)
+    relay = await world.viewing.hold(viewer(1), key, Transport.AUTO, lambda *_: None)
+    with pytest.raises(PeerTimeout, match="SVAC"):
+        await world.watch(2)
+    assert relay.stream.end_reason is None
+    world.viewing.release(relay)
+
+
+async def test_what_shows_no_picture_is_relayed_all_the_same(world: World) -> None:
+    world.engine.picture = False
+    key = StreamKey(CODE, StreamType.MAIN)
+    relay = await world.viewing.hold(viewer(1), key, Transport.AUTO, lambda *_: None)
+    with pytest.raises(PeerTimeout, match="没有可解码的画面"):
+        await world.watch(2)
+    assert relay.stream.end_reason is None
+    world.viewing.release(relay)
+
+
+async def test_the_session_tells_how_well_its_picture_arrives(world: World) -> None:
+    told = Quality(5.0, 2000.0, 25.0, 0.0, 1.0, 2.0, None, 2000.0, 0, 0)
+    world.engine.figures = IngestFigures(9, 0, 0, 0, 0.0, Codec("h264", "", 640, 360), told)
+    opening = await world.watch()
+    await world.viewing.streams.sweep()
+    view = world.viewing.session(viewer(1), opening.view.session_id)
+    assert view.quality == told
