@@ -94,7 +94,7 @@ fn each_round(seed: u64, mut check: impl FnMut(&[u8], &mut Random)) {
 fn packet<'a>(payload: &'a [u8], random: &mut Random) -> RtpPacket<'a> {
     RtpPacket {
         marker: random.below(4) == 0,
-        payload_type: [96, 98, 100, 8, 0, 102][random.below(6)],
+        payload_type: [96, 98, 100, 8, 0, 102, 97, 99, 9, 105][random.below(10)],
         sequence: random.next() as u16,
         timestamp: (random.below(8) * 3600) as u32,
         ssrc: 1,
@@ -171,6 +171,7 @@ fn program_stream() {
 fn elementary_streams_and_their_recognition() {
     let config = adts::AacConfig { object_type: 2, rate_index: 11, channels: 1 };
     let kinds = [
+        EsKind::Opaque(Codec::Svac),
         EsKind::H264,
         EsKind::H265,
         EsKind::AnnexB(Codec::H264),
@@ -182,7 +183,7 @@ fn elementary_streams_and_their_recognition() {
     each_round(5, |data, random| {
         let packet = packet(data, random);
         let mut check = |frame: Frame| assert!(frame.data.len() <= FRAME_MAX + 65_536);
-        let chosen = &mut depacketizers[random.below(5)];
+        let chosen = &mut depacketizers[random.below(6)];
         chosen.push(&packet, &mut check);
         demuxer.push(&packet, &mut check);
         match random.below(100) {

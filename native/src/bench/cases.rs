@@ -2,7 +2,7 @@
 
 use super::bare::{self, Drain, Window};
 use super::generator::{self, Generator, FIRST_SSRC};
-use super::{BenchOptions, Case};
+use super::{latency, BenchOptions, Case};
 use crate::engine::{Engine, EngineError, Options, RelayTarget, Result, Transport};
 
 use crate::viewer::{Container, Dialogue};
@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Longer than a group of pictures, so that caches are full and memory is settled when the window opens.
-const WARM_UP: Duration = Duration::from_millis(2500);
+pub(super) const WARM_UP: Duration = Duration::from_millis(2500);
 
-type Figures = Vec<(&'static str, f64)>;
+pub(super) type Figures = Vec<(&'static str, f64)>;
 
 /// Run one round of one case.
 pub fn run(case: Case, options: &BenchOptions) -> Result<Figures> {
@@ -26,10 +26,14 @@ pub fn run(case: Case, options: &BenchOptions) -> Result<Figures> {
         Case::Relay => engine_receive(options, true),
         Case::RawFanout => raw_fanout(options),
         Case::Fanout => engine_fanout(options),
+        Case::Delay => latency::delay(options),
+        Case::Idle => latency::idle(options),
+        Case::Memory => latency::memory(options),
+        Case::SlowViewer => latency::slow_viewer(options),
     }
 }
 
-fn window_of(options: &BenchOptions) -> Duration {
+pub(super) fn window_of(options: &BenchOptions) -> Duration {
     Duration::from_secs_f64(options.seconds)
 }
 
@@ -73,7 +77,7 @@ fn raw_receive(options: &BenchOptions, relays: bool) -> Result<Figures> {
     Ok(all)
 }
 
-fn start_engine(options: &BenchOptions) -> Result<Engine> {
+pub(super) fn start_engine(options: &BenchOptions) -> Result<Engine> {
     let tick = Duration::from_millis(options.tick_ms);
     let engine = Engine::start(Options { tick, ..Options::default() })?;
     // Unpinned the figures are noisier and still true.
@@ -81,11 +85,11 @@ fn start_engine(options: &BenchOptions) -> Result<Engine> {
     Ok(engine)
 }
 
-fn name_of(index: usize) -> String {
+pub(super) fn name_of(index: usize) -> String {
     format!("bench-{index}")
 }
 
-fn open_streams(engine: &Engine, count: usize) -> Result<Vec<u16>> {
+pub(super) fn open_streams(engine: &Engine, count: usize) -> Result<Vec<u16>> {
     (0..count)
         .zip(FIRST_SSRC..)
         .map(|(i, ssrc)| {
@@ -139,7 +143,7 @@ fn engine_receive(options: &BenchOptions, relays: bool) -> Result<Figures> {
 }
 
 /// Connected pairs over loopback TCP: ours, theirs.
-fn pairs(count: usize) -> Result<(Vec<Socket>, Vec<Socket>)> {
+pub(super) fn pairs(count: usize) -> Result<(Vec<Socket>, Vec<Socket>)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address: SocketAddr = listener.local_addr()?;
     let mut ours = Vec::new();

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const FRAMES_PER_S: u64 = 25;
-const FRAME_TIME: Duration = Duration::from_millis(1000 / FRAMES_PER_S);
+pub(super) const FRAME_TIME: Duration = Duration::from_millis(1000 / FRAMES_PER_S);
 const GOP_FRAMES: u64 = 50;
 const MTU: usize = 1400;
 const TICKS_PER_FRAME: u64 = 90_000 / FRAMES_PER_S;
@@ -49,9 +49,43 @@ fn access_unit(size: usize, is_key: bool, seed: u64) -> Vec<u8> {
     unit
 }
 
-/// One group of pictures as RTP packets, frame by frame; identity and time are written for each camera.
+/// One frame as RTP packets; identity and time are written for each camera.
+pub(super) struct Template {
+    rtp: Vec<u8>,
+    size: usize,
+}
+
+impl Template {
+    /// The packets of frame `number` of a camera.
+    pub(super) fn write(&self, camera: &mut Camera, number: u64, packets: &mut Vec<u8>) {
+        packets.clear();
+        packets.extend_from_slice(&self.rtp);
+        let timestamp = (number * TICKS_PER_FRAME) as u32;
+        for packet in packets.chunks_mut(self.size) {
+            packet[2..4].copy_from_slice(&camera.sequence.to_be_bytes());
+            packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
+            packet[8..12].copy_from_slice(&camera.ssrc.to_be_bytes());
+            camera.sequence = camera.sequence.wrapping_add(1);
+        }
+    }
+
+    /// Hand them to the kernel at once.
+    pub(super) fn send(
+        &self,
+        camera: &mut Camera,
+        packets: &[u8],
+        groups: &mut Vec<Group>,
+        send: &mut SendBatch,
+    ) {
+        groups.clear();
+        packets.chunks(self.size).for_each(|p| Group::append(groups, p.len()));
+        send.send(net::fd(&camera.socket), packets, groups, &mut camera.has_gso);
+    }
+}
+
+/// One group of pictures, frame by frame.
 struct Material {
-    frames: Vec<(Vec<u8>, usize)>,
+    frames: Vec<Template>,
 }
 
 impl Material {
@@ -72,18 +106,28 @@ impl Material {
                     &mut ps,
                 );
                 let packets = packetizer.packetize(&ps, 0, &mut rtp);
-                (rtp, packets.size.max(HEADER_SIZE))
+                Template { rtp, size: packets.size.max(HEADER_SIZE) }
             })
             .collect();
         Self { frames }
     }
 }
 
-struct Camera {
+pub(super) struct Camera {
     socket: Socket,
     ssrc: u32,
     sequence: u16,
     has_gso: bool,
+}
+
+/// One camera to each port.
+pub(super) fn cameras(ports: &[u16], has_gso: bool) -> io::Result<Vec<Camera>> {
+    let open = |(&port, ssrc): (&u16, u32)| {
+        let (socket, _) = net::bind_udp((Ipv4Addr::LOCALHOST, 0).into())?;
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        Ok(Camera { socket, ssrc, sequence: 0, has_gso })
+    };
+    ports.iter().zip(FIRST_SSRC..).map(open).collect()
 }
 
 /// A running generator.
@@ -96,15 +140,7 @@ pub struct Generator {
 impl Generator {
     /// Send one camera to each port until stopped.
     pub fn start(options: &BenchOptions, ports: &[u16]) -> io::Result<Self> {
-        let cameras = ports
-            .iter()
-            .zip(FIRST_SSRC..)
-            .map(|(&port, ssrc)| {
-                let (socket, _) = net::bind_udp((Ipv4Addr::LOCALHOST, 0).into())?;
-                socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-                Ok(Camera { socket, ssrc, sequence: 0, has_gso: options.gso })
-            })
-            .collect::<io::Result<Vec<Camera>>>()?;
+        let cameras = cameras(ports, options.gso)?;
         let stop = Arc::new(AtomicBool::new(false));
         let sent_bytes = Arc::new(AtomicU64::new(0));
         let (material, core, has_gso) = (Material::new(options.rate_mbps), options.load_core, options.gso);
@@ -148,18 +184,9 @@ struct Load {
 impl Load {
     /// Write frame `n` of a camera into `packets`; returns the packet size.
     fn prepare(&mut self, camera: usize, n: u64) -> usize {
-        let (template, size) = &self.material.frames[(n % GOP_FRAMES) as usize];
-        self.packets.clear();
-        self.packets.extend_from_slice(template);
-        let camera = &mut self.cameras[camera];
-        let timestamp = (n * TICKS_PER_FRAME) as u32;
-        for packet in self.packets.chunks_mut(*size) {
-            packet[2..4].copy_from_slice(&camera.sequence.to_be_bytes());
-            packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
-            packet[8..12].copy_from_slice(&camera.ssrc.to_be_bytes());
-            camera.sequence = camera.sequence.wrapping_add(1);
-        }
-        *size
+        let template = &self.material.frames[(n % GOP_FRAMES) as usize];
+        template.write(&mut self.cameras[camera], n, &mut self.packets);
+        template.size
     }
 
     /// Each frame leaves at once; cameras are spread evenly over the frame's time.
@@ -176,11 +203,10 @@ impl Load {
             std::thread::sleep(due.saturating_sub(begun.elapsed()));
             let (index, n) = ((turn % count) as usize, turn / count);
             // Groups of pictures are out of step too, as those of real cameras are.
-            let size = self.prepare(index, n + index as u64 * 7);
-            groups.clear();
-            self.packets.chunks(size).for_each(|p| Group::append(&mut groups, p.len()));
-            let camera = &mut self.cameras[index];
-            self.send.send(net::fd(&camera.socket), &self.packets, &groups, &mut camera.has_gso);
+            let number = n + index as u64 * 7;
+            self.prepare(index, number);
+            let template = &self.material.frames[(number % GOP_FRAMES) as usize];
+            template.send(&mut self.cameras[index], &self.packets, &mut groups, &mut self.send);
             sent.fetch_add(self.packets.len() as u64, Ordering::Relaxed);
         }
     }
@@ -262,5 +288,10 @@ impl Spread {
 
 /// The bytes of each frame of a group, for who writes them without any stream.
 pub fn frame_bytes(rate_mbps: f64) -> Vec<Vec<u8>> {
-    Material::new(rate_mbps).frames.into_iter().map(|(bytes, _)| bytes).collect()
+    templates(rate_mbps).into_iter().map(|template| template.rtp).collect()
+}
+
+/// The frames of a group.
+pub(super) fn templates(rate_mbps: f64) -> Vec<Template> {
+    Material::new(rate_mbps).frames
 }

@@ -6,12 +6,17 @@
 //! each frame in one segmented send (`gso` 1) or packet by packet, spread over time (`gso` 0). CPU is that of the
 //! receiving threads alone.
 //!
+//! Without a bare loop beside them: `delay` (a frame's last packet in to its last byte at a viewer), `idle` (streams
+//! open, nothing sent), `memory` (what a stream with its group of pictures adds), `slow_viewer` (one that never reads
+//! among those that do).
+//!
 //! Figures: `cpu_s`, `gbit`, `cpu_s_per_gbit`, `seconds`, `packets`, `kernel_drops`, `backlog_start_bytes`,
 //! `backlog_end_bytes`, `offered_gbit`, and of the engine `frames`, `lost`, `skipped`.
 
 mod bare;
 mod cases;
 mod generator;
+mod latency;
 
 pub use cases::run;
 
@@ -26,6 +31,10 @@ pub enum Case {
     Relay,
     RawFanout,
     Fanout,
+    Delay,
+    Idle,
+    Memory,
+    SlowViewer,
 }
 
 impl Case {
@@ -37,6 +46,10 @@ impl Case {
             "relay" => Self::Relay,
             "raw_fanout" => Self::RawFanout,
             "fanout" => Self::Fanout,
+            "delay" => Self::Delay,
+            "idle" => Self::Idle,
+            "memory" => Self::Memory,
+            "slow_viewer" => Self::SlowViewer,
             _ => return None,
         })
     }
@@ -56,10 +69,9 @@ pub struct BenchOptions {
     pub load_core: usize,
 }
 
-impl BenchOptions {
-    /// Options by name over the defaults; an unknown name is the error.
-    pub fn from_map(map: &HashMap<String, f64>) -> Result<Self, String> {
-        let mut options = Self {
+impl Default for BenchOptions {
+    fn default() -> Self {
+        Self {
             streams: 200,
             rate_mbps: 4.0,
             seconds: 3.0,
@@ -68,7 +80,14 @@ impl BenchOptions {
             gso: true,
             core: 0,
             load_core: 1,
-        };
+        }
+    }
+}
+
+impl BenchOptions {
+    /// Options by name over the defaults; an unknown name is the error.
+    pub fn from_map(map: &HashMap<String, f64>) -> Result<Self, String> {
+        let mut options = Self::default();
         for (name, &value) in map {
             match name.as_str() {
                 "streams" => options.streams = (value as usize).clamp(1, 2000),

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tongshi._media import bench_media
+from tongshi.bench import media_plain
 
 DESCRIPTORS_PER_VIEWER = 2
 SPARE_DESCRIPTORS = 1500
@@ -125,13 +126,15 @@ def run(
     wanted = tuple(cases) if cases is not None else ("",)
     chosen = [c for c in comparisons(viewers) if c.name.startswith(wanted)]
     outcomes = [_measure(comparison, rounds, seconds, report) for comparison in chosen]
+    plain = media_plain.measure(rounds, seconds, wanted, report)
     return {
         "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "processor": platform.machine()},
         "rounds": rounds,
         "seconds": seconds,
         "load_average": os.getloadavg()[0],
         "cases": {o.name: asdict(o) | {"is_accepted": o.is_accepted} for o in outcomes},
-        "is_accepted": all(o.is_accepted for o in outcomes),
+        "plain": plain,
+        "is_accepted": all(o.is_accepted for o in outcomes) and all(p["is_accepted"] for p in plain.values()),
     }
 
 
@@ -184,6 +187,8 @@ def table(figures: dict[str, Any]) -> str:
             f"| {ratio['median']:.2f} ({ratio['least']:.2f}-{ratio['most']:.2f}) "
             f"| {case['accepted']:g} | {case['goal']:g} | {case['kernel_drops']} |"
         )
+    if figures["plain"]:
+        lines += ["", media_plain.table(figures["plain"])]
     return "\n".join(lines)
 
 
