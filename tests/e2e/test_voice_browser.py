@@ -65,6 +65,8 @@ def page(scene: Scene, signed_in: SignedIn) -> Iterator[Page]:
     with signed_in(scene.served.url, flags) as page:
         page.goto(f"{scene.served.url}/#/?device={CODE}")
         page.wait_for_selector("video[data-state=playing]", timeout=20_000)
+        # Opened by its address, a dome is known to turn all the same.
+        page.wait_for_selector("[data-ptz=right]")
         yield page
 
 

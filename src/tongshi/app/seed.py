@@ -35,6 +35,7 @@ _SHARED_ACTIONS = frozenset(
         Permission.PTZ_CONTROL,
         Permission.BROADCAST,
         Permission.ALARM_READ,
+        Permission.STATUS_READ,
         Permission.VIDEO_PLAYBACK,
         Permission.VIDEO_DOWNLOAD,
     }

@@ -12,9 +12,11 @@ from typing import Any
 
 from tongshi.demo.client import Console
 from tongshi.demo.topology import SimulatedCamera, Site, Topology
+from tongshi.testing.picture import HEIGHT, WIDTH
 from tongshi.testing.viewer import Watched, watch_http
 
 FRAMES = 50
+WALL, WALL_FRAMES = 9, 25
 Say = Callable[[str], None]
 
 
@@ -37,6 +39,7 @@ class Check:
             ("十二台摄像机在市级平台可见且在线", self.cameras_known),
             ("市级档案与各平台逐字段相等，摘要一致", self.archives_equal),
             ("经两级平台看到实时画面：UDP、TCP，H.264、H.265", self.live_pictures),
+            ("九路子码流经 WebSocket 同时到达", self.wall),
             ("云台指令到达摄像机，画面随之转动", self.turn),
             ("关闭后码流、会话全部释放", self.released),
         ):
@@ -97,6 +100,27 @@ class Check:
             self.figures[f"live {camera.codec} {transport}"] = total_ms
             shown.append(f"{camera.codec}/{transport} 关键帧 {total_ms:.0f} 毫秒")
         return "，".join(shown)
+
+    async def wall(self) -> str:
+        """What the console's wall asks for: sub-streams, each by a connection of its own."""
+        cameras = [camera for camera in self.topology.cameras if camera.codec == "h264"][:WALL]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        seen = await asyncio.gather(*(self._watch_small(camera) for camera in cameras))
+        took_s = loop.time() - began
+        for camera, watched in zip(cameras, seen, strict=True):
+            if (watched.width, watched.height) != (WIDTH // 2, HEIGHT // 2):
+                raise StepFailed(f"{camera.name}：不是子码流（{watched.width}x{watched.height}）")
+        self.figures["wall"] = round(took_s, 1)
+        return f"{len(seen)} 路各 {WALL_FRAMES} 帧，{took_s:.1f} 秒"
+
+    async def _watch_small(self, camera: SimulatedCamera) -> Watched:
+        body = {"DeviceID": camera.id, "protocol": ["ws-flv"], "streamType": 1}
+        answer = await self.consoles["city"].call("POST", "/api/v1/video/live/url", body)
+        try:
+            return await watch_http(answer["urls"][0]["url"], frames=WALL_FRAMES, timeout_s=30)
+        finally:
+            await self._close(answer)
 
     def _live_cases(self) -> list[tuple[SimulatedCamera, str]]:
         def one(site: str, codec: str) -> SimulatedCamera:

@@ -95,6 +95,9 @@ async def _demonstrate(
         for site in topology.sites:
             await _wait(consoles[site.key].is_up, site.name, children, stop)
             await consoles[site.key].set_up(_setup_code(folder, site), USER, password)
+        for link in topology.links:
+            route = {"targetId": topology.site(link.upper).id}
+            await consoles[link.lower].call("POST", "/api/v1/alarms/routes", route)
         _say(f"启动 {len(topology.cameras)} 台模拟摄像机")
         await children.start("cameras", "simulate", "camera", "--plan", str(folder / "cameras.toml"))
         check = Check(topology, consoles, _say)

@@ -30,7 +30,7 @@ from tongshi.testing.plan import CameraPlan, FleetPlan, Server
 
 HOST = "127.0.0.1"
 PRESETS = ("全景", "出入口", "道路来向", "道路去向")
-ALARM_EVERY_S = 180.0
+ALARM_EVERY_S = 120.0
 RECORDED_HOURS = 30.0  # of each camera before the start: today's recordings and yesterday's
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
 
