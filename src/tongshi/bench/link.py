@@ -28,8 +28,8 @@ from tongshi.testing.lossy import LossyLink, Weather
 HOST = "127.0.0.1"
 FRAMES_PER_S = 25
 GROUP = 50
-FRAME_BYTES = 16_000
-KEY_WEIGHT = 8
+FRAME_BYTES = 6_000
+KEY_WEIGHT = 6
 SETS = bytes.fromhex("00000001 6742c01eda0280f640 00000001 68ce3c80")
 MARK = b"\xfenumber"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 MAX_FLOWS = 64  # distinct clients; datagrams of further ones are dropped
 MAX_IN_FLIGHT = 10_000  # delayed datagrams held back at once
+RECEIVE_BYTES = 4 << 20  # wanted; the system may give less
 
 Address = tuple[str, int]
 _Send = Callable[[bytes], None]
@@ -60,6 +62,8 @@ class LossyLink:
         loop = asyncio.get_running_loop()
         front, _ = await loop.create_datagram_endpoint(lambda: _Front(self), local_addr=(self._host, 0))
         self._front, self.port = front, front.get_extra_info("sockname")[1]
+        # A burst is to be lost by the weather and not by the default buffer.
+        front.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
 
     async def stop(self) -> None:
         """Close every socket and forget what was held back."""
