@@ -88,9 +88,11 @@ def test_the_archive_leads_to_the_page_of_a_camera(page: Page, served: Served, p
 def test_snapshots_are_taken_received_and_looked_at(page: Page, until: Until, pictures: Path) -> None:
     page.click("[data-tab=snapshots]")
     page.wait_for_selector("[data-test=no-snapshots]")
+    page.fill("[data-test=count]", "2")
     page.click("[data-test=take]")
+    page.wait_for_selector("article[data-state=waiting]")
     page.wait_for_selector("article[data-state=complete]", timeout=20_000)
-    assert "已收 1/1 张" in page.inner_text("article")
+    assert "已收 2/2 张" in page.inner_text("article")
     page.click("[data-picture]")
     page.wait_for_selector("[data-test=picture]")
     until(page, "document.querySelector('[data-test=picture]').naturalWidth === 640")

@@ -66,6 +66,8 @@ OVER_THE_LINE = (
     "deviceConfig",
     "configureDevice",
     "commandDevice",
+    "orderSnapshot",
+    "captureLive",
     "askDeviceInfo",
 )
 # What exists is named now and then where the document knows no more than "a text".

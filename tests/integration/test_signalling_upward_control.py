@@ -24,8 +24,9 @@ from tongshi.protocols.gb28181.device_response import (
 from tongshi.protocols.gb28181.response import DeviceControlResponse
 from tongshi.resources.control.filters import COMMANDS, FilterRule, Range
 from tongshi.resources.platforms.model import Relation
+from tongshi.sharing import store as sharing
 from tongshi.sharing.model import Subject, SubjectKind
-from tongshi.sharing.permissions import DEVICE_ACTIONS
+from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.testing.plan import CameraPlan
 from tongshi.testing.registrar import PlatformDouble
 from tongshi.testing.small_platform import Neighbour, PlatformPlan, SmallPlatform
@@ -243,3 +244,16 @@ async def test_snapshots_are_uploaded_named_and_told_and_a_lost_one_is_missing(
         assert f'filename="{name}.jpg"'.encode() in body
         assert b"b2" * 16 in body
         assert b"\xff\xd8\xff" in body  # how a JPEG begins
+
+
+async def test_who_may_configure_and_not_see_has_no_pictures_taken(
+    upper: PlatformDouble, district: SmallPlatform, camera: Any
+) -> None:
+    await open_wide(district)
+    at = district.clock.at()
+    for number in ("upper-all", f"upper-{UPPER}"):
+        await district.db.write(sharing.revoke_grant, number, at)
+    await district.grant(SubjectKind.PLATFORM, UPPER, "blind", DEVICE_ACTIONS - {Permission.VIDEO_LIVE})
+    shot = SnapShotConfig(count=1, upload_url="http://127.0.0.1:9/x", session_id="c3" * 16)
+    assert await upper.send(DISTRICT, DeviceConfig(1, CODE, Configuration(snap_shot_config=shot))) == 404
+    assert await upper.send(DISTRICT, DeviceConfig(2, CODE, Configuration(frame_mirror=1))) == 200

@@ -145,6 +145,24 @@ async def test_a_process_that_dies_ends_its_viewers_with_the_reason(
     await nothing_left(neighbourhood, platform)
 
 
+async def test_a_process_that_hangs_is_ended_like_a_silent_stream(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    await camera(neighbourhood, platform, codec="h265")
+    opening = await platform.viewing.watch(platform.viewer, wish())
+    (job,) = platform.transcoders._jobs
+    assert job._process is not None
+    os.kill(job._process.pid, signal.SIGSTOP)
+    await neighbourhood.until(
+        lambda: (
+            platform.viewing.session(platform.viewer, opening.view.session_id).end_reason
+            is EndReason.MEDIA_LOST
+        )
+    )
+    await nothing_left(neighbourhood, platform)
+    assert job._process.returncode is not None
+
+
 async def test_the_camera_s_end_is_the_reason_of_those_who_watch_it_coded_anew(
     neighbourhood: Neighbourhood, platform: SmallPlatform
 ) -> None:
