@@ -183,11 +183,12 @@ async def test_a_probe_of_an_absent_device_fails_by_name(office: Office) -> None
     assert {row["DeviceID"]: row["code"] for row in data["failed"]} == {MINE: 50301, THEIRS: 40401}
 
 
-async def test_either_ids_or_divisions_are_asked_for(office: Office) -> None:
+async def test_one_of_ids_divisions_and_a_plan_is_asked_for(office: Office) -> None:
     for body, code in (
         ({}, 40001),
         ({"deviceIds": [MINE], "civilCodes": ["31"]}, 40001),
-        ({"planCode": "1"}, 42203),
+        ({"planCode": "1", "deviceIds": [MINE]}, 40001),
+        ({"planCode": "1"}, 40402),
     ):
         answer = await office.call("able", "POST", "/api/v1/video/devices/online", body)
         assert answer.json()["code"] == code

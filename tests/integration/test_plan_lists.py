@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,12 +26,22 @@ from tongshi.resources.devices.selection import Selection, Sort
 from tongshi.resources.plans import standard, store
 from tongshi.resources.plans.members import InPlans, Members
 from tongshi.resources.plans.model import Plan
-from tongshi.sharing.model import EVERYTHING, Scope, Subject, SubjectKind, Target
+from tongshi.sharing.model import (
+    EVERYTHING,
+    Context,
+    Grant,
+    Scope,
+    ScopeKind,
+    Subject,
+    SubjectKind,
+    Target,
+)
 from tongshi.sharing.permissions import Permission
 from tongshi.storage.engine import Database
-from tongshi.testing.rest_office import ABROAD, HOME, MINE, PLANS, THEIRS, UNKNOWN, Office
+from tongshi.testing.rest_office import ABROAD, ADMIN, HOME, MINE, PLANS, THEIRS, UNKNOWN, Office
 
 E19 = "/api/v1/archive/plans/devices"
+ONLINE = "/api/v1/video/devices/online"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 READER = Subject(SubjectKind.API_KEY, "reader", permissions=frozenset({Permission.PLAN_READ}))
 
@@ -63,6 +74,42 @@ async def test_each_caller_gets_his_own_devices_of_a_plan(office: Office) -> Non
         one = await office.data(who, "GET", f"{PLANS}/{code}/devices") if who != "bare" else None
         assert one is not None
         assert (ids(one["list"]), one["missing"], one["deniedCount"]) == (listed, missing, denied)
+
+
+async def test_a_plan_tells_each_caller_which_of_his_devices_work(office: Office) -> None:
+    code = await office.plan("root", [MINE[1], THEIRS[0], UNKNOWN, MINE[0], MINE[2]])
+    told = {MINE[0]: True, MINE[1]: False, THEIRS[0]: True}
+    await office.platform.db.write(devices.set_statuses, told, "register", office.clock.at(), "", HOME)
+    await office.platform.db.write(devices.mark_missing, HOME, [MINE[2]], office.clock.at(), HOME)
+    right = frozenset({Permission.STATUS_READ})
+    for who, rights, kind, values in (
+        ("eve", right | {Permission.PLAN_READ}, ScopeKind.CIVIL_CODE, {"310104"}),
+        ("all", right | {Permission.PLAN_READ}, ScopeKind.ALL, set()),
+        ("low", right | {Permission.PLAN_READ}, None, set()),
+        ("blind", right, ScopeKind.ALL, set()),
+    ):
+        await office.admit(who, rights)
+        if kind is not None:
+            grant = Grant("", SubjectKind.API_KEY, who, right, kind, frozenset(values))
+            await office.platform.grants.give(ADMIN, grant, Context(office.clock.at()))
+    ours = [(MINE[1], False), (MINE[0], True)]
+    theirs = (THEIRS[0], None)  # its platform was never heard of
+    for who, listed, missing in (
+        ("eve", ours, [MINE[2]]),
+        ("all", [ours[0], theirs, ours[1]], [UNKNOWN, MINE[2]]),
+        ("low", [], []),
+    ):
+        found = await office.data(who, "POST", ONLINE, {"planCode": code})
+        assert [(row["DeviceID"], row["online"]) for row in found["list"]] == listed, who
+        assert (found["missing"], found["truncated"]) == (missing, False)
+        summary = await office.data(who, "POST", ONLINE, {"planCode": code, "summaryOnly": True})
+        assert summary["list"] == []
+        assert summary["summary"] == found["summary"]
+        assert found["summary"]["total"] == len(listed)
+        assert found["summary"]["online"] == sum(is_on is True for _, is_on in listed)
+    for who, asked in (("blind", code), ("all", "nowhere")):
+        assert await office.ask(who, "POST", ONLINE, {"planCode": asked}) == (404, 40402, ANY)
+    assert (await office.ask("ann", "POST", ONLINE, {"planCode": code}))[:2] == (403, 40301)
 
 
 async def test_a_union_lists_a_device_once_and_pages_join_to_the_whole(office: Office) -> None:

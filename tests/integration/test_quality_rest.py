@@ -11,6 +11,7 @@ import pytest
 from tongshi.clock import ManualClock
 from tongshi.ids import device_id
 from tongshi.resources.devices import store as devices
+from tongshi.resources.plans.members import Members
 from tongshi.resources.status import store as status_store
 from tongshi.resources.status.service import DeviceStatuses
 from tongshi.resources.viewing import quality_http
@@ -59,7 +60,7 @@ class Town:
 async def town(database: Database) -> Town:
     clock = ManualClock()
     streams: list[SharedStream] = []
-    statuses = DeviceStatuses(database, status_store, clock, HOME, SilentDevices())
+    statuses = DeviceStatuses(database, status_store, clock, HOME, Members(), SilentDevices())
     monitor = QualityMonitor(lambda: streams, statuses.visible, clock)
     platform = await RestPlatform.open(
         HOME, database, clock, more=lambda access: quality_http.operations(monitor, access, clock)

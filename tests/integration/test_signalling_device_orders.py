@@ -23,6 +23,7 @@ from tongshi.protocols.gb28181.device_response import (
 from tongshi.protocols.gb28181.profile import for_edition
 from tongshi.protocols.gb28181.version import Edition
 from tongshi.resources.control.service import Command, Order
+from tongshi.resources.plans.members import Members
 from tongshi.resources.status import store as status_store
 from tongshi.resources.status.service import DeviceStatuses
 from tongshi.resources.viewing.ptz import Command as Ptz
@@ -191,7 +192,7 @@ async def test_nobody_is_asked_for_a_device_that_is_unknown(platform: SmallPlatf
 
 async def test_a_probe_asks_the_device_once_for_a_while(platform: SmallPlatform, camera: Camera) -> None:
     statuses = DeviceStatuses(
-        platform.db, status_store, platform.clock, PLATFORM, platform.gateway.orders, at_once=2
+        platform.db, status_store, platform.clock, PLATFORM, Members(), platform.gateway.orders, at_once=2
     )
     first, second = await asyncio.gather(
         statuses.probe([CODE], EVERYTHING, 0, 3.0), statuses.probe([CODE, "nope"], EVERYTHING, 0, 3.0)

@@ -4958,6 +4958,8 @@ export interface components {
         /**
          * OnlineList
          * @description E.2-10's answer; ``truncated`` when there are more devices than are listed.
+         *
+         *         ``missing`` are ids of which nothing is told; of a plan's, those that the archive lacks.
          */
         OnlineList: {
             list: components["schemas"]["OnlineLine"][];
@@ -4967,7 +4969,7 @@ export interface components {
         };
         /**
          * OnlineRequest
-         * @description E.2-10: ids, or divisions.
+         * @description E.2-10: ids, divisions, or the devices of a plan.
          */
         OnlineRequest: {
             /** @default [] */
@@ -13083,7 +13085,6 @@ export interface operations {
             404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
-            422: components["responses"]["422"];
             429: components["responses"]["429"];
             500: components["responses"]["500"];
             503: components["responses"]["503"];

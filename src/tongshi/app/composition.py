@@ -321,11 +321,12 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     index = SearchIndex(database, clock, metrics.note_index_lag)
     plans = Plans(database, clock, presence_store)
     editing = Editing(database, clock, own_id)
-    queries, lists = DeviceQueries(database, index), PlanLists(database, index, Members())
+    members = Members()
+    queries, lists = DeviceQueries(database, index), PlanLists(database, index, members)
     tags, annotations = TagDictionary(database, clock), Annotations(database, presence_store, index.refresh)
     lent = LentTags(tags, annotations)
     asking = Asking(access, lists, lent)
-    statuses = DeviceStatuses(database, status_store, clock, own_id, signalling.orders)
+    statuses = DeviceStatuses(database, status_store, clock, own_id, members, signalling.orders)
     peers = SignallingPeers(database, peer_store, signalling.profiles)
     table: list[AnyOperation] = [
         *history_http.operations(history),

@@ -241,7 +241,7 @@ class RestPlatform:
                 standings, _NobodyRegistered(), devices.get_many, _named(platforms), access
             ),
             *status_http.operations(
-                DeviceStatuses(db, status_store, clock, own_id, SilentDevices()), access, clock
+                DeviceStatuses(db, status_store, clock, own_id, Members(), SilentDevices()), access, clock
             ),
             *lock_http.operations(locks),
             *filter_http.operations(ControlFilters(db, filter_store, clock)),

@@ -13,7 +13,7 @@ from msgspec import Meta, field
 
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import BEIJING, Clock
-from tongshi.errors import InvalidRequest, RemoteViolation, Unprocessable
+from tongshi.errors import InvalidRequest, NotFound, RemoteViolation
 from tongshi.protocols.gb28181.dates import parse_time
 from tongshi.resources.status.model import Counts, Known, Presence, Probe
 from tongshi.resources.status.service import MAX_LISTED, DeviceStatuses, Statuses
@@ -37,7 +37,7 @@ class StatusRequest(Request, frozen=True):
 
 
 class OnlineRequest(Request, frozen=True):
-    """E.2-10: ids, or divisions."""
+    """E.2-10: ids, divisions, or the devices of a plan."""
 
     device_ids: Annotated[list[_Id], Meta(max_length=MAX_LISTED)] = field(default_factory=list)
     civil_codes: Annotated[list[_CivilCode], Meta(max_length=100)] = field(default_factory=list)
@@ -107,7 +107,10 @@ class OnlineSummary(Answer, frozen=True):
 
 
 class OnlineList(Answer, frozen=True):
-    """E.2-10's answer; ``truncated`` when there are more devices than are listed."""
+    """E.2-10's answer; ``truncated`` when there are more devices than are listed.
+
+    ``missing`` are ids of which nothing is told; of a plan's, those that the archive lacks.
+    """
 
     rows: list[OnlineLine] = field(name="list")
     summary: OnlineSummary
@@ -132,18 +135,18 @@ def operations(statuses: DeviceStatuses, access: Access, clock: Clock) -> list[A
 
     async def online(call: Call[OnlineRequest, Nothing]) -> OnlineList:
         body, scope = call.body, await scope_of(call)
-        if body.plan_code:
-            details: dict[str, object] = {"supported": ["deviceIds", "civilCodes"]}
-            raise Unprocessable("不支持按预案查询在线状态", code=42203, field="planCode", details=details)
-        if bool(body.device_ids) is bool(body.civil_codes):
-            raise InvalidRequest("deviceIds 与 civilCodes 须给出其中之一", field="deviceIds")
+        if [bool(body.device_ids), bool(body.civil_codes), bool(body.plan_code)].count(True) != 1:
+            raise InvalidRequest("deviceIds、civilCodes 与 planCode 须给出其中之一", field="deviceIds")
         at = clock.at()
         if body.civil_codes:
             is_summary = body.summary_only
             found, counts = await statuses.online_in(body.civil_codes, scope, is_summary=is_summary)
             is_truncated = not is_summary and counts.total > len(found)
             return OnlineList([_online(k, at) for k in found], _summary(counts), [], is_truncated)
-        found, missing = await statuses.online(body.device_ids, scope)
+        if body.plan_code:
+            found, missing = await statuses.online_of(subject_of(call), body.plan_code, scope)
+        else:
+            found, missing = await statuses.online(body.device_ids, scope)
         rows = [] if body.summary_only else [_online(k, at) for k in found]
         return OnlineList(rows, _summary(_counted(found)), missing, False)
 
@@ -174,7 +177,7 @@ def operations(statuses: DeviceStatuses, access: Access, clock: Clock) -> list[A
             query=Nothing,
             response=OnlineList,
             handler=online,
-            refusals=(Unprocessable,),
+            refusals=(NotFound,),
             row="E.2-10",
         ),
     ]

@@ -20,7 +20,7 @@ from tongshi.clock import Clock
 from tongshi.errors import TongshiError
 from tongshi.protocols.gb28181.response import DeviceStatusResponse
 from tongshi.resources.status.model import Counts, Known, Probe
-from tongshi.sharing.model import Scope
+from tongshi.sharing.model import Scope, Subject
 from tongshi.storage.engine import Database
 
 PROBES_AT_ONCE: Final = 16  # of the whole platform, whoever asks
@@ -50,6 +50,22 @@ class StatusStore(Protocol):
     ) -> Counts: ...
 
 
+class PlannedDevices(Protocol):
+    """The devices of plans; ``plans.members`` fulfils it."""
+
+    def heads(self, conn: Connection, by: Subject, codes: Sequence[str], field: str, /) -> object:
+        """Raises NotFound 40402 when a plan is unknown or not the caller's to know."""
+        ...
+
+    def listed(self, conn: Connection, code: str, /) -> list[str]:
+        """What a plan lists, in order."""
+        ...
+
+    def missing(self, conn: Connection, codes: Sequence[str], scope: Scope, /) -> list[tuple[str, str]]:
+        """``(plan, device)`` of what the archive lacks and the scope lets one know of."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why nothing can be said of a device now."""
@@ -76,6 +92,7 @@ class DeviceStatuses:
         store: StatusStore,
         clock: Clock,
         self_id: str,
+        plans: PlannedDevices,
         prober: Prober | None = None,
         at_once: int = PROBES_AT_ONCE,
     ) -> None:
@@ -83,6 +100,7 @@ class DeviceStatuses:
         self._store = store
         self._clock = clock
         self._self_id = self_id
+        self._plans = plans
         self._prober = prober
         self._slots = asyncio.Semaphore(at_once)
         self._probes: OrderedDict[str, Probe] = OrderedDict()
@@ -115,6 +133,21 @@ class DeviceStatuses:
     async def visible(self, device_ids: Sequence[str], scope: Scope) -> frozenset[str]:
         """Those of the devices that lie within the scope."""
         return frozenset(await self._db.read(self._store.known, device_ids, scope, self._self_id))
+
+    async def online_of(self, by: Subject, plan_code: str, scope: Scope) -> tuple[list[Known], list[str]]:
+        """What is known of a plan's devices in its order, and which of them the archive lacks.
+
+        A device outside of the scope is in neither. Raises NotFound 40402.
+        """
+
+        def ask(conn: Connection) -> tuple[list[Known], list[str]]:
+            self._plans.heads(conn, by, [plan_code], "planCode")
+            listed = self._plans.listed(conn, plan_code)
+            known = self._store.known(conn, listed, scope, self._self_id)
+            missing = [key for _, key in self._plans.missing(conn, [plan_code], scope)]
+            return [known[key] for key in listed if key in known], missing
+
+        return await self._db.read(ask)
 
     async def online_in(
         self, civil_codes: Sequence[str], scope: Scope, *, is_summary: bool
