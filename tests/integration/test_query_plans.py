@@ -323,8 +323,10 @@ async def test_a_box_that_fits_its_page_is_counted_by_its_rows(town: Town) -> No
     def ask(limit: int) -> Callable[[Connection], object]:
         return lambda conn: query._in_box(conn, DIVISION, Area(CITY), limit, 0, is_current=True)
 
-    assert len(await town.db.read(lambda conn: _plans(conn, ask(1_000)))) == 2
-    assert len(await town.db.read(lambda conn: _plans(conn, ask(5)))) == 3
+    # On PostgreSQL how much the index proposes is looked at in the same statement.
+    before = 1 if town.db.dialect == "sqlite" else 0
+    assert len(await town.db.read(lambda conn: _plans(conn, ask(1_000)))) == before + 1
+    assert len(await town.db.read(lambda conn: _plans(conn, ask(5)))) == before + 2
 
 
 ENDLESS = {

@@ -388,7 +388,14 @@ def _in_box(
 ) -> FoundInArea:
     """A box in our own coordinates: all of it is SQL."""
     box = area.shape.box
+    is_shown = is_current and area.show is Show.LITE and area.cell_deg is None
+    if is_shown:
+        found = _shown(conn, selection, area, limit, beyond)
+        if found.ids:
+            return found
     plan = _plan(conn, box, is_current=is_current)
+    if is_shown and plan is BoxPlan.PLACE:
+        return found
     if plan is not BoxPlan.SELECTION and area.cell_deg is not None:
         return _in_shape(conn, selection, area, limit, beyond, is_current=is_current)
     total = None
@@ -402,8 +409,6 @@ def _in_box(
             total = store.count_in_box(conn, selection, box, plan, None if area.with_total else MANY)
         if total >= MANY:
             plan = BoxPlan.WALK
-    if plan is BoxPlan.PLACE and area.show is Show.LITE:
-        return _shown(conn, selection, area, limit, beyond)
     page: Sequence[tuple[int, Lite | str]]
     if area.show is Show.LITE:
         page = store.rows_in_box(conn, selection, box, plan, limit + 1, beyond)
@@ -423,9 +428,12 @@ def _in_box(
 
 
 def _shown(conn: Connection, selection: Selection, area: Area, limit: int, beyond: int) -> FoundInArea:
-    """A box that holds little, while the copies are current: what a map shows comes ready from the index."""
+    """A box that holds little, while the copies are current: what a map shows comes ready from the index.
+
+    One that holds much looks empty.
+    """
     box = area.shape.box
-    shown = store.shown_in_box(conn, selection, box, area.system, limit, beyond)
+    shown = store.shown_in_box(conn, selection, box, area.system, limit, beyond, MANY)
     total = None
     if area.with_total:
         is_all = not beyond and shown.more_from is None

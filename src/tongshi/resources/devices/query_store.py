@@ -250,11 +250,14 @@ def lite(conn: Connection, device_ids: Sequence[str]) -> list[Lite]:
 
 def count_near(conn: Connection, box: Box, most: int) -> int:
     """How many devices the place index proposes for a box, whoever asks, counted no further than ``most``."""
+    return int(conn.execute(_count_near(conn, box, most)).scalar_one())
+
+
+def _count_near(conn: Connection, box: Box, most: int) -> Select[Any]:
     # Through IN, SQLite would collect a whole city before the first.
     is_tree = conn.dialect.name == "sqlite"
     near = _in_tree(box) if is_tree else select(_s.number).where(_is_near(conn, box))
-    statement = select(func.count()).select_from(near.limit(most).subquery())
-    return int(conn.execute(statement).scalar_one())
+    return select(func.count()).select_from(near.limit(most).subquery())
 
 
 def count_in_box(
@@ -270,15 +273,28 @@ def count_in_box(
 
 
 def shown_in_box(
-    conn: Connection, selection: Selection, box: Box, system: GeoCoordSys, limit: int, after: int
+    conn: Connection,
+    selection: Selection,
+    box: Box,
+    system: GeoCoordSys,
+    limit: int,
+    after: int,
+    most: int | None = None,
 ) -> Shown:
     """Devices in a box in order of number, after a number; only while the copies are as the snapshot shows.
+
+    Nothing, and that soon, when the place index proposes ``most`` or more. PostgreSQL looks at a condition
+    without columns first, which spares a statement; SQLite would collect the box before.
 
     The database joins the lines: a thousand rows are one value, so that SQLite is at work without the
     interpreter and PostgreSQL's driver has one thing to decode.
     """
     columns = select(_s.number, _s.shown, _t.is_online)
     near = _in_box(conn, columns, selection, box, BoxPlan.PLACE, with_status=True)
+    if most is not None and conn.dialect.name == "postgresql":
+        near = near.where(_count_near(conn, box, most).scalar_subquery() < most)
+    elif most is not None and count_near(conn, box, most) >= most:
+        return Shown("", [], None)
     page = near.where(_s.number > after).order_by(_s.number).limit(limit + 1).subquery()
     rest = f'"geoCoordSys":"{system}",'
     head = case(
