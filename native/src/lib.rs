@@ -19,6 +19,7 @@ pub mod reorder;
 pub mod rtp;
 pub mod tcp_framing;
 pub mod timeline;
+pub mod webrtc;
 
 // Engine: sockets and threads.
 pub mod bench;

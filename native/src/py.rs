@@ -4,7 +4,7 @@
 
 use crate::bench;
 use crate::demux::PayloadType;
-use crate::engine::{self, EngineError, Options, RelayTarget, Transport};
+use crate::engine::{self, EngineError, Options, RelayTarget, Transport, WebrtcOptions};
 use crate::frame::Codec;
 use crate::ps_demux::PsDemuxer;
 use crate::ps_mux::PsMuxer;
@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// What one packet would carry; a whole file in one piece is not what the demultiplexer is made for.
 const DEMUX_STEP: usize = 1400;
+
+pyo3::create_exception!(_media, OfferRefused, PyValueError);
 
 /// Payload types have seven bits.
 const MAX_PAYLOAD_TYPES: usize = 128;
@@ -43,6 +45,7 @@ fn python_error(error: &EngineError, name: &str) -> PyErr {
         EngineError::Invalid(what) => PyValueError::new_err((*what).to_owned()),
         EngineError::Exists => PyKeyError::new_err(format!("stream exists: {name}")),
         EngineError::Unknown => PyKeyError::new_err(name.to_owned()),
+        EngineError::Refused(why) => OfferRefused::new_err(why.word()),
         EngineError::Limit => PyRuntimeError::new_err("limit"),
         EngineError::Gone => PyRuntimeError::new_err("the engine is shut down or does not answer"),
     }
@@ -52,6 +55,19 @@ fn address(host: &str, port: u16) -> PyResult<SocketAddr> {
     let ip: IpAddr =
         host.parse().map_err(|_| PyValueError::new_err(format!("not a numeric address: {host}")))?;
     Ok(SocketAddr::new(ip, port))
+}
+
+/// Where WebRTC is received; an empty host is nowhere, an empty public address the same as the host.
+fn webrtc_options(host: &str, port: u16, public: &str) -> PyResult<Option<WebrtcOptions>> {
+    if host.is_empty() {
+        return Ok(None);
+    }
+    let bind = address(host, port)?;
+    let public = if public.is_empty() { bind.ip() } else { address(public, 0)?.ip() };
+    if public.is_unspecified() {
+        return Err(PyValueError::new_err("webrtc_public"));
+    }
+    Ok(Some(WebrtcOptions { bind, public }))
 }
 
 fn transport(name: &str) -> PyResult<Transport> {
@@ -116,7 +132,8 @@ struct Engine(engine::Engine);
 impl Engine {
     #[new]
     #[pyo3(signature = (*, threads=1, tick_ms=4, reorder_window=512, gop_bytes=8 << 20, viewer_queue_bytes=4 << 20,
-                        viewer_stall_ms=10_000.0, max_streams=4096, max_viewers=20_000))]
+                        viewer_stall_ms=10_000.0, max_streams=4096, max_viewers=20_000, webrtc_host="", webrtc_port=0,
+                        webrtc_public=""))]
     #[allow(clippy::too_many_arguments)] // Keyword arguments of the contract.
     fn new(
         threads: usize,
@@ -127,6 +144,9 @@ impl Engine {
         viewer_stall_ms: f64,
         max_streams: usize,
         max_viewers: usize,
+        webrtc_host: &str,
+        webrtc_port: u16,
+        webrtc_public: &str,
     ) -> PyResult<Self> {
         if !(1..=20).contains(&tick_ms) {
             return Err(PyValueError::new_err("tick_ms"));
@@ -143,6 +163,7 @@ impl Engine {
             viewer_stall_ms,
             max_streams,
             max_viewers,
+            webrtc: webrtc_options(webrtc_host, webrtc_port, webrtc_public)?,
         };
         engine::Engine::start(options).map(Self).map_err(|e| python_error(&e, ""))
     }
@@ -293,6 +314,10 @@ impl Engine {
             .map_err(|e| python_error(&e, stream))
     }
 
+    fn add_peer(&self, py: Python<'_>, stream: &str, offer: String) -> PyResult<(u64, String)> {
+        py.detach(|| self.0.add_peer(stream, offer)).map_err(|e| python_error(&e, stream))
+    }
+
     fn detach(&self, py: Python<'_>, viewer: u64) -> PyResult<()> {
         py.detach(|| self.0.detach(viewer)).map_err(|e| python_error(&e, &viewer.to_string()))
     }
@@ -308,7 +333,7 @@ impl Engine {
         let dict = PyDict::new(py);
         dict.set_item("id", stats.id)?;
         dict.set_item("stream", &stats.stream)?;
-        dict.set_item("container", stats.container.name())?;
+        dict.set_item("container", stats.container)?;
         dict.set_item("bytes", stats.bytes)?;
         dict.set_item("frames", stats.frames)?;
         dict.set_item("skipped", stats.skipped)?;
@@ -449,6 +474,7 @@ fn bench_media(py: Python<'_>, case: &str, options: HashMap<String, f64>) -> PyR
 #[pymodule]
 fn _media(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SOURCE_DIGEST", env!("SOURCE_DIGEST"))?;
+    module.add("OfferRefused", module.py().get_type::<OfferRefused>())?;
     module.add_class::<Engine>()?;
     module.add_class::<PsSender>()?;
     module.add_function(wrap_pyfunction!(ps_mux, module)?)?;

@@ -20,6 +20,14 @@ Over Cargo.toml and src/**/*.rs, sorted by path relative to native/: path, NUL, 
 content.
 """
 
+class OfferRefused(ValueError):
+    """A browser's offer gets no answer; the argument is why.
+
+    ``off`` (no port for WebRTC), ``malformed``, ``media`` (not one picture and at most one sound, to be
+    received), ``no video``, or ``codec h265`` and the like: the stream's picture is of a codec that the offer
+    does not have.
+    """
+
 class StreamStats(TypedDict):
     stream: str
     transport: str
@@ -71,7 +79,7 @@ class Event(TypedDict):
     """first_packet | first_key_frame | codec | connected | peer_closed | viewer_closed | relay_closed
     | error
 
-    connected tells of a TCP ingest (id 0) or of a TCP relay (its id). error: a stream was closed by
+    connected tells of a TCP ingest (id 0), of a TCP relay or of a browser (its id). error: a stream was closed by
     a fault of ours.
     """
     stream: str
@@ -80,13 +88,14 @@ class Event(TypedDict):
     detail: str
     """Codec name; or why:
 
-    eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed, protocol.
+    eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed,
+    protocol, error.
     """
 
 class ViewerStats(TypedDict):
     id: int
     stream: str
-    container: str
+    container: str  # or "webrtc"
     bytes: int
     frames: int
     skipped: int  # frames left out because the viewer was slow
@@ -104,6 +113,9 @@ class Engine:
         viewer_queue_bytes: cap of one viewer's queue; past it the viewer skips to the next key frame.
         viewer_stall_ms: a viewer that takes nothing for this long while data waits is closed ("stalled").
         max_streams, max_viewers: refusal beyond these (RuntimeError "limit").
+        webrtc_host: address that WebRTC is received at; "" serves no browser by it.
+        webrtc_port: UDP port of the first packet thread, the next ones follow; 0 lets the system choose.
+        webrtc_public: address that browsers are told, when it is another one.
     """
 
     def __new__(
@@ -117,6 +129,9 @@ class Engine:
         viewer_stall_ms: float = 10_000.0,
         max_streams: int = 4096,
         max_viewers: int = 20000,
+        webrtc_host: str = "",
+        webrtc_port: int = 0,
+        webrtc_public: str = "",
     ) -> Self: ...
     def now_ms(self) -> float: ...
     @property
@@ -194,6 +209,14 @@ class Engine:
         head: bytes written first (the HTTP response header). Chunked transfer is not used; the
         answer ends by close.
         Starts with the cached GOP. Returns the viewer id.
+        """
+    def add_peer(self, stream: str, offer: str) -> tuple[int, str]:
+        """Serve one browser by WebRTC: (id, answer). The id is that of a viewer, for detach and figures.
+
+        The engine answers as ICE lite with one host candidate, sends H.264 or H.265 and G.711 as they are,
+        beginning with the cached GOP, and announces ``connected`` with the id. A browser that does not connect
+        within 15 s or is silent for 12 s is closed ("timeout"); one that says goodbye is closed ("eof").
+        Raises OfferRefused, KeyError, RuntimeError (limit).
         """
     def detach(self, viewer: int) -> None: ...
     def stats(self, stream: str) -> StreamStats: ...

@@ -1,5 +1,6 @@
 //! What a packet thread lends to its streams: readiness, time, buffers, events.
 
+use super::peers::RtcPort;
 use super::Options;
 use crate::events::{Event, EventRing, Kind};
 use crate::net::{Poll, Ready, RecvBatch, SendBatch};
@@ -16,6 +17,9 @@ const TCP_READ_BYTES: usize = 256 << 10;
 
 /// The token of the thread's own mailbox.
 pub const MAILBOX_TOKEN: u64 = 0;
+
+/// The token of the thread's WebRTC port.
+pub const RTC_TOKEN: u64 = 1;
 
 /// Which part of which stream or shared port a descriptor belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +57,7 @@ pub struct Context {
     /// The same for shared ports, which must know where packets come from; made when there is one.
     pub recv_sources: Option<Box<RecvBatch>>,
     pub send: SendBatch,
+    pub rtc: Option<Box<RtcPort>>,
     pub tcp_buffer: Vec<u8>,
     /// Milliseconds since the engine started, taken once a wake-up.
     pub now_ms: f64,
@@ -80,6 +85,7 @@ impl Context {
             recv: Some(Box::default()),
             recv_sources: None,
             send: SendBatch::new(),
+            rtc: None,
             tcp_buffer: vec![0; TCP_READ_BYTES],
             now_ms: 0.0,
             unfinished: Vec::new(),
@@ -87,7 +93,7 @@ impl Context {
             events,
             epoch,
             parts: HashMap::new(),
-            next_token: MAILBOX_TOKEN + 1,
+            next_token: RTC_TOKEN + 1,
             care_at_ms: None,
             viewers,
         })
@@ -133,6 +139,11 @@ impl Context {
 
     pub fn owner(&self, token: u64) -> Option<(u64, Part)> {
         self.parts.get(&token).copied()
+    }
+
+    /// The moment of `now_ms`.
+    pub fn instant(&self) -> Instant {
+        self.epoch + Duration::from_secs_f64(self.now_ms / 1000.0)
     }
 
     /// Have the streams looked after at a time, even when nothing arrives.

@@ -6,6 +6,7 @@
 
 mod context;
 mod outlets;
+mod peers;
 mod pipeline;
 mod ports;
 mod quality;
@@ -14,6 +15,7 @@ mod source;
 mod stream;
 mod thread;
 
+pub use peers::WebrtcOptions;
 pub use ports::PortStats;
 pub use quality::Figures;
 pub use source::Transport;
@@ -24,7 +26,9 @@ use crate::demux::PayloadType;
 use crate::events::EventRing;
 use crate::net::SocketMemory;
 use crate::viewer::{Container, Dialogue};
+use crate::webrtc::{Identity, Refusal};
 use bytes::Bytes;
+use peers::RtcPort;
 use socket2::Socket;
 use std::collections::HashMap;
 use std::io;
@@ -56,6 +60,8 @@ pub struct Options {
     pub viewer_stall_ms: f64,
     pub max_streams: usize,
     pub max_viewers: usize,
+    /// Without it no browser is served by WebRTC.
+    pub webrtc: Option<WebrtcOptions>,
 }
 
 impl Default for Options {
@@ -70,6 +76,7 @@ impl Default for Options {
             viewer_stall_ms: 10_000.0,
             max_streams: 4096,
             max_viewers: 20_000,
+            webrtc: None,
         }
     }
 }
@@ -86,6 +93,8 @@ pub enum EngineError {
     Unknown,
     /// A bound of the engine is reached.
     Limit,
+    /// A browser's offer gets no answer.
+    Refused(Refusal),
     /// The engine was shut down, or its thread does not answer.
     Gone,
 }
@@ -141,11 +150,25 @@ impl Engine {
         let epoch = Instant::now();
         let events = Arc::new(EventRing::new()?);
         let viewers = Arc::new(AtomicUsize::new(0));
+        let webrtc = match options.webrtc {
+            Some(webrtc) => Some((webrtc, Identity::new().ok_or(io::Error::other("no randomness"))?)),
+            None => None,
+        };
         let mut workers = Vec::new();
         for index in 0..options.threads {
             let mailbox = Arc::new(Mailbox::new()?);
-            let packet_thread =
-                PacketThread::new(options.clone(), epoch, events.clone(), mailbox.clone(), viewers.clone())?;
+            let rtc = match &webrtc {
+                Some((webrtc, identity)) => Some(RtcPort::open(*webrtc, index, identity.clone())?),
+                None => None,
+            };
+            let packet_thread = PacketThread::new(
+                options.clone(),
+                epoch,
+                events.clone(),
+                mailbox.clone(),
+                viewers.clone(),
+                rtc,
+            )?;
             let join = std::thread::Builder::new()
                 .name(format!("media-{index}"))
                 .spawn(move || packet_thread.run())?;
@@ -320,6 +343,17 @@ impl Engine {
         let (name, id) = (stream.to_owned(), self.new_id(thread));
         self.call(thread, move |t| t.attach(&name, id, container, socket, head, dialogue))??;
         Ok(id)
+    }
+
+    /// Serve one browser by WebRTC; returns its id, which is that of a viewer, and the answer to its offer.
+    pub fn add_peer(&self, stream: &str, offer: String) -> Result<(u64, String)> {
+        let thread = self.thread_of(stream)?;
+        if self.viewers.load(Ordering::Relaxed) >= self.options.max_viewers {
+            return Err(EngineError::Limit);
+        }
+        let (name, id) = (stream.to_owned(), self.new_id(thread));
+        let answer = self.call(thread, move |t| t.add_peer(&name, id, &offer))??;
+        Ok((id, answer))
     }
 
     pub fn detach(&self, viewer: u64) -> Result<()> {

@@ -1,5 +1,6 @@
-//! Where a stream goes: viewers by container, and relays.
+//! Where a stream goes: viewers by container, browsers by WebRTC, and relays.
 
+use super::peers::Peers;
 use super::pipeline::Sink;
 use crate::frame::Frame;
 use crate::gop::GopCache;
@@ -23,6 +24,7 @@ struct Audience {
 pub struct Outlets {
     audiences: Vec<Audience>,
     pub relays: Vec<Relay>,
+    pub peers: Peers,
     run: Run,
     /// Packets missing before the next one of the run.
     gap: u32,
@@ -131,5 +133,6 @@ impl Sink for Delivery<'_> {
         for relay in &mut self.outlets.relays {
             relay.push_frame(frame);
         }
+        self.outlets.peers.take(frame);
     }
 }

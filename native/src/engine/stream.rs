@@ -156,6 +156,7 @@ impl Stream {
         }
         self.after_input(context);
         self.care_for_relays(context);
+        self.care_for_peers(context);
         self.drop_stalled(context);
     }
 
@@ -192,6 +193,7 @@ impl Stream {
             self.end_viewer(context, id, ending);
         }
         self.flush_relays(context);
+        self.flush_peers(context);
     }
 
     /// Serve one viewer. The socket is closed when this fails.
@@ -251,7 +253,7 @@ impl Stream {
             foreign_ssrc: counters.foreign_ssrc,
             frames: counters.frames,
             key_frames: counters.key_frames,
-            viewers: self.outlets.viewers().count(),
+            viewers: self.outlets.viewers().count() + self.outlets.peers.len(),
             relays: self.outlets.relays.len(),
             opened_ms: self.opened_ms,
             first_packet_ms: counters.first_packet_ms,
@@ -285,6 +287,7 @@ impl Stream {
         for id in viewers {
             self.end_viewer(context, id, Ending::StreamClosed);
         }
+        self.end_peers(context);
         let relays: Vec<u64> = self.outlets.relays.iter().map(|r| r.id).collect();
         for id in relays {
             self.remove_relay(context, id);

@@ -5,7 +5,8 @@
 //!
 //! A panic, which no input should reach, ends the stream it happened in and not the thread.
 
-use super::context::{Context, Part, MAILBOX_TOKEN};
+use super::context::{Context, Part, MAILBOX_TOKEN, RTC_TOKEN};
+use super::peers::RtcPort;
 use super::ports::SharedPort;
 use super::source::{Source, Transport};
 use super::stream::{Stream, StreamStats};
@@ -32,7 +33,7 @@ pub type Command = Box<dyn FnOnce(&mut PacketThread) + Send>;
 pub struct ViewerStats {
     pub id: u64,
     pub stream: String,
-    pub container: Container,
+    pub container: &'static str,
     pub bytes: u64,
     pub frames: u64,
     pub skipped: u64,
@@ -92,9 +93,14 @@ impl PacketThread {
         events: Arc<EventRing>,
         mailbox: Arc<Mailbox>,
         viewers: Arc<AtomicUsize>,
+        rtc: Option<RtcPort>,
     ) -> io::Result<Self> {
         let mut context = Context::new(options, epoch, events, viewers)?;
         context.poll().watch_input(mailbox.wake.fd(), MAILBOX_TOKEN)?;
+        if let Some(port) = rtc {
+            context.poll().watch_input(port.fd(), RTC_TOKEN)?;
+            context.rtc = Some(Box::new(port));
+        }
         Ok(Self {
             context,
             mailbox,
@@ -119,6 +125,8 @@ impl PacketThread {
             for one in ready.drain(..) {
                 if one.token == MAILBOX_TOKEN {
                     is_running = self.run_commands();
+                } else if one.token == RTC_TOKEN {
+                    self.read_rtc(one);
                 } else if let Some((owner, part)) = self.context.owner(one.token) {
                     match part {
                         Part::Port(part) => self.on_port_ready(owner, one, part),
@@ -267,6 +275,16 @@ impl PacketThread {
         stream.attach(context, viewer)
     }
 
+    pub fn add_peer(&mut self, name: &str, id: u64, offer: &str) -> Result<String> {
+        let (stream, context) = self.find(name)?;
+        stream.add_peer(context, id, offer)
+    }
+
+    /// The stream that a browser watches.
+    fn peer(&self, id: u64) -> Option<(u64, ViewerStats)> {
+        self.streams.iter().find_map(|(&key, s)| Some((key, s.outlets.peers.stats(id, &s.name)?)))
+    }
+
     fn viewer(&self, id: u64) -> Result<(u64, &Viewer)> {
         let found =
             self.streams.iter().find_map(|(&key, s)| s.viewers().find(|v| v.id == id).map(|v| (key, v)));
@@ -274,6 +292,10 @@ impl PacketThread {
     }
 
     pub fn detach(&mut self, id: u64) -> Result<()> {
+        if let Some((key, _)) = self.peer(id) {
+            self.guarded(key, |stream, context| stream.end_peer(context, id, Ending::Detached.name()));
+            return Ok(());
+        }
         let (key, _) = self.viewer(id)?;
         self.guarded(key, |stream, context| stream.end_viewer(context, id, Ending::Detached));
         Ok(())
@@ -286,12 +308,15 @@ impl PacketThread {
     }
 
     pub fn viewer_stats(&mut self, id: u64) -> Result<ViewerStats> {
+        if let Some((_, stats)) = self.peer(id) {
+            return Ok(stats);
+        }
         let (key, viewer) = self.viewer(id)?;
         let stream = self.streams.get(&key).map(|s| s.name.to_string()).unwrap_or_default();
         Ok(ViewerStats {
             id,
             stream,
-            container: viewer.container,
+            container: viewer.container.name(),
             bytes: viewer.sent_bytes,
             frames: viewer.frames,
             skipped: viewer.skipped,

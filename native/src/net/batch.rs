@@ -4,6 +4,7 @@
 //! with a tick that gathers work they take more than half of the cost of a datagram away. The ancillary bytes are
 //! read and written by hand, because libc's macros are no safer and hide the layout.
 
+use socket2::SockAddr;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
@@ -202,6 +203,8 @@ pub struct SendBatch {
     headers: Vec<libc::mmsghdr>,
     vectors: Vec<libc::iovec>,
     controls: Vec<Control>,
+    /// Where to, when the socket itself does not say.
+    to: Option<SockAddr>,
 }
 
 impl SendBatch {
@@ -209,7 +212,12 @@ impl SendBatch {
         // SAFETY: mmsghdr is plain integers and pointers, for which zero is "none".
         let headers = vec![unsafe { std::mem::zeroed::<libc::mmsghdr>() }; SENDS];
         let none = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Self { headers, vectors: vec![none; SENDS], controls: vec![Control([0; CONTROL_BYTES]); SENDS] }
+        Self {
+            headers,
+            vectors: vec![none; SENDS],
+            controls: vec![Control([0; CONTROL_BYTES]); SENDS],
+            to: None,
+        }
     }
 
     /// Send groups of `data` on a connected UDP socket; returns the count of datagrams the kernel refused.
@@ -223,6 +231,21 @@ impl SendBatch {
         } else {
             self.send_singly(fd, data, groups)
         }
+    }
+
+    /// The same from a socket that is not connected.
+    pub fn send_to(
+        &mut self,
+        fd: RawFd,
+        to: SocketAddr,
+        data: &[u8],
+        groups: &[Group],
+        has_gso: &mut bool,
+    ) -> usize {
+        self.to = Some(to.into());
+        let refused = self.send(fd, data, groups, has_gso);
+        self.to = None;
+        refused
     }
 
     fn send_groups(&mut self, fd: RawFd, data: &[u8], groups: &[Group], has_gso: &mut bool) -> usize {
@@ -267,6 +290,10 @@ impl SendBatch {
             let header = &mut self.headers[i].msg_hdr;
             header.msg_iov = &raw mut self.vectors[i];
             header.msg_iovlen = 1;
+            (header.msg_name, header.msg_namelen) = match &self.to {
+                Some(to) => (to.as_ptr().cast_mut().cast(), to.len()),
+                None => (std::ptr::null_mut(), 0),
+            };
             if group.length > group.segment {
                 self.controls[i] = segment_control(group.segment);
                 header.msg_control = (&raw mut self.controls[i]).cast();
@@ -276,7 +303,7 @@ impl SendBatch {
                 header.msg_controllen = 0;
             }
         }
-        // SAFETY: headers 0..count point to vectors and controls of this struct and to parts of `data`, all live
+        // SAFETY: headers 0..count point to vectors, controls and the address of this struct and to parts of `data`, all live
         // during the call, which only reads them.
         let sent = unsafe {
             libc::sendmmsg(
