@@ -79,8 +79,8 @@ class Event(TypedDict):
     """first_packet | first_key_frame | codec | connected | peer_closed | viewer_closed | relay_closed
     | error
 
-    connected tells of a TCP ingest (id 0), of a TCP relay or of a browser (its id). error: a stream was closed by
-    a fault of ours.
+    connected tells of a TCP ingest (id 0), of a TCP relay or of a browser (its id). error: a stream was
+    closed by a fault of ours.
     """
     stream: str
     id: int  # viewer or relay id, 0 for the stream itself
@@ -214,8 +214,8 @@ class Engine:
         """Serve one browser by WebRTC: (id, answer). The id is that of a viewer, for detach and figures.
 
         The engine answers as ICE lite with one host candidate, sends H.264 or H.265 and G.711 as they are,
-        beginning with the cached GOP, and announces ``connected`` with the id. A browser that does not connect
-        within 15 s or is silent for 12 s is closed ("timeout"); one that says goodbye is closed ("eof").
+        beginning with the cached GOP, and announces ``connected`` with the id. A browser that does not
+        connect within 15 s or is silent for 12 s is closed ("timeout"), one that says goodbye too ("eof").
         Raises OfferRefused, KeyError, RuntimeError (limit).
         """
     def detach(self, viewer: int) -> None: ...

@@ -294,6 +294,11 @@ const en: Words<typeof zh> = {
     retry: 'Try again',
     ended: 'The picture has ended',
     transport: 'Transport',
+    way: 'Playing',
+    steady: 'Steady',
+    lowDelay: 'Low delay',
+    byWebrtc: 'Low delay (WebRTC), about {n} ms buffered and decoded in the browser',
+    notByWebrtc: 'This picture cannot be played by WebRTC; FLV is used',
     noHevc:
       'This browser cannot decode H.265. The picture arrives but cannot be shown here; use a browser with H.265, or ask for transcoding.',
     transcoded: 'transcoded from {from}',

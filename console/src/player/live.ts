@@ -8,6 +8,7 @@ import type { LiveAnswer } from '../api/types'
 import { LivePlayer, canPlay, type PlayerEvent } from './player'
 import { STEADY_MS, delayMs, mayHelp } from './recovery'
 import { steps } from './timing'
+import { WhepPlayer, WhepRefused, hasWebrtc } from './whep'
 
 export type LiveState = 'idle' | 'opening' | 'playing' | 'waiting' | 'failed' | 'ended'
 
@@ -22,6 +23,8 @@ export interface LiveWish {
   deviceId: string
   transport?: 'udp' | 'tcp-passive'
   streamType?: 0 | 1
+  /** By WebRTC, and by FLV where that is refused. */
+  lowDelay?: boolean
 }
 
 /** A picture that stands still for so long is opened anew, where that is wished. */
@@ -43,7 +46,9 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
   const pictureAfterMs = ref<number | null>(null)
   const stalledSeconds = ref(0)
   const retryInS = ref(0)
-  let player: LivePlayer | null = null
+  const whepDelayMs = ref<number | null>(null)
+  const byWebrtc = ref(false)
+  let player: LivePlayer | WhepPlayer | null = null
   let wish: LiveWish | null = null
   let clickedAt = 0
   let turn = 0
@@ -76,7 +81,7 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
       const found = await call<LiveAnswer>('POST', '/api/v1/video/live/url', {
         DeviceID: wish.deviceId,
         streamType: wish.streamType ?? 0,
-        protocol: ['ws-flv', 'http-flv'],
+        protocol: wish.lowDelay && hasWebrtc() ? ['webrtc', 'ws-flv', 'http-flv'] : ['ws-flv', 'http-flv'],
         transport: wish.transport ?? 'auto',
         // Coded anew only where the device sends what this browser cannot play; the answer says so.
         transcode: { video: canPlay('h265') ? 'none' : 'h264' },
@@ -99,11 +104,36 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
   }
 
   function play(found: LiveAnswer): void {
+    const whep = found.urls.find((one) => one.protocol === 'webrtc')?.url
+    if (whep !== undefined && video.value !== null) void playWebrtc(found, whep, video.value)
+    else playFlv(found)
+  }
+
+  /** By WebRTC; what it does not carry is played by FLV with the same ticket, which a refusal leaves good. */
+  async function playWebrtc(found: LiveAnswer, url: string, element: HTMLVideoElement): Promise<void> {
+    const mine = turn
+    const whep = new WhepPlayer(element, (event) => {
+      if (event.kind === 'picture' || event.kind === 'stalled') whepDelayMs.value = whep.figures.delayMs
+      heard(event)
+    })
+    player = whep
+    try {
+      await whep.open(url, found.codec?.audio ?? '')
+      if (mine === turn) byWebrtc.value = true
+    } catch (error) {
+      if (mine !== turn) return
+      if (error instanceof WhepRefused && error.status === 422) playFlv(found)
+      else fail(plain(error instanceof WhepRefused && error.message ? error.message : t('error.network')))
+    }
+  }
+
+  function playFlv(found: LiveAnswer): void {
     const url = ['ws-flv', 'http-flv'].map((name) => found.urls.find((one) => one.protocol === name)?.url).find(Boolean)
     if (!canPlay(found.codec?.video)) return fail(plain(t('live.noHevc')), 422)
     if (url === undefined || video.value === null) return fail(plain(t('error.network')))
-    player = new LivePlayer(video.value, heard)
-    player.open(url, found.codec?.audio ?? '')
+    const flv = new LivePlayer(video.value, heard)
+    player = flv
+    flv.open(url, found.codec?.audio ?? '')
   }
 
   function heard(event: PlayerEvent): void {
@@ -185,6 +215,8 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
     answerAfterMs.value = null
     pictureAfterMs.value = null
     stalledSeconds.value = 0
+    whepDelayMs.value = null
+    byWebrtc.value = false
     state.value = 'idle'
     if (open !== null) await stop(open.sessionId)
   }
@@ -205,5 +237,5 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
     void close()
   })
 
-  return { state, failure, answer, timing, codecText, stalledSeconds, retryInS, open, close }
+  return { state, failure, answer, timing, codecText, stalledSeconds, retryInS, whepDelayMs, byWebrtc, open, close }
 }

@@ -45,6 +45,9 @@ const CLOCK_HZ: u64 = 90_000;
 /// Sound whose time is this far from where the sound before it ended begins anew there.
 const SOUND_GAP: u32 = SOUND_HZ as u32 / 5;
 
+/// Header (8), tag (16) and index (4) of the shortest encrypted RTCP (RFC 7714 9.2).
+const RTCP_MIN: usize = 28;
+
 /// More than one call of str0m ever gives; the bound is against a fault.
 const OUTPUTS_MAX: usize = 100_000;
 
@@ -95,6 +98,8 @@ pub struct Peer {
     rtc: Rtc,
     local: SocketAddr,
     name: String,
+    /// What was negotiated; the lines come with the connection.
+    codecs: Vec<(MediaKind, Pt, Codec)>,
     video: Option<Line>,
     audio: Option<Line>,
     is_connected: bool,
@@ -156,6 +161,7 @@ impl Peer {
             rtc,
             local,
             name,
+            codecs,
             video: None,
             audio: None,
             is_connected: false,
@@ -177,14 +183,13 @@ impl Peer {
             frames: 0,
             skipped: 0,
         };
-        // Tells which media were negotiated; nothing can be sent yet.
-        peer.drain_with(&codecs, &mut |_, _| {});
-        let sends_sound = content.audio.is_none_or(is_g711);
-        let is_served = peer.video.is_some() || peer.audio.is_some() && sends_sound;
-        if peer.ended.is_some() || !is_served {
+        peer.drain(&mut |_, _| {});
+        let is_answered = |(_, number, _): &(_, Pt, _)| answer.contains(&format!("a=rtpmap:{} ", **number));
+        if peer.ended.is_some() || !peer.codecs.iter().all(is_answered) {
             return Err(Refusal::Malformed);
         }
-        Ok((peer, if sends_sound { answer } else { silenced(&answer) }))
+        let sends_sound = content.audio.is_none_or(is_g711);
+        Ok((peer, adapted(&answer, sends_sound)))
     }
 
     /// The name by which its first packets are known.
@@ -219,6 +224,9 @@ impl Peer {
         now: (Instant, f64),
         emit: Emit,
     ) -> bool {
+        if !may_be_for_us(bytes) {
+            return false;
+        }
         let Ok(received) = Receive::new(Protocol::Udp, source, self.local, bytes) else { return false };
         let input = Input::Receive(now.0, received);
         if self.ended.is_some() || !self.rtc.accepts(&input) {
@@ -390,12 +398,8 @@ impl Peer {
         self.ended.get_or_insert(why);
     }
 
-    fn drain(&mut self, emit: Emit) {
-        self.drain_with(&[], emit);
-    }
-
     /// Take everything str0m has to give, until it only waits.
-    fn drain_with(&mut self, codecs: &[(MediaKind, Pt, Codec)], emit: Emit) {
+    fn drain(&mut self, emit: Emit) {
         for _ in 0..OUTPUTS_MAX {
             match self.rtc.poll_output() {
                 Ok(Output::Timeout(at)) => {
@@ -406,7 +410,7 @@ impl Peer {
                     self.sent_bytes += transmit.contents.len() as u64;
                     emit(transmit.destination, &transmit.contents);
                 }
-                Ok(Output::Event(event)) => self.note(&event, codecs),
+                Ok(Output::Event(event)) => self.note(&event),
                 // It closes with an alert that str0m has no event for.
                 Err(_) => {
                     return self.end(if self.is_connected { PeerEnd::Left } else { PeerEnd::Violation })
@@ -416,21 +420,23 @@ impl Peer {
         self.end(PeerEnd::Violation);
     }
 
-    fn note(&mut self, event: &Event, codecs: &[(MediaKind, Pt, Codec)]) {
+    fn note(&mut self, event: &Event) {
         match event {
             Event::Connected => {
                 self.is_connected = true;
-                self.wants_key = self.video.is_some();
+                self.wants_key = self.codecs.iter().any(|(kind, _, _)| *kind == MediaKind::Video);
             }
-            Event::MediaAdded(added) => self.add_line(added.mid, added.kind, codecs),
+            Event::MediaAdded(added) => self.add_line(added.mid, added.kind),
             Event::KeyframeRequest(_) => self.wants_key = true,
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) => self.end(PeerEnd::Timeout),
             _ => {}
         }
     }
 
-    fn add_line(&mut self, mid: Mid, kind: MediaKind, codecs: &[(MediaKind, Pt, Codec)]) {
-        let Some(&(_, payload_type, codec)) = codecs.iter().find(|(of, _, _)| *of == kind) else { return };
+    fn add_line(&mut self, mid: Mid, kind: MediaKind) {
+        let Some(&(_, payload_type, codec)) = self.codecs.iter().find(|(of, _, _)| *of == kind) else {
+            return;
+        };
         let Some(ssrc) = self.rtc.direct_api().stream_tx_by_mid(mid, None).map(|tx| tx.ssrc()) else {
             return;
         };
@@ -482,20 +488,26 @@ fn choose(
     Ok(codecs)
 }
 
-/// The answer with its sound marked as one that nothing is sent on.
-fn silenced(answer: &str) -> String {
+/// Whether a datagram is worth a look: a viewer sends no media, and str0m takes no encrypted RTCP that is shorter than
+/// its header, authentication tag and index together.
+fn may_be_for_us(bytes: &[u8]) -> bool {
+    match bytes {
+        [128..=191, kind, ..] => matches!(kind & 0x7F, 64..=95) && bytes.len() >= RTCP_MIN,
+        _ => true,
+    }
+}
+
+/// The answer as it goes out: reports in full, which are never shorter than we take, and sound that is not sent marked as
+/// such.
+fn adapted(answer: &str, sends_sound: bool) -> String {
     let mut is_audio = false;
-    answer
-        .split_inclusive("\r\n")
-        .map(|line| {
-            if line.starts_with("m=") {
-                is_audio = line.starts_with("m=audio");
-            }
-            if is_audio && line.starts_with("a=sendonly") {
-                "a=inactive\r\n"
-            } else {
-                line
-            }
-        })
-        .collect()
+    let mut out = String::with_capacity(answer.len());
+    for line in answer.split_inclusive("\r\n").filter(|line| !line.starts_with("a=rtcp-rsize")) {
+        if line.starts_with("m=") {
+            is_audio = line.starts_with("m=audio");
+        }
+        let is_silent = is_audio && !sends_sound && line.starts_with("a=sendonly");
+        out.push_str(if is_silent { "a=inactive\r\n" } else { line });
+    }
+    out
 }

@@ -248,7 +248,13 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     archive = RecordedArchive(devices, access, clock, own_id, trees)
     guard = SharingGuard(access, archive, clock)
     alarms = Alarms(database, platform_store, clock, own_id)
-    engine = AsyncEngine(_media.Engine(threads=config.media.threads), config.media.host)
+    native = _media.Engine(
+        threads=config.media.threads,
+        webrtc_host=config.media.host,
+        webrtc_port=config.media.webrtc_port,
+        webrtc_public=config.media.webrtc_host,
+    )
+    engine = AsyncEngine(native, config.media.host)
     signalling = SignallingGateway(
         gateway_config(config),
         RecordedRegistrations(database, clock, own_id),

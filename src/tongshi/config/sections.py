@@ -146,6 +146,8 @@ class MediaSection(_Section, frozen=True):
 
     host: str = "127.0.0.1"
     http_port: Port = 8081
+    webrtc_port: Port = 0
+    webrtc_host: str = ""
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     first_packet_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     first_key_frame_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0

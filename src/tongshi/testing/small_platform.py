@@ -150,7 +150,7 @@ class SmallPlatform:
             self.clock,
         )
         guard = SharingGuard(access, archive, self.clock)
-        self.engine = AsyncEngine(Engine(), HOST)
+        self.engine = AsyncEngine(Engine(webrtc_host=HOST), HOST)
         self.transcoders = Transcoders(1)
         self.farm = Farm(self.engine, plan.farm, lambda: self.viewing, self.clock)
         self.viewing = Viewing(

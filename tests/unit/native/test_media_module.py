@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,6 @@ def test_codecs_and_kinds_that_do_not_exist_are_named() -> None:
 @pytest.mark.parametrize(
     "bad", [{"threads": 0}, {"threads": 17}, {"tick_ms": 0}, {"tick_ms": 21}, {"reorder_window": 1025}]
 )
-def test_an_engine_refuses_sizes_out_of_bounds(bad: dict[str, int]) -> None:
+def test_an_engine_refuses_sizes_out_of_bounds(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         _media.Engine(**bad)

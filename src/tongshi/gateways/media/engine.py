@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import structlog
 
 from tongshi.errors import LocalViolation, NotFound, Unavailable
+from tongshi.gateways.media.whep import refusal
 from tongshi.resources.viewing.model import Codec, Delivery, Quality, Transport
 from tongshi.resources.viewing.ports import IngestFigures
 
@@ -46,6 +47,7 @@ class NativeEngine(Protocol):
     ) -> tuple[int, int]: ...
     def remove_relay(self, relay: int) -> None: ...
     def attach(self, stream: str, container: Any, fd: int, head: bytes, dialogue: Any = ...) -> int: ...
+    def add_peer(self, stream: str, offer: str) -> tuple[int, str]: ...
     def detach(self, viewer: int) -> None: ...
     def stats(self, stream: str) -> Any: ...
     def snapshot_gop(self, stream: str) -> bytes: ...
@@ -105,6 +107,9 @@ class EngineIngest:
         self, container: str, fd: int, head: bytes, on_closed: Closed, dialogue: str = ""
     ) -> int:
         return await self._engine.attach(self._stream, container, fd, head, on_closed, dialogue)
+
+    async def answer(self, offer: str, on_closed: Closed) -> tuple[int, str]:
+        return await self._engine.answer(self._stream, offer, on_closed)
 
     async def detach(self, viewer: int) -> int:
         return await self._engine.detach(viewer)
@@ -245,6 +250,26 @@ class AsyncEngine:
             raise NotFound("视频流不存在", code=40404)
         opening = self.run(self.native.attach, stream, container, fd, head, dialogue)
         return await asyncio.shield(asyncio.ensure_future(self._watched("viewer", opening, on_closed)))
+
+    async def answer(self, stream: str, offer: str, on_closed: Closed) -> tuple[int, str]:
+        """Serve a browser by WebRTC; see ``Answering``."""
+        if stream not in self._ingests:
+            raise NotFound("视频流不存在", code=40404)
+        answer = ""
+
+        def add_peer() -> tuple[int, str]:
+            try:
+                return self.native.add_peer(stream, offer)
+            except ValueError as error:  # OfferRefused
+                raise refusal(str(error)) from error
+
+        async def add() -> int:
+            nonlocal answer
+            number, answer = await self.run(add_peer)
+            return number
+
+        number = await asyncio.shield(asyncio.ensure_future(self._watched("viewer", add(), on_closed)))
+        return number, answer
 
     async def detach(self, viewer: int) -> int:
         """End a viewer; how many bytes it got."""

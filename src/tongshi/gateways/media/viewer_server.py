@@ -19,7 +19,9 @@ import structlog
 from tongshi.clock import Clock
 from tongshi.errors import Forbidden, InvalidRequest, NotFound, PeerFailed, TongshiError
 from tongshi.gateways.media.hls import HLS_PATH, HlsDesk
+from tongshi.gateways.media.refusal import Refused
 from tongshi.gateways.media.uplink import TALK_PATH, Uplinks
+from tongshi.gateways.media.whep import WHEP_PATH, Post, WhepDesk
 from tongshi.protocols.media.websocket import Violation, upgrade_head
 from tongshi.resources.viewing.service import Admission, Viewing
 
@@ -37,6 +39,7 @@ _TYPES = {"flv": "video/x-flv", "mp4": "video/mp4", "ps": "video/mp2p"}
 _CONTAINERS = {"flv": "flv", "mp4": "fmp4", "ps": "ps"}
 _REASONS = {
     200: "OK",
+    201: "Created",
     204: "No Content",
     400: "Bad Request",
     401: "Unauthorized",
@@ -44,6 +47,10 @@ _REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     410: "Gone",
+    411: "Length Required",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -52,20 +59,14 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request head as far as a viewer needs it; ``key`` is that of a WebSocket."""
+    """A request head as far as a viewer needs it; ``key`` is that of a WebSocket, ``length`` of a body."""
 
     method: str
     target: str
     origin: str
     key: str = ""
-
-
-class _Refused(Exception):
-    """A head that gets an HTTP status of its own."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    media_type: str = ""
+    length: int | None = None
 
 
 def parse_head(data: bytes) -> Head:
@@ -80,7 +81,18 @@ def parse_head(data: bytes) -> Head:
         raise InvalidRequest("不是 HTTP 请求")
     origins = [line.partition(":")[2].strip() for line in lines[1:] if line[:7].lower() == "origin:"]
     key = next((line[18:].strip() for line in lines[1:] if line[:18].lower() == "sec-websocket-key:"), "")
-    return Head(parts[0], parts[1], origins[0] if len(origins) == 1 else "", key[:64])
+    kind = next(
+        (line[13:].partition(";")[0] for line in lines[1:] if line[:13].lower() == "content-type:"), ""
+    )
+    length = next((line[15:].strip() for line in lines[1:] if line[:15].lower() == "content-length:"), "")
+    return Head(
+        parts[0],
+        parts[1],
+        origins[0] if len(origins) == 1 else "",
+        key[:64],
+        kind.strip().lower(),
+        int(length) if length.isascii() and length.isdigit() and len(length) < 10 else None,
+    )
 
 
 def parse_target(target: str) -> tuple[str, str]:
@@ -99,8 +111,8 @@ def parse_target(target: str) -> tuple[str, str]:
 
 class ViewerServer:
     """Listens for viewers of ``/live/{streamId}.flv``, ``.mp4`` and ``.ps``, by HTTP or by WebSocket, of
-    ``/live/{streamId}/index.m3u8`` (``hls``), of ``/download/{streamId}.mp4``, and for microphones
-    (``uplink``).
+    ``/live/{streamId}/index.m3u8`` (``hls``), of ``/download/{streamId}.mp4``, for microphones (``uplink``),
+    and answers browsers that watch by WebRTC (``whep``).
 
     Args:
         host, port: where to listen; port 0 lets the system choose, see ``port`` after ``start``.
@@ -120,6 +132,7 @@ class ViewerServer:
         self._uplinks = uplinks
         self._viewing = viewing
         self._hls = HlsDesk(viewing)
+        self._whep = WhepDesk(viewing)
         self._host = host
         self.port = port
         self._clock = clock
@@ -177,13 +190,17 @@ class ViewerServer:
         """One connection; it is closed here unless the engine took it."""
         origin = ""
         try:
-            head = parse_head(await self._read_head(connection))
+            raw, _, body = (await self._read_head(connection)).partition(b"\r\n\r\n")
+            head = parse_head(raw)
             origin = head.origin
-            await self._answer(connection, head, client_host)
+            if head.target.startswith(WHEP_PATH):
+                await self._answer_whep(connection, head, body, client_host)
+            else:
+                await self._answer(connection, head, client_host)
         except TongshiError as error:
             await self._refuse(connection, error.http_status, error.code, error.message, origin)
-        except _Refused as refusal:
-            await self._refuse(connection, refusal.status, 40001, str(refusal), origin)
+        except Refused as refusal:
+            await self._refuse(connection, refusal.status, 40001, str(refusal), origin, refusal.fields)
         except (OSError, TimeoutError):
             pass
         except Exception:
@@ -201,16 +218,24 @@ class ViewerServer:
                 data += part
                 if not part:
                     raise ConnectionResetError
-                if len(data) > MAX_HEAD_BYTES:
-                    raise _Refused(431, "请求头过大")
-        return data.partition(b"\r\n\r\n")[0]
+                if len(data) > MAX_HEAD_BYTES and b"\r\n\r\n" not in data:
+                    raise Refused(431, "请求头过大")
+        return data
+
+    async def _answer_whep(
+        self, connection: socket.socket, head: Head, body: bytes, client_host: str
+    ) -> None:
+        path, ticket = parse_target(head.target)
+        post = Post(head.method, path, ticket, client_host, head.media_type, head.length, body)
+        answer = await self._whep.answer(connection, post)
+        await self._send(connection, self._head(answer.status, head.origin, answer.fields) + answer.body)
 
     async def _answer(self, connection: socket.socket, head: Head, client_host: str) -> None:
         if head.method == "OPTIONS":
             await self._send(connection, self._head(204, head.origin, _PREFLIGHT))
             return
         if head.method != "GET":
-            raise _Refused(405, "只支持 GET")
+            raise Refused(405, "只支持 GET")
         path, ticket = parse_target(head.target)
         if self._uplinks is not None and path.startswith(TALK_PATH):
             await self._uplinks.serve(connection, path[len(TALK_PATH) :], ticket, head.key, client_host)
@@ -272,7 +297,13 @@ class ViewerServer:
             self._viewing.delivered(admission, sent, is_whole=True)
 
     async def _refuse(
-        self, connection: socket.socket, status: int, code: int, message: str, origin: str
+        self,
+        connection: socket.socket,
+        status: int,
+        code: int,
+        message: str,
+        origin: str,
+        more: dict[str, str] | None = None,
     ) -> None:
         if connection.fileno() < 0:
             return  # already the engine's
@@ -283,6 +314,7 @@ class ViewerServer:
             "Content-Type": "application/json; charset=utf-8",
             "Content-Length": str(len(body)),
             "Connection": "close",
+            **(more or {}),
         }
         try:
             await self._send(connection, self._head(status, origin, fields) + body)

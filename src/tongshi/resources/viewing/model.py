@@ -41,10 +41,13 @@ class Delivery(StrEnum):
     WS_FMP4 = "fmp4-ws"
     HLS = "hls"
     LL_HLS = "ll-hls"  # the same playlist: who does not know its parts passes over them
+    WEBRTC = "webrtc"  # by WHEP
 
     @property
     def sounds(self) -> tuple[str, ...]:
-        """The codecs of sound that it can carry; G.711 has no place in MP4."""
+        """The codecs of sound that it can carry; G.711 has no place in MP4, and AAC none in WebRTC."""
+        if self is Delivery.WEBRTC:
+            return ("g711a", "g711u")
         is_flv = self in (Delivery.HTTP_FLV, Delivery.WS_FLV)
         return ("aac", "g711a", "g711u") if is_flv else ("aac",)
 
@@ -52,6 +55,8 @@ class Delivery(StrEnum):
         """Where the viewer connects; ``base`` is the viewers' listener, an http URL without a final slash."""
         if self in (Delivery.HLS, Delivery.LL_HLS):
             return f"{base}/live/{stream_id}/index.m3u8?ticket={ticket}"
+        if self is Delivery.WEBRTC:
+            return f"{base}/whep/{stream_id}?ticket={ticket}"
         suffix = "flv" if self in (Delivery.HTTP_FLV, Delivery.WS_FLV) else "mp4"
         if self in (Delivery.WS_FLV, Delivery.WS_FMP4):
             base = f"ws{base.removeprefix('http')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Reply
@@ -205,6 +205,20 @@ class Ingest(Protocol):
 
     async def close(self) -> None:
         """Close with its viewers and relays; idempotent."""
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A receiving end whose engine serves browsers by WebRTC."""
+
+    async def answer(self, offer: str, on_closed: Callable[[str], None]) -> tuple[int, str]:
+        """Answer a browser's SDP offer and serve it: (viewer, answer); ``detach`` ends it as any other.
+
+        Raises:
+            InvalidRequest: it is no offer that can be used (40001).
+            Unprocessable: the browser cannot take this stream so; the words say what else it may (42203).
+        """
         ...
 
 

@@ -19,6 +19,7 @@ from tongshi.clock import BEIJING, Clock
 from tongshi.errors import (
     Forbidden,
     Gone,
+    InvalidRequest,
     LimitExceeded,
     NotFound,
     TongshiError,
@@ -41,6 +42,7 @@ from tongshi.resources.viewing.model import (
     Transport,
 )
 from tongshi.resources.viewing.ports import (
+    Answering,
     Guard,
     Ingest,
     MediaEngine,
@@ -337,6 +339,57 @@ class Viewing:
             session.engine_viewer = number
         else:
             await ingest.detach(number)
+
+    async def connect(self, admission: Admission, offer: str) -> str:
+        """Serve an admitted viewer by WebRTC; the answer to his offer.
+
+        A refused offer leaves the ticket good for another way.
+
+        Raises:
+            InvalidRequest, Unprocessable: the offer, see ``Answering``.
+        """
+        session = admission.session
+        assert session.lease is not None  # an admitted session is open
+        ingest = session.lease.stream.ingest
+        assert ingest is not None  # and so is its stream
+        try:
+            if not isinstance(ingest, Answering):
+                raise Unprocessable("承载该路的媒体节点不提供 WebRTC", code=42203, field="protocol")
+            number, answer = await ingest.answer(offer, lambda reason: self._left(session, reason))
+        except (InvalidRequest, Unprocessable) as error:
+            self._timeline.note(session.trace_id, Step.OPENED, error.message, is_trouble=True)
+            session.is_taken = False
+            if self._clock.at() > session.opens_until:
+                self._end(session, EndReason.EXPIRED)
+            raise
+        except BaseException:
+            self._end(session, EndReason.FAILED)
+            raise
+        session.marks[Step.OPENED] = self._clock.now()
+        self._note(session, Step.OPENED, "WebRTC")
+        if session.end_reason is None:
+            session.engine_viewer = number
+        else:
+            await ingest.detach(number)
+        return answer
+
+    def leave(self, stream_id: str, session_id: str, ticket: str, client_host: str) -> None:
+        """The viewer says that he is gone, with the ticket he came by.
+
+        Raises:
+            NotFound: no running session of his (40404).
+        """
+        session = self._sessions.by_ticket(ticket)
+        is_his = session is not None and session.viewer.client_host == client_host
+        if (
+            session is None
+            or not is_his
+            or (session.stream_id, session.session_id) != (stream_id, session_id)
+        ):
+            raise NotFound(_NO_SESSION, code=40404)
+        if session.end_reason is not None or not session.is_taken:
+            raise NotFound(_NO_SESSION, code=40404)
+        self._end(session, EndReason.VIEWER_LEFT)
 
     def serve_at_node(self, admission: Admission, number: int) -> Callable[[str, int], None]:
         """A media node serves an admitted viewer itself, by this number of its own.

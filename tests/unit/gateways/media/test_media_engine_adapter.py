@@ -73,6 +73,13 @@ class Native:
             self.tell("viewer_closed", stream, 9, "eof")
         return 9
 
+    def add_peer(self, stream: str, offer: str) -> tuple[int, str]:
+        if offer != "offer":
+            raise ValueError(offer)
+        if self.early is not None:
+            self.tell("viewer_closed", stream, 9, "eof")
+        return 9, "answer"
+
     def detach(self, viewer: int) -> None:
         self.commands.append(("detach", viewer))
 

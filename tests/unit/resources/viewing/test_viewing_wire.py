@@ -25,14 +25,15 @@ def test_the_defaults_are_main_stream_and_flv_for_five_minutes() -> None:
 
 
 def test_the_first_protocols_that_we_have_are_taken_in_their_order() -> None:
-    wish = live(protocol=["rtmp", "http-fmp4", "http-flv", "fmp4"]).wish()
-    assert wish.deliveries == (Delivery.HTTP_FMP4, Delivery.HTTP_FLV)
+    wish = live(protocol=["rtmp", "webrtc", "http-fmp4", "http-flv", "fmp4"]).wish()
+    assert wish.deliveries == (Delivery.WEBRTC, Delivery.HTTP_FMP4, Delivery.HTTP_FLV)
 
 
 def test_each_way_to_be_served_has_its_address() -> None:
     urls = {d.value: d.url("https://media:8081", "s", "t") for d in Delivery}
     assert urls["http-flv"] == "https://media:8081/live/s.flv?ticket=t"
     assert urls["ws-flv"] == "wss://media:8081/live/s.flv?ticket=t"
+    assert urls["webrtc"] == "https://media:8081/whep/s?ticket=t"
     assert urls["fmp4-ws"] == "wss://media:8081/live/s.mp4?ticket=t"
 
 
