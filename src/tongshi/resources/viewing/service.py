@@ -348,10 +348,7 @@ class Viewing:
         Raises:
             InvalidRequest, Unprocessable: the offer, see ``Answering``.
         """
-        session = admission.session
-        assert session.lease is not None  # an admitted session is open
-        ingest = session.lease.stream.ingest
-        assert ingest is not None  # and so is its stream
+        session, ingest = admission.session, self.ingest_of(admission)
         try:
             if not isinstance(ingest, Answering):
                 raise Unprocessable("承载该路的媒体节点不提供 WebRTC", code=42203, field="protocol")
