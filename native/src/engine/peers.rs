@@ -44,14 +44,20 @@ pub struct WebrtcOptions {
     pub public: IpAddr,
 }
 
+/// A stream and a peer of it.
+type Owner = (u64, u64);
+
+/// The length of a datagram, where it came from, and whose it is when that is known.
+type Received = (usize, SocketAddr, Option<Owner>);
+
 /// The port of one packet thread.
 pub struct RtcPort {
     socket: UdpSocket,
     /// What browsers are told.
     local: SocketAddr,
     identity: Identity,
-    by_source: HashMap<SocketAddr, (u64, u64)>,
-    by_name: HashMap<String, (u64, u64)>,
+    by_source: HashMap<SocketAddr, Owner>,
+    by_name: HashMap<String, Owner>,
     out: Outbox,
     buffer: Vec<u8>,
 }
@@ -80,8 +86,8 @@ impl RtcPort {
         std::os::fd::AsRawFd::as_raw_fd(&self.socket)
     }
 
-    /// One datagram in `buffer`: its length, its source and whose it is. None when nothing waits.
-    fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr, Option<(u64, u64)>)> {
+    /// One datagram into `buffer`. None when nothing waits.
+    fn receive(&self, buffer: &mut [u8]) -> Option<Received> {
         match self.socket.recv_from(buffer) {
             Ok((length, source)) => {
                 let known = self.by_source.get(&source);
@@ -94,7 +100,7 @@ impl RtcPort {
         }
     }
 
-    fn learn(&mut self, source: SocketAddr, owner: (u64, u64)) {
+    fn learn(&mut self, source: SocketAddr, owner: Owner) {
         if !self.by_source.contains_key(&source)
             && self.by_source.values().filter(|of| **of == owner).count() < SOURCES_MAX
         {
@@ -102,7 +108,7 @@ impl RtcPort {
         }
     }
 
-    fn forget(&mut self, owner: (u64, u64)) {
+    fn forget(&mut self, owner: Owner) {
         self.by_source.retain(|_, of| *of != owner);
         self.by_name.retain(|_, of| *of != owner);
     }
