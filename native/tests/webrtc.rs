@@ -293,3 +293,41 @@ fn sound_that_is_no_g711_is_answered_as_silent_and_foreign_pictures_are_refused(
         assert!(Peer::accept(1, &bad, CONTENT, &identity, address(1000), 1, (now, 0.0)).is_err());
     }
 }
+
+#[test]
+fn what_browsers_offer_is_answered_and_what_was_made_of_it_never_panics() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/webrtc/chromium-offer.sdp");
+    let offer = std::fs::read(path).unwrap();
+    let (now, identity) = (Instant::now(), Identity::new().unwrap());
+    let accept = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        Peer::accept(1, &text, CONTENT, &identity, address(1000), 1 << 20, (now, 0.0))
+            .map(|(_, answer)| answer)
+    };
+    let answer = accept(&offer).unwrap();
+    assert!(answer.contains("a=rtpmap:8 PCMA/8000") && answer.contains(" H264/90000"), "{answer}");
+    let mut state = 7u32;
+    let mut chance = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    for _ in 0..150 {
+        let mut bad = offer.clone();
+        for _ in 0..=chance(4) {
+            let at = chance(bad.len());
+            match chance(4) {
+                0 => bad[at] = chance(256) as u8,
+                1 => bad.truncate(at + 1),
+                2 => drop(bad.drain(at..(at + chance(200)).min(bad.len()))),
+                _ => {
+                    let piece = bad[at..(at + chance(200)).min(bad.len())].to_vec();
+                    bad.splice(at..at, piece);
+                }
+            }
+            if bad.is_empty() {
+                break;
+            }
+        }
+        let _ = accept(&bad);
+    }
+}
