@@ -152,7 +152,8 @@ async def test_a_query_is_answered_under_its_number_by_window_and_kind(
     district = await below(neighbourhood, upper)
     for sn, kind, count in ((7, RecordType.ALL, 4), (8, RecordType.ALARM, 1), (9, RecordType.MANUAL, 0)):
         query = RecordInfoQuery(sn, CODE, at(15), at(45), kind, indistinct=sn == 7)
-        assert await upper.send(DISTRICT, query) == 200
+        # Of the centre, whose code is the platform's, there is nothing: the device's own is meant (A.2.4.5).
+        assert await upper.send(DISTRICT, query, to_id=DISTRICT if sn == 7 else CODE) == 200
 
         def parts(number: int = sn) -> list[RecordInfoResponse]:
             return [one for one in upper.messages if isinstance(one, RecordInfoResponse) and one.sn == number]
@@ -170,7 +171,7 @@ async def test_what_a_device_withholds_stays_in_the_sum_and_silence_is_passed_on
     neighbourhood: Neighbourhood, upper: PlatformDouble
 ) -> None:
     await below(neighbourhood, upper, records_withheld=1)
-    assert await upper.send(DISTRICT, RecordInfoQuery(7, CODE, at(0), at(25))) == 200
+    assert await upper.send(DISTRICT, RecordInfoQuery(7, CODE, at(0), at(25)), to_id=CODE) == 200
     await upper.until(lambda: any(isinstance(one, RecordInfoResponse) for one in upper.messages))
     await asyncio.sleep(0.2)
     parts = [one for one in upper.messages if isinstance(one, RecordInfoResponse)]

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tongshi.clock import BEIJING, ManualClock
-from tongshi.errors import PeerTimeout
+from tongshi.errors import PeerTimeout, Unprocessable
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Method, Reply
 from tongshi.protocols.gb28181.records import RecordFile, RecordType
@@ -69,6 +69,10 @@ class Call:
     async def steer(self, command: Command) -> Reply:
         self.commands.append(command)
         return self.reply
+
+    async def step(self) -> float:
+        details: dict[str, object] = {"supported": ["play"]}
+        raise Unprocessable("设备不支持逐帧", field="action", code=42203, details=details)
 
 
 class Far:
@@ -261,6 +265,7 @@ async def test_a_search_tells_segments_gaps_and_coverage(house: House) -> None:
         "endTime": "2026-05-19T08:30:00+08:00",
         "size": 9,
         "location": MINE,
+        "source": "device",
         "type": "time",
         "locked": None,
     }
@@ -322,7 +327,7 @@ async def test_what_we_do_not_have_is_refused_with_what_we_have(house: House) ->
     data = (await house.post("operator", OPEN, hour())).json()["data"]
     session = {"sessionId": data["sessionId"]}
     step = await house.post("operator", CONTROL, {**session, "action": "step"})
-    assert step.json()["data"]["details"]["supported"] == ["play", "pause", "resume", "seek", "scale", "stop"]
+    assert step.json()["data"]["details"]["supported"] == ["play"]  # as its device says
     odd = await house.post("operator", CONTROL, {**session, "action": "scale", "scale": 3})
     assert 8.0 in odd.json()["data"]["details"]["supportedScales"]
     house.far.calls[0].reply = Reply(status=551, cseq=1)

@@ -1372,6 +1372,93 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/recordings/hold": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** 锁定或解锁中心录像 */
+        post: operations["holdRecordings"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询中心录像规则 */
+        get: operations["listRecordingRules"];
+        put?: never;
+        /** 新增中心录像规则 */
+        post: operations["addRecordingRule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/rules/{ruleId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** 修改中心录像规则 */
+        put: operations["putRecordingRule"];
+        post?: never;
+        /** 删除中心录像规则 */
+        delete: operations["dropRecordingRule"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/segments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询中心录像文件与缺失时段 */
+        get: operations["listRecordingSegments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/space": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 查询中心录像的空间与运行状态 */
+        get: operations["recordingSpace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/screens": {
         parameters: {
             query?: never;
@@ -3038,7 +3125,7 @@ export interface components {
          * @description What happened; the value is stored and never changes its meaning.
          * @enum {unknown}
          */
-        AuditTag: "access_decision" | "admission_query" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "fingerprint_confirm" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "media_node_change" | "media_node_query" | "peer_ban" | "peer_ban_lift" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "snapshot_order" | "snapshot_query" | "snapshot_upload" | "snapshot_view" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_playback" | "video_query";
+        AuditTag: "access_decision" | "admission_query" | "alarm_handle" | "alarm_query" | "alarm_route" | "archive_change" | "archive_edit" | "archive_export" | "archive_missing" | "archive_query" | "archive_undo" | "audio_close" | "audio_open" | "audit_purge" | "audit_query" | "control_filter" | "device_command" | "device_config" | "device_query" | "exchange_digest" | "exchange_pull" | "exchange_push" | "fingerprint_confirm" | "grant_create" | "grant_query" | "grant_revoke" | "key_change" | "media_node_change" | "media_node_query" | "peer_ban" | "peer_ban_lift" | "peer_register" | "plan_change" | "plan_query" | "platform_change" | "platform_query" | "ptz_control" | "ptz_lock" | "recording_begin" | "recording_delete" | "recording_hold" | "recording_query" | "recording_rule" | "service_change" | "service_query" | "session_query" | "setup" | "sign_in" | "sign_out" | "signalling_capture" | "signalling_change" | "signalling_query" | "snapshot_order" | "snapshot_query" | "snapshot_upload" | "snapshot_view" | "tag_annotate" | "tag_change" | "tag_query" | "unbuilt_operation" | "user_change" | "video_close" | "video_live" | "video_playback" | "video_query";
         /**
          * BanReason
          * @description What led to a ban.
@@ -4263,6 +4350,19 @@ export interface components {
             civilCode?: string;
         };
         /**
+         * GapRow
+         * @description A stretch that a rule asked for and that is missing; ``endTime`` null: it is missing still.
+         */
+        GapRow: {
+            detail: string;
+            deviceId: string;
+            endTime: string | null;
+            reason: string;
+            reasonText: string;
+            startTime: string;
+            streamType: number;
+        };
+        /**
          * GeoCoordSys
          * @description In which system a longitude and a latitude are meant.
          * @enum {unknown}
@@ -4323,6 +4423,27 @@ export interface components {
             time: string;
             version: number;
             versionBefore: number;
+        };
+        /**
+         * HoldAnswer
+         * @description How many segments changed.
+         */
+        HoldAnswer: {
+            changed: number;
+        };
+        /**
+         * HoldBody
+         * @description Segments of a device that reach into a time; ``held`` false lets them go again.
+         */
+        HoldBody: {
+            deviceId: string;
+            /** Format: date-time */
+            endTime: string;
+            /** @default true */
+            held?: boolean;
+            reason: string;
+            /** Format: date-time */
+            startTime: string;
         };
         /**
          * HolderShown
@@ -5569,6 +5690,8 @@ export interface components {
         /**
          * PlaybackUrlAnswer
          * @description E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are.
+         *
+         *         ``source`` says what is played: what this platform recorded itself, or what comes from the device's side.
          */
         PlaybackUrlAnswer: {
             codec: components["schemas"]["WireCodec"] | null;
@@ -5579,6 +5702,8 @@ export interface components {
             gaps: components["schemas"]["WireGap"][];
             segments: components["schemas"]["Segment"][];
             sessionId: string;
+            /** @enum {unknown} */
+            source: "center" | "device";
             streamId: string;
             timelineProblem: components["schemas"]["TimelineProblem"] | null;
             totalSec: number | null;
@@ -6204,6 +6329,29 @@ export interface components {
             digest: string;
         };
         /**
+         * RuleBody
+         * @description A rule: one device or one division; ``hours`` empty is all day, ``quotaBytes`` 0 is no limit.
+         */
+        RuleBody: {
+            /** @default  */
+            civilCode?: string;
+            /** @default  */
+            deviceId?: string;
+            /** @default true */
+            enabled?: boolean;
+            /** @default  */
+            hours?: string;
+            /** @default 0 */
+            quotaBytes?: number;
+            /** @default 30 */
+            retentionDays?: number;
+            /**
+             * @default 0
+             * @enum {unknown}
+             */
+            streamType?: 0 | 1 | 2;
+        };
+        /**
          * RuleCount
          * @description How many devices break a rule.
          */
@@ -6216,23 +6364,18 @@ export interface components {
             severity: "error" | "info" | "warning";
         };
         /**
-         * RuleRow
-         * @description One rule.
+         * RuleList
+         * @description Every rule.
          */
-        RuleRow: {
-            clause: string;
-            field: string;
-            message: string;
-            rule: string;
-            /** @enum {unknown} */
-            severity: "error" | "info" | "warning";
+        RuleList: {
+            rules: components["schemas"]["tongshi.resources.recordings.http.RuleRow"][];
         };
         /**
          * RuleTable
          * @description Every rule, in the order of the table.
          */
         RuleTable: {
-            list: components["schemas"]["RuleRow"][];
+            list: components["schemas"]["tongshi.resources.devices.issues_http.RuleRow"][];
         };
         /**
          * SearchIds
@@ -6274,7 +6417,9 @@ export interface components {
         };
         /**
          * Segment
-         * @description One recorded stretch as its storage tells it; GB/T 28181 does not tell whether it is ``locked``.
+         * @description One recorded stretch as its storage tells it; ``source`` says who keeps it, a platform or the device.
+         *
+         *         GB/T 28181 does not tell whether it is ``locked``.
          */
         Segment: {
             endTime: string;
@@ -6282,8 +6427,57 @@ export interface components {
             /** @default null */
             locked?: boolean | null;
             size: number | null;
+            /** @enum {unknown} */
+            source: "center" | "device";
             startTime: string;
             type: string;
+        };
+        /**
+         * SegmentPage
+         * @description One page of segments, the latest first, and the latest gaps of the same time.
+         */
+        SegmentPage: {
+            gaps: components["schemas"]["GapRow"][];
+            pageNo: number;
+            pageSize: number;
+            segments: components["schemas"]["SegmentRow"][];
+            total: number;
+        };
+        /**
+         * SegmentRow
+         * @description One file of recording. ``digest`` is its SM3.
+         */
+        SegmentRow: {
+            audioCodec: string;
+            deviceId: string;
+            digest: string;
+            endTime: string;
+            expiresAt: string;
+            held: boolean;
+            heldFor: string;
+            segmentId: string;
+            sizeBytes: number;
+            startTime: string;
+            state: string;
+            storage: string;
+            streamType: number;
+            videoCodec: string;
+        };
+        /**
+         * SegmentsQuery
+         * @description Which segments and gaps: those that reach into a time; ``deviceId`` empty is every device.
+         */
+        SegmentsQuery: {
+            /** @default  */
+            deviceId?: string;
+            /** Format: date-time */
+            endTime: string;
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+            /** Format: date-time */
+            startTime: string;
         };
         /**
          * SelectionAsked
@@ -6597,6 +6791,20 @@ export interface components {
          */
         Source: "cascade" | "file" | "manual" | "rest" | "signalling";
         /**
+         * SpaceAnswer
+         * @description What own recordings take, what is left, and how recording stands.
+         */
+        SpaceAnswer: {
+            freeBytes: number | null;
+            heldBytes: number;
+            notRecording: number;
+            oldest: string | null;
+            recording: number;
+            segments: number;
+            sizeBytes: number;
+            streams: components["schemas"]["StateRow"][];
+        };
+        /**
          * Standing
          * @description How a fingerprint stands.
          * @enum {unknown}
@@ -6608,6 +6816,19 @@ export interface components {
          * @enum {unknown}
          */
         State: "complete" | "failed" | "partial" | "waiting";
+        /**
+         * StateRow
+         * @description One stream that is to be recorded; ``problem`` is empty while it is.
+         */
+        StateRow: {
+            detail: string;
+            deviceId: string;
+            problem: string;
+            problemText: string;
+            ruleId: string;
+            since: string;
+            streamType: number;
+        };
         /**
          * Status
          * @description A draft is its owner's alone. Running plans (row E.4-19) are not built yet.
@@ -7463,6 +7684,18 @@ export interface components {
             userId?: string;
         };
         /**
+         * RuleRow
+         * @description One rule.
+         */
+        "tongshi.resources.devices.issues_http.RuleRow": {
+            clause: string;
+            field: string;
+            message: string;
+            rule: string;
+            /** @enum {unknown} */
+            severity: "error" | "info" | "warning";
+        };
+        /**
          * PlanQuery
          * @description Which devices of one plan.
          */
@@ -7535,6 +7768,25 @@ export interface components {
          */
         "tongshi.resources.plans.wire.UndoBody": {
             undoToken: string;
+        };
+        /**
+         * RuleRow
+         * @description A rule and what its segments take.
+         */
+        "tongshi.resources.recordings.http.RuleRow": {
+            civilCode: string;
+            deviceId: string;
+            enabled: boolean;
+            hours: string;
+            oldest: string | null;
+            quotaBytes: number;
+            retentionDays: number;
+            ruleId: string;
+            segments: number;
+            sizeBytes: number;
+            streamType: number;
+            updatedAt: string | null;
+            updatedBy: string;
         };
         /**
          * Because
@@ -11049,6 +11301,285 @@ export interface operations {
             403: components["responses"]["403"];
             404: components["responses"]["404"];
             409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    holdRecordings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HoldBody"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["HoldAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listRecordingRules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["RuleList"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    addRecordingRule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RuleBody"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["tongshi.resources.recordings.http.RuleRow"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    putRecordingRule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ruleId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RuleBody"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["tongshi.resources.recordings.http.RuleRow"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    dropRecordingRule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ruleId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: Record<string, never>;
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listRecordingSegments: {
+        parameters: {
+            query: {
+                startTime: string;
+                endTime: string;
+                deviceId?: string;
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["SegmentPage"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    recordingSpace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["SpaceAnswer"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];

@@ -35,6 +35,10 @@ from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.farm import Farm, FarmPlan, ZlmAccount
+from tongshi.gateways.media.player import OwnCentre
+from tongshi.gateways.media.recorder import Recorder, Rhythm
+from tongshi.gateways.media.recording_files import Shelves
+from tongshi.gateways.media.s3_files import S3Files
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
@@ -52,7 +56,8 @@ from tongshi.gateways.signalling.registrar import Redirect
 from tongshi.gateways.signalling.subscriptions.catalogue_news import Batching
 from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
 from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
-from tongshi.gateways.signalling.subscriptions.subscriber import Kind, Rhythm
+from tongshi.gateways.signalling.subscriptions.subscriber import Kind
+from tongshi.gateways.signalling.subscriptions.subscriber import Rhythm as SubscriptionRhythm
 from tongshi.gateways.signalling.tls import TlsPlan, Trust
 from tongshi.gateways.signalling.upward import UpperAccount
 from tongshi.gateways.signalling.upward_names import Alias, Names
@@ -60,6 +65,7 @@ from tongshi.gateways.snapshots.receiver import SnapshotReceiver
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
 from tongshi.protocols.gb28181.codes import normalise_civil_code
+from tongshi.protocols.s3_signature import Credentials
 from tongshi.resources.admission import http as admission_http
 from tongshi.resources.admission import store as admission_store
 from tongshi.resources.admission.service import AdmissionDesk
@@ -95,6 +101,9 @@ from tongshi.resources.plans.service import Plans
 from tongshi.resources.platforms import http as platforms_http
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.service import Platforms
+from tongshi.resources.recordings import http as recordings_http
+from tongshi.resources.recordings.record import RecordingRecord
+from tongshi.resources.recordings.service import RecordingDesk
 from tongshi.resources.registrations import catalogue_http
 from tongshi.resources.services import http as services_http
 from tongshi.resources.services import store as listing_store
@@ -167,6 +176,7 @@ class Platform:
     signalling: SignallingGateway
     alarms: Alarms
     voice: Voice
+    recorder: Recorder
     viewers: ViewerServer
     snapshots: Snapshots
     receiver: SnapshotReceiver
@@ -202,6 +212,8 @@ class Platform:
         await self.signalling.start()
         stack.push_async_callback(self.voice.stop_all)
         await self.voice.start_up()
+        stack.push_async_callback(self.recorder.stop)
+        await self.recorder.start()
         stack.push_async_callback(self.viewers.stop)
         await self.viewers.start()
         stack.push_async_callback(self.snapshots.stop)
@@ -226,6 +238,7 @@ class Platform:
     async def discard(self) -> None:
         """Let go of a platform that was built and never started."""
         self.engine.native.shutdown()
+        await self.recorder.stop()
         await self.database.close()
 
 
@@ -265,6 +278,11 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     )
     transcoders = Transcoders(config.media.transcoders)
     farm = Farm(engine, _farm(config), lambda: viewing, clock)
+    record = RecordingRecord(database, clock, own_id)
+    shelves = Shelves(
+        Path(config.recording.folder), _object_store(config, clock), config.recording.min_free_mb << 20
+    )
+    centre = OwnCentre(record, shelves, clock, own_id)
     viewing = Viewing(
         signalling=signalling.downward,
         engine=farm.nodes,
@@ -275,7 +293,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         spools=FileSpools(Path(config.files.folder) / "recordings"),
         timeline=signalling.timeline,
         transcoder=transcoders,
+        centre=centre,
     )
+    recorder = Recorder(viewing, record, shelves, clock, Rhythm(segment_s=config.recording.segment_s))
     locks = PtzLocks(database, lock_store, guard, clock)
     accounts.on_sign_out = locks.signed_out
     ptz = PtzControl(signalling.downward, guard, locks, signalling.orders)
@@ -296,7 +316,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     undertakings = Undertakings(database, clock, snapshots.finished, upgrades.ended)
     signalling.attach_control(ptz, guard, filters, undertakings)
     signalling.attach_alarms(alarms)
-    history = HistoryViewing(viewing, signalling.records, guard, clock)
+    history = HistoryViewing(viewing, signalling.records, guard, clock, centre)
     signalling.attach_history(history)
     voice = Voice(
         signalling=signalling.broadcasts,
@@ -336,6 +356,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     peers = SignallingPeers(database, peer_store, signalling.profiles)
     table: list[AnyOperation] = [
         *history_http.operations(history),
+        *recordings_http.operations(
+            RecordingDesk(database, shelves.free_bytes, recorder.changed), recorder.states
+        ),
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
         *audit_http.operations(database),
         *platforms_http.operations(
@@ -407,6 +430,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         signalling,
         alarms,
         voice,
+        recorder,
         viewers,
         snapshots,
         receiver,
@@ -543,7 +567,7 @@ def _subscriptions(config: Config) -> SubscriptionSettings:
     section = config.signalling
     return SubscriptionSettings(
         at=tuple((code, frozenset(Kind(word) for word in words)) for code, words in rows),
-        rhythm=Rhythm(expires_s=section.subscription_expires_s),
+        rhythm=SubscriptionRhythm(expires_s=section.subscription_expires_s),
         batching=Batching(wait_s=section.catalogue_news_wait_s),
     )
 
@@ -603,6 +627,14 @@ def _farm(config: Config) -> FarmPlan:
         section.hook_port,
         section.hook_reach,
     )
+
+
+def _object_store(config: Config, clock: Clock) -> S3Files | None:
+    section = config.recording
+    if not section.s3_endpoint:
+        return None
+    credentials = Credentials(section.s3_key, reveal(section.s3_secret), section.s3_region)
+    return S3Files(section.s3_endpoint, section.s3_bucket, credentials, clock)
 
 
 def _timeouts(config: Config) -> Timeouts:

@@ -70,6 +70,11 @@ class AuditTag(StrEnum):
     TAG_ANNOTATE = "tag_annotate"
     SERVICE_QUERY = "service_query"
     SERVICE_CHANGE = "service_change"
+    RECORDING_QUERY = "recording_query"
+    RECORDING_RULE = "recording_rule"
+    RECORDING_HOLD = "recording_hold"
+    RECORDING_BEGIN = "recording_begin"
+    RECORDING_DELETE = "recording_delete"
     UNBUILT_OPERATION = "unbuilt_operation"
 
 

@@ -183,6 +183,26 @@ class SnapshotsSection(_Section, frozen=True):
     quota_mb: Annotated[int, Meta(ge=16, le=16_777_216)] = 2048
 
 
+class RecordingSection(_Section, frozen=True):
+    """Own recordings (中心录像): nothing is recorded without a rule, which administrators make over REST.
+
+    With an ``s3_endpoint`` whole files are moved into that object store; they are written to the disk first.
+    """
+
+    folder: str = "var/recordings"
+    segment_s: Annotated[float, Meta(ge=10, le=3600)] = 300.0
+    min_free_mb: Annotated[int, Meta(ge=0, le=100_000_000)] = 2048
+    s3_endpoint: Annotated[str, Meta(pattern=r"^(https?://[!-~]{1,200})?\Z")] = ""
+    s3_bucket: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9.-]{1,62})?\Z")] = ""
+    s3_region: Annotated[str, Meta(min_length=1, max_length=64)] = "us-east-1"
+    s3_key: str = ""
+    s3_secret: str = ""
+
+    def __post_init__(self) -> None:
+        if self.s3_endpoint and not (self.s3_bucket and self.s3_key and self.s3_secret):
+            raise ValueError("s3_endpoint needs s3_bucket, s3_key and s3_secret")
+
+
 class ExchangeSection(_Section, frozen=True):
     """Exchange of archives with neighbours: how often a quiet neighbour is looked at."""
 
@@ -289,6 +309,7 @@ class Config(_Section, frozen=True):
     signalling: SignallingSection = SignallingSection()
     media: MediaSection = MediaSection()
     snapshots: SnapshotsSection = SnapshotsSection()
+    recording: RecordingSection = RecordingSection()
     exchange: ExchangeSection = ExchangeSection()
     files: FilesSection = FilesSection()
     log: LogSection = LogSection()

@@ -95,11 +95,11 @@ class PlatformDouble:
         except TimeoutError:
             raise PeerTimeout("the awaited did not happen") from None
 
-    async def send(self, code: str, message: BaseMessage) -> int:
-        """Send a MESSAGE to a registered device; the SIP status."""
+    async def send(self, code: str, message: BaseMessage, to_id: str = "") -> int:
+        """Send a MESSAGE to a registered device, or by it to whom ``to_id`` names; the SIP status."""
         response = await self.endpoint.request(
             "MESSAGE",
-            to_id=code,
+            to_id=to_id or code,
             remote=self.registered[code],
             body=message.render(),
             content_type="Application/MANSCDP+xml",

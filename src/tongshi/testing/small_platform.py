@@ -15,6 +15,9 @@ from tongshi._media import Engine
 from tongshi.clock import SystemClock
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.farm import Farm, FarmPlan
+from tongshi.gateways.media.player import OwnCentre
+from tongshi.gateways.media.recorder import Recorder, Rhythm
+from tongshi.gateways.media.recording_files import Shelves
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
@@ -45,6 +48,8 @@ from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.platforms import store as platform_store
 from tongshi.resources.platforms.model import Platform, Relation
+from tongshi.resources.recordings.ports import RemoteFiles
+from tongshi.resources.recordings.record import RecordingRecord
 from tongshi.resources.registrations import store as registration_store
 from tongshi.resources.registrations.model import SipAccount
 from tongshi.resources.snapshots.files import PictureFiles
@@ -113,6 +118,9 @@ class PlatformPlan:
     redirects: tuple[Redirect, ...] = ()
     subscriptions: SubscriptionSettings = field(default_factory=SubscriptionSettings)
     farm: FarmPlan = field(default_factory=FarmPlan)
+    recording: Rhythm = field(default_factory=lambda: Rhythm(2.0, look_s=0.2, retry_s=0.3, sweep_s=0.5))
+    min_free_bytes: int = 0
+    remote_files: RemoteFiles | None = None
 
 
 class SmallPlatform:
@@ -153,6 +161,9 @@ class SmallPlatform:
         self.engine = AsyncEngine(Engine(webrtc_host=HOST), HOST)
         self.transcoders = Transcoders(1)
         self.farm = Farm(self.engine, plan.farm, lambda: self.viewing, self.clock)
+        self.record = RecordingRecord(db, self.clock, plan.id)
+        self.shelves = Shelves(folder / "recordings", plan.remote_files, plan.min_free_bytes)
+        self.centre = OwnCentre(self.record, self.shelves, self.clock, plan.id)
         self.viewing = Viewing(
             signalling=self.gateway.downward,
             engine=self.farm.nodes,
@@ -163,6 +174,7 @@ class SmallPlatform:
             spools=FileSpools(folder / "downloads"),
             timeline=self.gateway.timeline,
             transcoder=self.transcoders,
+            centre=self.centre,
         )
         self.upgrades = Upgrades(db, upgrade_store, self.clock)
         self.desk = DeviceControlDesk(self.gateway.orders, guard, self.upgrades)
@@ -176,6 +188,7 @@ class SmallPlatform:
             self.viewing,
         )
         self.receiver = SnapshotReceiver(self.snapshots, HOST, 0, 10 << 20)
+        self.recorder = Recorder(self.viewing, self.record, self.shelves, self.clock, plan.recording)
         self.locks = PtzLocks(db, lock_store, guard, self.clock)
         self.ptz = PtzControl(self.gateway.downward, guard, self.locks, self.gateway.orders)
         self.voice = Voice(
@@ -193,7 +206,7 @@ class SmallPlatform:
         self.gateway.attach_control(self.ptz, guard, self.filters, undertakings)
         self.alarms = Alarms(db, platform_store, self.clock, plan.id)
         self.gateway.attach_alarms(self.alarms, plan.persistence)
-        self.history = HistoryViewing(self.viewing, self.gateway.records, guard, self.clock)
+        self.history = HistoryViewing(self.viewing, self.gateway.records, guard, self.clock, self.centre)
         self.gateway.attach_history(self.history)
         subject = Subject(SubjectKind.USER, "1", "tester", permissions=frozenset(Permission))
         self.viewer = Viewer(subject, HOST)
@@ -216,12 +229,14 @@ class SmallPlatform:
         await platform.receiver.start()
         await platform.alarms.start()
         await platform.gateway.start()
+        await platform.recorder.start()
         return platform
 
     async def stop(self) -> None:
         """Stop; nothing is left."""
         await self.receiver.stop()
         await self.snapshots.stop()
+        await self.recorder.stop()
         await self.server.stop()
         await self.voice.stop_all()
         await self.ptz.stop()

@@ -2,10 +2,11 @@
 
 Implements: GB/T 28181-2022 9.7
 Implements: GB/T 28181-2022 Annex M
-A device is asked for its own storage; a lower platform for centre and front end together, or for one of them
-by the To header (A.2.4.5). Days follow each other, because small recorders answer one at a time. Who says
-nothing at all is an error; who falls silent in the midst leaves an answer that is marked incomplete. A file
-whose storage was not named is filled in: it lies where it was asked for.
+A device is asked for its own storage, and not at all when the centre is meant, which is ourselves; a lower
+platform for centre and front end together, or for one of them by the To header (A.2.4.5). Days follow each
+other, because small recorders answer one at a time. Who says nothing at all is an error; who falls silent in
+the midst leaves an answer that is marked incomplete. A file whose storage was not named is filled in: it lies
+where it was asked for.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class RecordSearches:
             PeerFailed: refused (50201, details ``sipStatus``). LimitExceeded: too many searches at once.
         """
         peer = await self._routes.way_to(search.device_id)
+        if search.location is RecordLocation.CENTER and not peer.is_platform:
+            return Found(())  # the centre of a device of ours is ourselves
         files: list[RecordFile] = []
         is_complete, announced = True, 0
         for day in days_of(search.window):

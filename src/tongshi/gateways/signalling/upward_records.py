@@ -6,10 +6,11 @@ The upper must be allowed to play back the device; who may not gets the answer o
 exist. The query gets its 200 once the device is known to be reachable, the answer follows under the same SN.
 
 IndistinctQuery 0 leaves the storage to the To header: our own code means the centre, the device's the device
-(A.2.4.5). This platform keeps no recordings of its own, so that its centre is whatever a lower platform keeps
-as its centre; for a device of ours both mean the device, and RecordLocation says so. A device that does not
-answer leaves the upper without an answer: "none" would be a lie, and this command has no Result. Files that
-the device announced and never sent stay in SumNum, so that the upper sees what is missing.
+(A.2.4.5). The centre is what this platform recorded itself, and what a lower platform keeps as its own;
+IndistinctQuery 1 merges it with the device's, and RecordLocation says whose each file is. A device that does
+not answer leaves the upper without an answer when the centre has nothing: "none" would be a lie, and this
+command has no Result. Files that the device announced and never sent stay in SumNum, so that the upper sees
+what is missing; so does one for a device that could not be asked.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ import asyncio
 import msgspec
 import structlog
 
-from tongshi.errors import Forbidden, InvalidRequest, LimitExceeded, NotFound, TongshiError
+from tongshi.errors import (
+    Forbidden,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    TongshiError,
+    Unavailable,
+)
 from tongshi.gateways.signalling.endpoint import IncomingRequest
 from tongshi.gateways.signalling.ports import Archive
 from tongshi.gateways.signalling.questions import Post
@@ -64,7 +72,7 @@ class UpwardRecords:
             if found is None:
                 raise NotFound("设备不存在")
             await self._history.admit(viewer, search.device_id, "cascade")
-            await self._routes.way_to(query.device_id)
+            await self._reach(search)
         except TongshiError as error:
             log.info("record_query_refused", platform_id=upper.id, device_id=query.device_id, code=error.code)
             incoming.respond(_status_of(error))
@@ -79,6 +87,14 @@ class UpwardRecords:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _reach(self, search: Search) -> None:
+        """Raises Unavailable: neither the device nor recordings of our own are there to answer from."""
+        try:
+            await self._routes.way_to(search.device_id)
+        except Unavailable:
+            if search.location is RecordLocation.DEVICE or not await self._history.has_own(search):
+                raise
 
     def _search(self, query: RecordInfoQuery, to_id: str) -> Search:
         location = RecordLocation.AUTO

@@ -23,7 +23,7 @@ from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import BASIC_SCALES, Command, Method, Reply, Span
 from tongshi.protocols.gb28181.records import RecordFile
 from tongshi.resources.viewing.model import Closing, Opening
-from tongshi.resources.viewing.ports import Guard, HistoryCall, Recordings, Viewer
+from tongshi.resources.viewing.ports import Centre, Guard, HistoryCall, NoCentre, Recordings, Viewer
 from tongshi.resources.viewing.recordings import (
     MAX_PLAYBACK,
     MAX_SEARCH,
@@ -56,6 +56,7 @@ class Action(StrEnum):
     RESUME = "resume"
     SEEK = "seek"
     SCALE = "scale"
+    STEP = "step"
     STOP = "stop"
 
 
@@ -87,14 +88,23 @@ class HistoryOpening:
     timeline: Timeline | None
     why_unknown: TongshiError | None
     file_size: int | None
+    is_own: bool = False  # played from this platform's own recordings
 
 
 class HistoryViewing:
     """Recordings, for people and services through REST and for platforms above."""
 
-    def __init__(self, viewing: Viewing, recordings: Recordings, guard: Guard, clock: Clock) -> None:
+    def __init__(
+        self,
+        viewing: Viewing,
+        recordings: Recordings,
+        guard: Guard,
+        clock: Clock,
+        centre: Centre | None = None,
+    ) -> None:
         self._viewing = viewing
         self._recordings = recordings
+        self._centre = centre or NoCentre()
         self._guard = guard
         self._clock = clock
 
@@ -113,9 +123,29 @@ class HistoryViewing:
         """Decide whether somebody may know what a device has recorded. Raises NotFound, Forbidden."""
         await self._guard.admit(viewer, Permission.VIDEO_PLAYBACK, device_id, purpose)
 
+    async def has_own(self, search: Search) -> bool:
+        """Whether this platform recorded anything of that itself."""
+        return bool((await self._centre.search(search)).files)
+
     async def find(self, search: Search) -> Found:
-        """Ask the device for whoever was admitted; raises what ``Recordings.search`` does."""
-        return await self._recordings.search(search)
+        """Ask our own storage and the device for whoever was admitted, and put both together.
+
+        Raises:
+            What ``Recordings.search`` does, when we recorded nothing ourselves; else it is incomplete.
+        """
+        if search.location is RecordLocation.DEVICE:
+            return await self._recordings.search(search)
+        own = await self._centre.search(search)
+        try:
+            far = await self._recordings.search(search)
+        except TongshiError as error:
+            if not own.files:
+                raise
+            log.info("device_recordings_unknown", device_id=search.device_id, code=error.code)
+            return replace(own, is_complete=False)
+        return Found(
+            own.files + far.files, own.is_complete and far.is_complete, own.announced + far.announced
+        )
 
     async def watch(self, viewer: Viewer, wish: Wish, location: RecordLocation) -> HistoryOpening:
         """Open a recording for one viewer.
@@ -126,13 +156,14 @@ class HistoryViewing:
         """
         assert wish.window is not None  # whoever calls this asks for a recording
         search = Search(wish.device_id, wish.window.check(MAX_PLAYBACK), location)
+        wish = replace(wish, location=location)
         known: Timeline | None = None
         why: TongshiError | None = None
 
         async def look() -> None:
             nonlocal known, why
             try:
-                known = timeline(search.window, await self._recordings.search(search))
+                known = timeline(search.window, await self.find(search))
             except (PeerTimeout, PeerFailed) as error:
                 why = error
                 log.info("recordings_unknown", device_id=search.device_id, code=error.code)
@@ -143,12 +174,16 @@ class HistoryViewing:
         opening = await self._viewing.watch(viewer, wish, prepare=look)
         stream = self._viewing.stream_of(viewer, opening.view.session_id)
         spans = known.spans if known is not None else ()
+        if stream.is_own:
+            of_centre = replace(search, location=RecordLocation.CENTER)
+            spans = timeline(search.window, await self._centre.search(of_centre)).spans
         stream.playhead = Playhead(search.window, spans, self._clock.now())
         call = stream.history_call
-        return HistoryOpening(opening, known, why, call.file_size if call is not None else None)
+        file_size = call.file_size if call is not None else None
+        return HistoryOpening(opening, known, why, file_size, is_own=stream.is_own)
 
     async def steer(self, viewer: Viewer, session_id: str, steering: Steering) -> PlayState:
-        """Pause, go on, jump, change speed, stop.
+        """Pause, go on, jump, change speed, go on by one picture, stop.
 
         Raises:
             NotFound: no such session of this viewer (40404). Gone: it is over.
@@ -162,6 +197,8 @@ class HistoryViewing:
         is_download = stream.key.history is not None and stream.key.history.is_download
         if is_download and steering.action is not Action.STOP:
             raise Unprocessable("录像下载不支持播放控制", field="action", details={"supported": ["stop"]})
+        if steering.action is Action.STEP:
+            return await self._step(stream, stream.playhead, stream.history_call)
         command = _command(steering, stream.playhead)
         if steering.action is Action.STOP:
             await self._stop(stream.history_call, command)
@@ -189,6 +226,14 @@ class HistoryViewing:
         said = state or ("paused" if stream.is_paused else "playing")
         return PlayState(said, round(head.position_s(now), 3), head.at(now), head.scale)
 
+    async def _step(self, stream: SharedStream, head: Playhead, call: HistoryCall) -> PlayState:
+        """One picture on, and it stands."""
+        position_s = await call.step()
+        now = self._clock.now()
+        stream.is_paused = True
+        head.stand(now, position_s)
+        return self._state(stream, head)
+
     async def _stop(self, call: HistoryCall, command: Command) -> None:
         try:
             await call.steer(command)
@@ -201,7 +246,7 @@ class HistoryViewing:
         wide = Window(window.start - NEAR, window.end + NEAR, window.kind)
         found = Found(())
         try:
-            found = await self._recordings.search(replace(search, window=wide))
+            found = await self.find(replace(search, window=wide))
         except TongshiError as error:
             log.info("nearest_unknown", device_id=search.device_id, code=error.code)
         earlier, later = nearest(found.files, window)

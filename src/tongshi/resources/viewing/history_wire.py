@@ -132,13 +132,17 @@ class PlaybackControlRequest(Request, frozen=True):
 
 
 class Segment(Answer, frozen=True):
-    """One recorded stretch as its storage tells it; GB/T 28181 does not tell whether it is ``locked``."""
+    """One recorded stretch as its storage tells it; ``source`` says who keeps it, a platform or the device.
+
+    GB/T 28181 does not tell whether it is ``locked``.
+    """
 
     start_time: datetime
     end_time: datetime
     size: int | None
     location: str
     type: str
+    source: Literal["center", "device"]
     locked: bool | None = None
 
 
@@ -167,7 +171,10 @@ class TimelineProblem(Answer, frozen=True):
 
 
 class PlaybackUrlAnswer(Answer, frozen=True):
-    """E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are."""
+    """E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are.
+
+    ``source`` says what is played: what this platform recorded itself, or what comes from the device's side.
+    """
 
     session_id: str
     stream_id: str
@@ -179,6 +186,7 @@ class PlaybackUrlAnswer(Answer, frozen=True):
     coverage: float | None
     complete: bool
     timeline_problem: TimelineProblem | None
+    source: Literal["center", "device"]
     file_size: int | None
     expires_at: datetime
     watermark: wire.Watermark
@@ -233,6 +241,7 @@ def playback_answer(opened: HistoryOpening) -> PlaybackUrlAnswer:
         coverage=None if known is None else round(known.coverage, 6),
         complete=known is not None and known.is_complete,
         timeline_problem=None if why is None else TimelineProblem(why.code, why.message),
+        source="center" if opened.is_own else "device",
         file_size=opened.file_size,
         expires_at=live.expires_at,
         watermark=live.watermark,
@@ -264,7 +273,8 @@ def _segments(timeline: Timeline) -> list[Segment]:
 def _segment(file: RecordFile) -> Segment:
     kind = "" if file.kind is RecordType.ALL else file.kind.value
     start, end = file.start.astimezone(BEIJING), file.end.astimezone(BEIJING)
-    return Segment(start, end, file.file_size, file.location, kind)
+    source: Literal["center", "device"] = "device" if file.location == file.device_id else "center"
+    return Segment(start, end, file.file_size, file.location, kind, source)
 
 
 def _gaps(timeline: Timeline) -> list[WireGap]:

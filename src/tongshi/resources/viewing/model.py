@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 
 from tongshi.errors import TongshiError
 from tongshi.ids import DeviceId
-from tongshi.resources.viewing.recordings import Window
+from tongshi.resources.viewing.recordings import RecordLocation, Window
 from tongshi.sharing.permissions import Permission
 
 
@@ -114,12 +114,14 @@ class History:
     """What of a recording is wanted, and for whom alone.
 
     ``owner`` makes the stream one viewer's: two who look at the same recording each have their own position
-    and speed. ``download_speed`` None plays it back.
+    and speed. ``download_speed`` None plays it back. ``location`` AUTO takes what this platform recorded
+    itself when that is whole, and asks the device otherwise.
     """
 
     window: Window
     owner: str
     download_speed: int | None = None
+    location: RecordLocation = RecordLocation.AUTO
 
     @property
     def is_download(self) -> bool:

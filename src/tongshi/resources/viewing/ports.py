@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from tongshi.errors import NotFound
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Reply
 from tongshi.resources.viewing.model import Codec, Delivery, Quality, StreamType, Transcoding, Transport
@@ -72,6 +73,14 @@ class HistoryCall(LiveCall, Protocol):
         """
         ...
 
+    async def step(self) -> float:
+        """Show the next picture of what is paused; where it is, seconds from the start of the recording.
+
+        Raises:
+            Unprocessable: whoever sends it cannot (42203, details ``supported``).
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ControlReply:
@@ -127,6 +136,32 @@ class Recordings(Protocol):
             PeerFailed: refused (50201).
         """
         ...
+
+
+class Centre(Protocol):
+    """What this platform recorded itself (中心录像)."""
+
+    async def search(self, search: Search) -> Found:
+        """What there is within a window; nothing is no error."""
+        ...
+
+    async def open_history(self, request: HistoryRequest, timeout_s: float) -> HistoryCall:
+        """Play it into the receiving end named.
+
+        Raises:
+            NotFound: nothing was recorded then (40405).
+        """
+        ...
+
+
+class NoCentre:
+    """A platform that records nothing itself."""
+
+    async def search(self, search: Search) -> Found:
+        return Found(())
+
+    async def open_history(self, request: HistoryRequest, timeout_s: float) -> HistoryCall:
+        raise NotFound("本平台没有该时段的录像", code=40405)
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,10 @@ class Playhead:
         """It stands."""
         self._base_s, self._since, self.is_paused = self.position_s(now), now, True
 
+    def stand(self, now: float, position_s: float) -> None:
+        """It stands where its sender says."""
+        self._base_s, self._since, self.is_paused = position_s, now, True
+
     def _on(self, left_s: float) -> float:
         at = self._base_s
         for begin, end in self._spans:

@@ -43,6 +43,7 @@ from tongshi.resources.viewing.model import (
 )
 from tongshi.resources.viewing.ports import (
     Answering,
+    Centre,
     Guard,
     Ingest,
     MediaEngine,
@@ -108,6 +109,7 @@ class Viewing:
         spools: Spools | None = None,
         timeline: Timeline | None = None,
         transcoder: Transcoder | None = None,
+        centre: Centre | None = None,
     ) -> None:
         self._transcoder = transcoder
         self._timeline = timeline or NoTimeline()
@@ -118,7 +120,7 @@ class Viewing:
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
         self._pool = StreamPool(
-            signalling, engine, clock, self._timeouts, self._limits, self._timeline, transcoder
+            signalling, engine, clock, self._timeouts, self._limits, self._timeline, transcoder, centre
         )
         self._sessions = SessionLog(self._limits.max_sessions, self._limits.kept_sessions)
         self._tasks: set[asyncio.Task[object]] = set()
@@ -436,8 +438,18 @@ class Viewing:
         await self._pool.ready(lease, on_lost, until=Step.ANSWERED)
         return lease
 
+    async def keep(self, key: StreamKey, on_lost: Lost) -> Lease:
+        """Hold a live stream for the platform's own recorder, whose rule was decided and recorded before.
+
+        Raises:
+            As ``watch``, without the access decision.
+        """
+        lease = self._pool.take(key, Transport.AUTO, _here)
+        await self._pool.ready(lease, on_lost)
+        return lease
+
     def release(self, lease: Lease) -> None:
-        """Give a relay's hold back."""
+        """Give a hold back."""
         self._pool.release(lease)
 
     def peer_lost(self, peer_id: str) -> None:
@@ -587,6 +599,10 @@ class Viewing:
         for grant in {session.grant for session in self._sessions.live() if session.grant}:
             if not await self._guard.is_valid(grant):
                 self.end_where(lambda session, gone=grant: session.grant == gone, EndReason.REVOKED)  # type: ignore[misc]
+
+
+async def _here(ingest: Ingest) -> None:
+    """Asking for the receiving end has it opened on this node, whose engine the recorder reads from."""
 
 
 def _told(error: TongshiError, session: Session) -> TongshiError:

@@ -26,7 +26,7 @@ from tongshi.resources.viewing.model import (
     Transport,
 )
 from tongshi.resources.viewing.ports import Spool, Viewer
-from tongshi.resources.viewing.recordings import Window
+from tongshi.resources.viewing.recordings import RecordLocation, Window
 from tongshi.resources.viewing.streams import Lease
 
 _STREAM_STEPS = (Step.INVITED, Step.ANSWERED, Step.FIRST_PACKET, Step.FIRST_KEY_FRAME)
@@ -47,6 +47,7 @@ class Wish:
     window: Window | None = None  # of a recording; None watches live
     download_speed: int | None = None
     transcoding: Transcoding | None = None  # wanted when the stream is coded otherwise
+    location: RecordLocation = RecordLocation.AUTO
 
 
 class Session:
@@ -81,7 +82,9 @@ class Session:
     @property
     def key(self) -> StreamKey:
         wish = self.wish
-        history = None if wish.window is None else History(wish.window, self.session_id, wish.download_speed)
+        if wish.window is None:
+            return StreamKey(wish.device_id, wish.stream_type)
+        history = History(wish.window, self.session_id, wish.download_speed, wish.location)
         return StreamKey(wish.device_id, wish.stream_type, history)
 
     def learn(self) -> None:

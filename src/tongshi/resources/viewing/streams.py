@@ -23,7 +23,7 @@ from dataclasses import replace
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import LimitExceeded, PeerTimeout, TongshiError, Unavailable
+from tongshi.errors import LimitExceeded, NotFound, PeerTimeout, TongshiError, Unavailable
 from tongshi.resources.viewing.model import (
     REASON_TEXT,
     Codec,
@@ -37,19 +37,21 @@ from tongshi.resources.viewing.model import (
     Transport,
 )
 from tongshi.resources.viewing.ports import (
+    Centre,
     HistoryCall,
     HistoryRequest,
     Ingest,
     LiveCall,
     LiveRequest,
     MediaEngine,
+    NoCentre,
     NoTimeline,
     Route,
     Signalling,
     Timeline,
     Transcoder,
 )
-from tongshi.resources.viewing.recordings import Playhead
+from tongshi.resources.viewing.recordings import Playhead, RecordLocation, Search, timeline
 from tongshi.resources.viewing.transcoding import TranscodedCall
 
 log = structlog.get_logger(__name__)
@@ -68,6 +70,8 @@ OnIngest = Callable[[Ingest], Awaitable[None]]
 # Codecs that no browser and no decoder here knows; relays carry them as they are.
 UNPLAYABLE_VIDEO = frozenset({"svac", "mpeg4"})
 
+
+CENTRE_ROUTE = Route("", Transport.TCP_PASSIVE, is_platform=True)  # our own recordings: no peer sends them
 DRAIN_LOOKS = 15
 DRAIN_LOOK_S = 0.1
 SOUND_WAIT_S = 0.4
@@ -105,6 +109,11 @@ class SharedStream:
         self.linger: asyncio.TimerHandle | None = None
 
     @property
+    def is_own(self) -> bool:
+        """Whether this platform plays what it recorded itself."""
+        return self.route is CENTRE_ROUTE
+
+    @property
     def step(self) -> Step:
         """The step being waited for."""
         order = (Step.INVITED, Step.ANSWERED, Step.FIRST_PACKET, Step.FIRST_KEY_FRAME)
@@ -133,9 +142,11 @@ class StreamPool:
         limits: Limits,
         timeline: Timeline | None = None,
         transcoder: Transcoder | None = None,
+        centre: Centre | None = None,
     ) -> None:
         self._transcoder = transcoder
         self._timeline = timeline or NoTimeline()
+        self._centre = centre or NoCentre()
         self._signalling = signalling
         self._engine = engine
         self._clock = clock
@@ -322,7 +333,9 @@ class StreamPool:
 
     async def _open(self, stream: SharedStream, transport: Transport) -> None:
         key = stream.key
-        route = stream.route = await self._signalling.route(key.device_id)
+        route = stream.route = await self._route(key)
+        if route is CENTRE_ROUTE:
+            transport = Transport.AUTO  # how a device would send says nothing of ourselves
         chosen = route.transport if transport is Transport.AUTO else transport
         if key.transcoding is not None:
             chosen = Transport.TCP_PASSIVE  # from our own process: nothing may be lost on the way
@@ -367,7 +380,8 @@ class StreamPool:
             key.history.window,
             key.history.download_speed,
         )
-        stream.call = stream.history_call = await self._signalling.open_history(request, limit_s)
+        source = self._centre if stream.route is CENTRE_ROUTE else self._signalling
+        stream.call = stream.history_call = await source.open_history(request, limit_s)
         return stream.call
 
     async def learn_codec(self, stream: SharedStream, wish: Transcoding) -> None:
@@ -419,6 +433,21 @@ class StreamPool:
                 raise
             stream.unplayable = error
             self._timeline.note(stream.trace_id, stream.step, trouble_words(error), is_trouble=True)
+
+    async def _route(self, key: StreamKey) -> Route:
+        """Where the picture comes from: for a recording our own storage, when it has what is asked for."""
+        if key.history is None or key.history.location is RecordLocation.DEVICE:
+            return await self._signalling.route(key.device_id)
+        search = Search(key.device_id, key.history.window, RecordLocation.CENTER)
+        known = timeline(search.window, await self._centre.search(search))
+        if known.spans and (key.history.location is RecordLocation.CENTER or not known.gaps):
+            return CENTRE_ROUTE
+        try:
+            return await self._signalling.route(key.device_id)
+        except (NotFound, Unavailable):
+            if known.spans:
+                return CENTRE_ROUTE  # in part is better than not at all; the timeline says what is missing
+            raise
 
     async def _wait_media(self, stream: SharedStream, event: asyncio.Event, limit_s: float) -> None:
         assert stream.call is not None

@@ -39,6 +39,7 @@ from tongshi.storage.schema.platforms import (
     sip_account,
     sip_ban,
 )
+from tongshi.storage.schema.recordings import recording_gap, recording_rule, recording_segment
 from tongshi.storage.schema.records import audit, audit_head, change
 from tongshi.storage.schema.services import published_service
 from tongshi.storage.schema.sharing import (
@@ -105,6 +106,9 @@ __all__ = [
     "ptz_lock",
     "ptz_lock_end",
     "published_service",
+    "recording_gap",
+    "recording_rule",
+    "recording_segment",
     "registration",
     "role",
     "session",

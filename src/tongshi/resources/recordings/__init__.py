@@ -1,0 +1,1 @@
+"""A platform's own recordings (中心录像)."""
