@@ -174,7 +174,7 @@ def _announce(topology: Topology, password: str, ready_file: Path | None) -> Non
         "  2. 按住云台方向键，画面右下角的编码块与叠加文字随之变化；",
         "  3. 打开“级联与共享”，点开一个平台：暂停交换，看滞后与差异；恢复，看它自动补齐；",
         "  4. 打开“视频墙”，点“铺满视频墙”：九路实时画面；点“录像”，下方按时间轴回放、变速、倒放；",
-        "  5. 点开一台 H.265 摄像机，看浏览器不支持时的说明。",
+        "  5. 点开一台 H.265 摄像机：浏览器不能解码时由平台转码，并注明。",
         "",
         "  其他平台（同一账号）：",
         *(f"     {other.url}  {other.name}" for other in topology.sites if other.key != "city"),
