@@ -11,7 +11,7 @@ from tongshi import __version__
 from tongshi.errors import TongshiError
 
 Run = Callable[[argparse.Namespace], int]
-BENCHES = ("media", "soak", "link", "sip", "exchange", "query", "files")
+BENCHES = ("media", "picture", "soak", "link", "sip", "exchange", "query", "files")
 
 
 def _serve(args: argparse.Namespace) -> int:
