@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.deeds import deed
+from tongshi.audit.tags import AuditTag
 from tongshi.errors import NotFound
 from tongshi.resources.admission.model import Ban, Fingerprint, Standing, Stranger
 from tongshi.sharing.model import Context, Subject
@@ -88,7 +89,7 @@ class AdmissionDesk:
 
     def _lift(self, conn: Connection, caller: Subject, subject: str, context: Context) -> None:
         self._store.remove_ban(conn, subject)
-        audit.append(conn, _entry(caller, context, AuditTag.PEER_BAN_LIFT, "address", subject, {}))
+        audit.append(conn, deed(caller, context, AuditTag.PEER_BAN_LIFT, "address", subject, {}))
 
     def _confirm(self, conn: Connection, caller: Subject, code: str, context: Context) -> Fingerprint:
         known = self._store.get_fingerprint(conn, code)
@@ -99,28 +100,10 @@ class AdmissionDesk:
         details: dict[str, object] = {
             name: [known.traits.get(name, ""), value] for name, value in known.changed.items()
         }
-        audit.append(conn, _entry(caller, context, AuditTag.FINGERPRINT_CONFIRM, "device", code, details))
+        audit.append(conn, deed(caller, context, AuditTag.FINGERPRINT_CONFIRM, "device", code, details))
         return now
 
 
 def _page(rows: Sequence[T], page_no: int, page_size: int) -> tuple[list[T], int]:
     first = (page_no - 1) * page_size
     return list(rows[first : first + page_size]), len(rows)
-
-
-def _entry(
-    caller: Subject, context: Context, tag: AuditTag, kind: str, object_id: str, details: dict[str, object]
-) -> audit.AuditEntry:
-    return audit.AuditEntry(
-        context.at,
-        tag,
-        Outcome.DONE,
-        subject_kind=caller.kind.value,
-        subject_id=caller.id,
-        subject_name=caller.name,
-        object_kind=kind,
-        object_id=object_id,
-        address=context.address,
-        request_id=context.request_id,
-        details=details,
-    )

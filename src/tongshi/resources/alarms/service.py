@@ -18,7 +18,8 @@ import structlog
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.deeds import deed
+from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
 from tongshi.errors import InvalidRequest, NotFound, TongshiError
 from tongshi.protocols.gb28181.alarm_types import OTHER
@@ -282,19 +283,4 @@ def _audit(
     context: Context,
     details: Mapping[str, object],
 ) -> None:
-    audit.append(
-        conn,
-        audit.AuditEntry(
-            context.at,
-            tag,
-            Outcome.DONE,
-            subject_kind=subject.kind.value,
-            subject_id=subject.id,
-            subject_name=subject.name,
-            object_kind=kind,
-            object_id=key,
-            address=context.address,
-            request_id=context.request_id,
-            details=details,
-        ),
-    )
+    audit.append(conn, deed(subject, context, tag, kind, key, details))

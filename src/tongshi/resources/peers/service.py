@@ -9,7 +9,8 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.deeds import deed
+from tongshi.audit.tags import AuditTag
 from tongshi.errors import Conflict, InvalidRequest, NotFound
 from tongshi.resources.peers.model import (
     CHARSETS,
@@ -119,18 +120,13 @@ class SignallingPeers:
         words = new.words
         audit.append(
             conn,
-            audit.AuditEntry(
-                context.at,
+            deed(
+                by,
+                context,
                 AuditTag.SIGNALLING_CHANGE,
-                Outcome.DONE,
-                subject_kind=by.kind.value,
-                subject_id=by.id,
-                subject_name=by.name,
-                object_kind="peer",
-                object_id=new.peer_id,
-                address=context.address,
-                request_id=context.request_id,
-                details={
+                "peer",
+                new.peer_id,
+                {
                     "did": did,
                     "reason": new.set_reason,
                     "edition": words.edition,

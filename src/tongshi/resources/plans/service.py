@@ -20,7 +20,8 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.deeds import deed
+from tongshi.audit.tags import AuditTag
 from tongshi.clock import BEIJING, Clock
 from tongshi.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unprocessable
 from tongshi.resources.plans import catalogues, standard, store
@@ -378,19 +379,4 @@ def _new_code(at: datetime) -> str:
 def _audit(
     conn: Connection, by: Subject, kind: str, key: str, details: dict[str, object], context: Context
 ) -> None:
-    audit.append(
-        conn,
-        audit.AuditEntry(
-            context.at,
-            AuditTag.PLAN_CHANGE,
-            Outcome.DONE,
-            subject_kind=by.kind.value,
-            subject_id=by.id,
-            subject_name=by.name,
-            object_kind=kind,
-            object_id=key,
-            address=context.address,
-            request_id=context.request_id,
-            details=details,
-        ),
-    )
+    audit.append(conn, deed(by, context, AuditTag.PLAN_CHANGE, kind, key, details))

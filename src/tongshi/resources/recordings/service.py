@@ -13,7 +13,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.deeds import deed
+from tongshi.audit.tags import AuditTag
 from tongshi.errors import InvalidRequest, NotFound
 from tongshi.resources.recordings import store
 from tongshi.resources.recordings.model import RecordingGap, Rule, RuleUse, Segment, Space
@@ -165,19 +166,4 @@ def _audit(
     context: Context,
     details: dict[str, object],
 ) -> None:
-    audit.append(
-        conn,
-        audit.AuditEntry(
-            context.at,
-            event,
-            Outcome.DONE,
-            subject_kind=by.kind.value,
-            subject_id=by.id,
-            subject_name=by.name,
-            object_kind=object_kind,
-            object_id=object_id,
-            address=context.address,
-            request_id=context.request_id,
-            details=details,
-        ),
-    )
+    audit.append(conn, deed(by, context, event, object_kind, object_id, details))

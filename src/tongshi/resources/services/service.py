@@ -21,7 +21,8 @@ from sqlalchemy import Connection
 
 from tongshi import __version__
 from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.deeds import deed
+from tongshi.audit.tags import AuditTag
 from tongshi.errors import Conflict, InvalidRequest, NotFound
 from tongshi.resources.services.model import (
     EXTERNAL_PREFIX,
@@ -259,19 +260,4 @@ def _fits(service: Service, narrowing: Narrowing) -> bool:
 
 
 def _audit(conn: Connection, by: Subject, code: str, details: dict[str, object], context: Context) -> None:
-    audit.append(
-        conn,
-        audit.AuditEntry(
-            context.at,
-            AuditTag.SERVICE_CHANGE,
-            Outcome.DONE,
-            subject_kind=by.kind.value,
-            subject_id=by.id,
-            subject_name=by.name,
-            object_kind="service",
-            object_id=code,
-            address=context.address,
-            request_id=context.request_id,
-            details=details,
-        ),
-    )
+    audit.append(conn, deed(by, context, AuditTag.SERVICE_CHANGE, "service", code, details))

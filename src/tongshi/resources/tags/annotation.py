@@ -20,7 +20,8 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.deeds import deed
+from tongshi.audit.tags import AuditTag
 from tongshi.errors import Conflict, InvalidRequest, LimitExceeded, NotFound, Unprocessable
 from tongshi.resources.devices.query import BUDGET_S
 from tongshi.resources.devices.search_terms import fold
@@ -304,22 +305,7 @@ def record(
     context: Context,
 ) -> None:
     """Write what was done into the audit, in the transaction of the change."""
-    audit.append(
-        conn,
-        audit.AuditEntry(
-            context.at,
-            event,
-            Outcome.DONE,
-            subject_kind=by.kind.value,
-            subject_id=by.id,
-            subject_name=by.name,
-            object_kind=kind,
-            object_id=key,
-            address=context.address,
-            request_id=context.request_id,
-            details=details,
-        ),
-    )
+    audit.append(conn, deed(by, context, event, kind, key, details))
 
 
 def _turn(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tongshi.audit import store as audit
-from tongshi.audit.tags import AuditTag, Outcome
+from tongshi.audit.deeds import deed
+from tongshi.audit.tags import AuditTag
 from tongshi.errors import NotFound
 from tongshi.protocols import pcap
 from tongshi.resources.traces.model import (
@@ -93,19 +94,9 @@ class Traces:
         found = self._source.capture(trace_id) or []
         visible = await self._visible(scope, {device_id for device_id, _ in found})
         packets = [packet for device_id, packet in found if visible is None or device_id in visible]
-        entry = audit.AuditEntry(
-            context.at,
-            AuditTag.SIGNALLING_CAPTURE,
-            Outcome.DONE,
-            subject_kind=by.kind.value,
-            subject_id=by.id,
-            subject_name=by.name,
-            object_kind="device",
-            object_id=detail.summary.device_id or detail.summary.peer_id,
-            address=context.address,
-            request_id=context.request_id,
-            details={"traceId": trace_id, "packets": len(packets)},
-        )
+        seen = detail.summary.device_id or detail.summary.peer_id
+        details = {"traceId": trace_id, "packets": len(packets)}
+        entry = deed(by, context, AuditTag.SIGNALLING_CAPTURE, "device", seen, details)
         await self._db.write(audit.append, entry)
         return Capture(pcap.render(packets), len(packets))
 
