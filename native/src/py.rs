@@ -9,7 +9,7 @@ use crate::frame::Codec;
 use crate::ps_demux::PsDemuxer;
 use crate::ps_mux::PsMuxer;
 use crate::sender::{self, SenderOptions};
-use crate::viewer::{websocket, Container, Dialogue};
+use crate::viewer::{rtsp, websocket, Container, Dialogue};
 use bytes::Bytes;
 use pyo3::exceptions::{PyBrokenPipeError, PyKeyError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -307,6 +307,7 @@ impl Engine {
         let dialogue = match dialogue {
             "" => Dialogue::Silent,
             "websocket" => Dialogue::WebSocket(websocket::Reader::new()),
+            "rtsp" => Dialogue::Rtsp(rtsp::Reader::new()),
             other => return Err(PyValueError::new_err(format!("dialogue: {other}"))),
         };
         let head = Bytes::copy_from_slice(head);
@@ -325,6 +326,21 @@ impl Engine {
     fn stats<'py>(&self, py: Python<'py>, stream: &str) -> PyResult<Bound<'py, PyDict>> {
         let stats = py.detach(|| self.0.stats(stream)).map_err(|e| python_error(&e, stream))?;
         stats_dict(py, &stats)
+    }
+
+    fn describe<'py>(&self, py: Python<'py>, stream: &str) -> PyResult<Bound<'py, PyDict>> {
+        let found = py.detach(|| self.0.describe(stream)).map_err(|e| python_error(&e, stream))?;
+        let sets: Vec<_> = found.parameter_sets.iter().map(|set| PyBytes::new(py, set)).collect();
+        let dict = PyDict::new(py);
+        dict.set_item("video_codec", found.video_codec)?;
+        dict.set_item("parameter_sets", sets)?;
+        dict.set_item("audio_codec", found.audio_codec)?;
+        let config = found.aac.map(|aac| (aac.rate_hz(), aac.channels, aac.audio_specific_config()));
+        let (rate_hz, channels, config) = config.unwrap_or_default();
+        dict.set_item("aac_rate_hz", rate_hz)?;
+        dict.set_item("aac_channels", channels)?;
+        dict.set_item("aac_config", PyBytes::new(py, if rate_hz == 0 { &[] } else { &config }))?;
+        Ok(dict)
     }
 
     fn viewer_stats<'py>(&self, py: Python<'py>, viewer: u64) -> PyResult<Bound<'py, PyDict>> {

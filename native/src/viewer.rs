@@ -6,6 +6,7 @@
 //!
 //! Over a WebSocket each tag is one message: its head is kept beside the shared bytes and never copied into them.
 
+pub mod rtsp;
 mod track;
 pub mod websocket;
 
@@ -17,7 +18,7 @@ use socket2::Socket;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 use track::Tag;
-use websocket::{CloseCode, Prefix, Word};
+use websocket::{CloseCode, Prefix};
 
 /// Pieces given to one writev.
 const VECTORS: usize = 64;
@@ -25,6 +26,9 @@ const VECTORS: usize = 64;
 /// What a viewer may say in one turn; who says more than this much at once is no viewer.
 const LISTEN_READS: usize = 16;
 const LISTEN_BYTES: usize = 2048;
+
+/// Answers that may wait for a viewer who asks and does not read.
+const WORDS_WAITING: usize = 16;
 
 /// Unsent bytes the kernel keeps for one viewer; more would only be delay.
 const KERNEL_QUEUE_BYTES: i32 = 1 << 20;
@@ -37,7 +41,7 @@ pub enum Ending {
     Stalled,
     Detached,
     StreamClosed,
-    /// It broke the rules of its WebSocket.
+    /// It broke the rules of its dialogue.
     Protocol,
 }
 
@@ -60,12 +64,14 @@ pub enum Dialogue {
     /// The bytes as they are; what it says is not read.
     Silent,
     WebSocket(websocket::Reader),
+    /// The bytes as they are, which are interleaved already; a playing client's requests are answered between them.
+    Rtsp(rtsp::Reader),
 }
 
 impl Dialogue {
     fn prefix(&self, length: usize) -> Prefix {
         match self {
-            Self::Silent => Prefix::default(),
+            Self::Silent | Self::Rtsp(_) => Prefix::default(),
             Self::WebSocket(_) => Prefix::of_message(length),
         }
     }
@@ -247,40 +253,48 @@ impl Viewer {
     }
 
     fn hear(&mut self, heard: &[u8]) -> Result<(), Ending> {
-        let Dialogue::WebSocket(reader) = &mut self.dialogue else { return Ok(()) };
-        let (mut pong, mut has_closed) = (None, false);
-        let read = reader.feed(heard, &mut |word| match word {
-            Word::Pong(frame) => pong = Some(frame), // of several pings the last is answered (RFC 6455 5.5.3)
-            Word::Close => has_closed = true,
-        });
-        if let Err(code) = read {
-            self.close_code = Some(code);
+        let (mut said, mut has_left) = (Vec::new(), false);
+        let read = match &mut self.dialogue {
+            Dialogue::Silent => Ok(()),
+            Dialogue::WebSocket(reader) => reader
+                .feed(heard, &mut |word| match word {
+                    websocket::Word::Pong(frame) => said = vec![frame], // the last is answered (RFC 6455 5.5.3)
+                    websocket::Word::Close => has_left = true,
+                })
+                .map_err(|code| self.close_code = Some(code)),
+            Dialogue::Rtsp(reader) => reader
+                .feed(heard, &mut |word| {
+                    has_left |= matches!(word, rtsp::Word::Leave(_));
+                    let (rtsp::Word::Answer(answer) | rtsp::Word::Leave(answer)) = word;
+                    said.push(answer);
+                })
+                .map_err(|rtsp::Broken| ()),
+        };
+        for word in said {
+            self.say(Bytes::from(word))?;
+        }
+        if read.is_err() {
             return Err(Ending::Protocol);
         }
-        if has_closed {
+        if has_left {
             self.close_code = Some(CloseCode::Normal);
             return Err(Ending::Eof);
-        }
-        if let Some(frame) = pong {
-            self.say(Bytes::from(frame));
         }
         Ok(())
     }
 
-    /// Put a word in front of what waits, behind what was begun. One that still waits is replaced.
-    fn say(&mut self, bytes: Bytes) {
-        let is_begun = self.front_sent > 0;
-        let heads = self.queue.iter().take_while(|q| q.piece == Piece::Head).count();
-        let place = heads.max(usize::from(is_begun));
+    /// Put a word in front of what waits, behind what was begun and behind other words.
+    fn say(&mut self, bytes: Bytes) -> Result<(), Ending> {
+        let begun = usize::from(self.front_sent > 0);
+        let heads = self.queue.iter().take_while(|q| q.piece == Piece::Head).count().max(begun);
+        let words = self.queue.iter().skip(heads).take_while(|q| q.piece == Piece::Word).count();
+        if words >= WORDS_WAITING {
+            return Err(Ending::Protocol);
+        }
         let word = Queued { prefix: Prefix::default(), bytes, piece: Piece::Word };
         self.queued_bytes += word.len();
-        match self.queue.get_mut(place).filter(|q| q.piece == Piece::Word) {
-            Some(waiting) => {
-                self.queued_bytes -= waiting.len();
-                *waiting = word;
-            }
-            None => self.queue.insert(place, word),
-        }
+        self.queue.insert(heads + words, word);
+        Ok(())
     }
 
     /// Say why it ends, to who understands it; what the socket does not take at once is left.
@@ -293,8 +307,10 @@ impl Viewer {
             Ending::Protocol => CloseCode::Protocol,
             Ending::Eof | Ending::Reset | Ending::Detached | Ending::StreamClosed => CloseCode::GoingAway,
         });
-        let frame = Bytes::copy_from_slice(&websocket::close_frame(code));
-        self.queue(Prefix::default(), frame, Piece::Word);
+        if matches!(self.dialogue, Dialogue::WebSocket(_)) {
+            let frame = Bytes::copy_from_slice(&websocket::close_frame(code));
+            self.queue(Prefix::default(), frame, Piece::Word);
+        }
         let _ = self.flush(now_ms);
     }
 

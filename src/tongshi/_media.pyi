@@ -10,8 +10,8 @@ to type checkers only: import them under TYPE_CHECKING.
 from typing import Literal, Self, TypedDict, final
 
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
-Container = Literal["flv", "fmp4", "ps", "parts"]
-Dialogue = Literal["", "websocket"]
+Container = Literal["flv", "fmp4", "ps", "parts", "rtp", "rtp-video", "rtp-audio"]
+Dialogue = Literal["", "websocket", "rtsp"]
 
 SOURCE_DIGEST: str
 """SHA-256 (hex) of the crate's sources at build time, so that a stale build can be refused.
@@ -91,6 +91,14 @@ class Event(TypedDict):
     eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed,
     protocol, error.
     """
+
+class Description(TypedDict):
+    video_codec: str
+    parameter_sets: list[bytes]  # VPS, SPS, PPS of the cached group
+    audio_codec: str
+    aac_rate_hz: int  # 0 without AAC
+    aac_channels: int
+    aac_config: bytes  # AudioSpecificConfig
 
 class ViewerStats(TypedDict):
     id: int
@@ -202,9 +210,10 @@ class Engine:
         The engine owns ``fd`` from here (also on error it closes it).
 
         dialogue: "" writes the container as it is; "websocket" makes each tag one binary message, answers
-        pings and ends with a close frame.
+        pings and ends with a close frame; "rtsp" answers what a playing client asks.
         container "parts" is for HLS: after the init segment each tag is fragments of at most half a second,
         behind their length in 90 kHz ticks and flags (1 begins with a key frame, 2 with an init segment).
+        "rtp", "rtp-video" and "rtp-audio" are RTP interleaved for RTSP: video on channel 0, sound on 2.
 
         head: bytes written first (the HTTP response header). Chunked transfer is not used; the
         answer ends by close.
@@ -221,6 +230,8 @@ class Engine:
     def detach(self, viewer: int) -> None: ...
     def stats(self, stream: str) -> StreamStats: ...
     def viewer_stats(self, viewer: int) -> ViewerStats: ...
+    def describe(self, stream: str) -> Description:
+        """What a client must know before it plays the stream by RTP."""
     def streams(self) -> list[str]: ...
     def snapshot_gop(self, stream: str) -> bytes:
         """The cached GOP as Annex B bytes, from its key frame; empty when there is none."""

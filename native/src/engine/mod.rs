@@ -19,7 +19,7 @@ pub use peers::WebrtcOptions;
 pub use ports::PortStats;
 pub use quality::Figures;
 pub use source::Transport;
-pub use stream::StreamStats;
+pub use stream::{Description, StreamStats};
 pub use thread::ViewerStats;
 
 use crate::demux::PayloadType;
@@ -363,6 +363,12 @@ impl Engine {
     pub fn stats(&self, stream: &str) -> Result<StreamStats> {
         let name = stream.to_owned();
         self.call(self.thread_of(stream)?, move |t| t.stats(&name))?
+    }
+
+    /// What a client must know before it plays the stream by RTP.
+    pub fn describe(&self, stream: &str) -> Result<Description> {
+        let name = stream.to_owned();
+        self.call(self.thread_of(stream)?, move |t| t.describe(&name))?
     }
 
     pub fn viewer_stats(&self, viewer: u64) -> Result<ViewerStats> {

@@ -45,10 +45,10 @@ impl Outlets {
     }
 
     /// Let a viewer in; it starts with the cached group.
-    pub fn join(&mut self, mut viewer: Viewer, gop: &GopCache, gop_bytes: usize, now_ms: f64) {
+    pub fn join(&mut self, mut viewer: Viewer, gop: &GopCache, gop_bytes: usize, now_ms: f64, wall_ms: u64) {
         let container = viewer.container;
         let index = self.audiences.iter().position(|a| a.container == container).unwrap_or_else(|| {
-            let track = Track::new(container, gop, gop_bytes);
+            let track = Track::new(container, gop, gop_bytes, wall_ms);
             self.audiences.push(Audience { container, track, viewers: Vec::new() });
             self.audiences.len() - 1
         });

@@ -6,12 +6,16 @@ use super::pipeline::Pipeline;
 use super::quality::Figures;
 use super::source::{Connection, Outcome, Source, Transport};
 use super::Result;
+use crate::adts::{self, AacConfig};
 use crate::demux::PayloadType;
 use crate::events::Kind;
+use crate::frame::Codec;
+use crate::nal::records::ParameterSets;
 use crate::net::{self, Ready};
 use crate::viewer::{Ending, Viewer};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How often a viewer that takes nothing is looked at.
 const STALL_CHECK_MS: f64 = 500.0;
@@ -47,6 +51,20 @@ pub struct StreamStats {
     /// Datagrams the kernel dropped because we were late, and bytes that wait in its queue.
     pub kernel_drops: u32,
     pub backlog_bytes: u32,
+}
+
+/// What a client must know of a stream before it plays it by RTP: parameter sets and the configuration of AAC.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    pub video_codec: &'static str,
+    /// VPS, SPS and PPS, as many as there are.
+    pub parameter_sets: Vec<Vec<u8>>,
+    pub audio_codec: &'static str,
+    pub aac: Option<AacConfig>,
+}
+
+fn wall_clock_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 /// One stream.
@@ -203,7 +221,8 @@ impl Stream {
         viewer.token = context.watch(net::fd(viewer.socket()), interest, self.key, Part::Viewer(id))?;
         context.viewer_joined();
         let gop_bytes = context.options.gop_bytes;
-        self.outlets.join(viewer, self.pipeline.gop(), gop_bytes, context.now_ms);
+        let (now_ms, wall_ms) = (context.now_ms, wall_clock_ms());
+        self.outlets.join(viewer, self.pipeline.gop(), gop_bytes, now_ms, wall_ms);
         self.flush(context);
         Ok(())
     }
@@ -263,6 +282,26 @@ impl Stream {
             gop_bytes: self.pipeline.gop().bytes(),
             kernel_drops: memory.drops,
             backlog_bytes: memory.backlog_bytes,
+        }
+    }
+
+    /// What the cached group says of the stream.
+    pub fn describe(&self) -> Description {
+        let counters = self.pipeline.counters();
+        let (mut sets, mut aac) = (ParameterSets::default(), None);
+        for frame in self.pipeline.gop().frames() {
+            if frame.config {
+                sets.update(frame.codec, &frame.data);
+            }
+            if frame.codec == Codec::Aac && aac.is_none() {
+                aac = adts::frames(&frame.data).next().map(|(config, _)| config);
+            }
+        }
+        Description {
+            video_codec: counters.video.map_or("", |c| c.name()),
+            parameter_sets: sets.all().map(<[u8]>::to_vec).collect(),
+            audio_codec: counters.audio.map_or("", |c| c.name()),
+            aac,
         }
     }
 

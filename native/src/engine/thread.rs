@@ -9,7 +9,7 @@ use super::context::{Context, Part, MAILBOX_TOKEN, RTC_TOKEN};
 use super::peers::RtcPort;
 use super::ports::SharedPort;
 use super::source::{Source, Transport};
-use super::stream::{Stream, StreamStats};
+use super::stream::{Description, Stream, StreamStats};
 use super::{EngineError, Options, RelayTarget, Result};
 use crate::demux::PayloadType;
 use crate::events::{EventRing, Kind};
@@ -305,6 +305,10 @@ impl PacketThread {
         let (stream, context) = self.find(name)?;
         context.update_clock();
         Ok(stream.stats(context.now_ms))
+    }
+
+    pub fn describe(&mut self, name: &str) -> Result<Description> {
+        Ok(self.find(name)?.0.describe())
     }
 
     pub fn viewer_stats(&mut self, id: u64) -> Result<ViewerStats> {

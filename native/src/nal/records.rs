@@ -46,6 +46,11 @@ impl ParameterSets {
         is_changed
     }
 
+    /// All of them, VPS first.
+    pub fn all(&self) -> impl Iterator<Item = &[u8]> {
+        self.vps.iter().chain(&self.sps).chain(&self.pps).map(Vec::as_slice)
+    }
+
     /// What the first SPS says, if there is one that can be read.
     pub fn sps(&self, codec: Codec) -> Option<sps::Sps> {
         let nal = self.sps.first()?;

@@ -7,6 +7,7 @@ use crate::fmp4::Fmp4Muxer;
 use crate::frame::Frame;
 use crate::gop::{GopCache, FRAMES_MAX};
 use crate::ps_mux::PsMuxer;
+use crate::rtp_tracks::{RtpMuxer, Tracks};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -18,10 +19,20 @@ pub enum Container {
     Ps,
     /// Parts of HLS segments, for whoever makes playlists of them.
     Parts,
+    /// RTP of elementary streams, interleaved, for a client of RTSP.
+    Rtp(Tracks),
 }
 
 impl Container {
-    pub const ALL: [Container; 4] = [Container::Flv, Container::Fmp4, Container::Ps, Container::Parts];
+    pub const ALL: [Container; 7] = [
+        Container::Flv,
+        Container::Fmp4,
+        Container::Ps,
+        Container::Parts,
+        Container::Rtp(Tracks::All),
+        Container::Rtp(Tracks::Video),
+        Container::Rtp(Tracks::Audio),
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -29,6 +40,9 @@ impl Container {
             Self::Fmp4 => "fmp4",
             Self::Ps => "ps",
             Self::Parts => "parts",
+            Self::Rtp(Tracks::All) => "rtp",
+            Self::Rtp(Tracks::Video) => "rtp-video",
+            Self::Rtp(Tracks::Audio) => "rtp-audio",
         }
     }
 
@@ -42,13 +56,15 @@ enum Muxer {
     Fmp4(Fmp4Muxer),
     Ps(PsMuxer),
     Parts(PartMuxer),
+    Rtp(RtpMuxer),
 }
 
 impl Muxer {
-    fn new(container: Container, gop: &GopCache) -> Self {
+    fn new(container: Container, gop: &GopCache, wall_ms: u64) -> Self {
         match container {
             Container::Flv => Self::Flv(FlvMuxer::new()),
             Container::Fmp4 => Self::Fmp4(Fmp4Muxer::new()),
+            Container::Rtp(tracks) => Self::Rtp(RtpMuxer::new(tracks, wall_ms)),
             Container::Parts => Self::Parts(PartMuxer::new()),
             Container::Ps => {
                 // The map stands before the first frame and is to name both tracks.
@@ -68,6 +84,10 @@ impl Muxer {
                 muxer.write(frame, &mut out);
                 Bytes::from(out)
             }
+            Self::Rtp(muxer) => {
+                let key = key || muxer.is_sound_alone();
+                return muxer.packets(frame).map(|packets| Tag { bytes: Bytes::from(packets), key });
+            }
             // It is the part before this frame that goes out.
             Self::Parts(muxer) => return muxer.push(frame, key).map(|p| Tag { bytes: p.bytes, key: p.key }),
         };
@@ -79,7 +99,7 @@ impl Muxer {
         match self {
             Self::Flv(muxer) => Some(muxer.header()),
             Self::Fmp4(muxer) => muxer.init(),
-            Self::Ps(_) => Some(Bytes::new()),
+            Self::Ps(_) | Self::Rtp(_) => Some(Bytes::new()),
             Self::Parts(muxer) => muxer.init(),
         }
     }
@@ -103,10 +123,15 @@ pub struct Track {
 }
 
 impl Track {
-    /// Begin with the frames of the cache, so that the first viewer has a picture at once.
-    pub fn new(container: Container, gop: &GopCache, cap_bytes: usize) -> Self {
-        let mut track =
-            Self { muxer: Muxer::new(container, gop), recent: VecDeque::new(), recent_bytes: 0, cap_bytes };
+    /// Begin with the frames of the cache, so that the first viewer has a picture at once. `wall_ms` is the wall clock
+    /// now, in milliseconds since 1970.
+    pub fn new(container: Container, gop: &GopCache, cap_bytes: usize, wall_ms: u64) -> Self {
+        let mut track = Self {
+            muxer: Muxer::new(container, gop, wall_ms),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            cap_bytes,
+        };
         for frame in gop.frames() {
             track.push(frame, &mut [], 0.0);
         }

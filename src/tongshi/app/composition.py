@@ -39,6 +39,7 @@ from tongshi.gateways.media.player import OwnCentre
 from tongshi.gateways.media.recorder import Recorder, Rhythm
 from tongshi.gateways.media.recording_files import Shelves
 from tongshi.gateways.media.s3_files import S3Files
+from tongshi.gateways.media.rtsp_server import RtspServer
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
@@ -178,6 +179,7 @@ class Platform:
     voice: Voice
     recorder: Recorder
     viewers: ViewerServer
+    rtsp: RtspServer | None
     snapshots: Snapshots
     receiver: SnapshotReceiver
     neighbours: Exchange
@@ -216,6 +218,9 @@ class Platform:
         await self.recorder.start()
         stack.push_async_callback(self.viewers.stop)
         await self.viewers.start()
+        if self.rtsp is not None:
+            stack.push_async_callback(self.rtsp.stop)
+            await self.rtsp.start()
         stack.push_async_callback(self.snapshots.stop)
         await self.snapshots.start()
         stack.push_async_callback(self.receiver.stop)
@@ -289,6 +294,9 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         guard=guard,
         clock=clock,
         base_url=lambda: f"http://{config.media.host}:{viewers.port}",
+        rtsp_url=(lambda: f"rtsp://{config.media.host}:{config.media.rtsp_port}")
+        if config.media.rtsp_port
+        else None,
         timeouts=_timeouts(config),
         spools=FileSpools(Path(config.files.folder) / "recordings"),
         timeline=signalling.timeline,
@@ -326,6 +334,8 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         base_url=lambda: f"http://{config.media.host}:{viewers.port}",
     )
     signalling.attach_voice(voice)
+    rtsp_port = config.media.rtsp_port
+    rtsp = RtspServer(viewing, engine, config.media.host, rtsp_port) if rtsp_port else None
     viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock, uplinks=Uplinks(voice))
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     pulls = Pulls(database, clock, exchange)
@@ -432,6 +442,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         voice,
         recorder,
         viewers,
+        rtsp,
         snapshots,
         receiver,
         exchange,

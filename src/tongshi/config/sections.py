@@ -139,13 +139,14 @@ class MediaNodeSection(_Section, frozen=True):
 
 
 class MediaSection(_Section, frozen=True):
-    """The media engine and the viewers' port (0 lets the system choose).
+    """The media engine and the viewers' port (0 lets the system choose); ``rtsp_port`` 0 is closed.
 
     ``places``: first digits of the codes of devices that this engine stands nearest to; none is anywhere.
     """
 
     host: str = "127.0.0.1"
     http_port: Port = 8081
+    rtsp_port: Port = 0
     webrtc_port: Port = 0
     webrtc_host: str = ""
     threads: Annotated[int, Meta(ge=1, le=16)] = 1

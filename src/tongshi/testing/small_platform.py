@@ -18,6 +18,7 @@ from tongshi.gateways.media.nodes.farm import Farm, FarmPlan
 from tongshi.gateways.media.player import OwnCentre
 from tongshi.gateways.media.recorder import Recorder, Rhythm
 from tongshi.gateways.media.recording_files import Shelves
+from tongshi.gateways.media.rtsp_server import RtspServer
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
@@ -170,6 +171,7 @@ class SmallPlatform:
             guard=guard,
             clock=self.clock,
             base_url=lambda: f"http://{HOST}:{self.server.port}",
+            rtsp_url=lambda: f"rtsp://{HOST}:{self.rtsp.port}",
             timeouts=plan.timeouts,
             spools=FileSpools(folder / "downloads"),
             timeline=self.gateway.timeline,
@@ -199,6 +201,7 @@ class SmallPlatform:
             base_url=lambda: f"http://{HOST}:{self.server.port}",
         )
         self.server = ViewerServer(self.viewing, HOST, 0, self.clock, uplinks=Uplinks(self.voice))
+        self.rtsp = RtspServer(self.viewing, self.engine, HOST, 0)
         self.gateway.attach_voice(self.voice)
         self.gateway.attach(self.viewing)
         self.filters = ControlFilters(db, filter_store, self.clock)
@@ -225,6 +228,7 @@ class SmallPlatform:
         await platform.viewing.start()
         await platform.voice.start_up()
         await platform.server.start()
+        await platform.rtsp.start()
         await platform.snapshots.start()
         await platform.receiver.start()
         await platform.alarms.start()
@@ -238,6 +242,7 @@ class SmallPlatform:
         await self.snapshots.stop()
         await self.recorder.stop()
         await self.server.stop()
+        await self.rtsp.stop()
         await self.voice.stop_all()
         await self.ptz.stop()
         await self.viewing.stop_all()

@@ -45,6 +45,7 @@ def test_the_stub_says_what_the_build_has(tmp_path: Path) -> None:
     pytest.importorskip("mypy.stubtest", reason="mypy is not installed")
     for_type_checkers_only = (
         "Container",
+        "Description",
         "Dialogue",
         "Event",
         "PortStats",

@@ -17,6 +17,7 @@ import structlog
 
 from tongshi.errors import LocalViolation, NotFound, Unavailable
 from tongshi.gateways.media.whep import refusal
+from tongshi.protocols.media.rtsp import Description
 from tongshi.resources.viewing.model import Codec, Delivery, Quality, Transport
 from tongshi.resources.viewing.ports import IngestFigures
 
@@ -52,6 +53,7 @@ class NativeEngine(Protocol):
     def stats(self, stream: str) -> Any: ...
     def snapshot_gop(self, stream: str) -> bytes: ...
     def viewer_stats(self, viewer: int) -> Any: ...
+    def describe(self, stream: str) -> Any: ...
     def shutdown(self) -> None: ...
 
 
@@ -270,6 +272,18 @@ class AsyncEngine:
 
         number = await asyncio.shield(asyncio.ensure_future(self._watched("viewer", add(), on_closed)))
         return number, answer
+
+    async def describe(self, stream: str) -> Description:
+        """What an RTSP client must be told. Raises NotFound: no stream of this engine (40404)."""
+        found = await self.run(self.native.describe, stream)
+        return Description(
+            found["video_codec"],
+            found["parameter_sets"],
+            found["audio_codec"],
+            found["aac_rate_hz"],
+            found["aac_channels"],
+            found["aac_config"],
+        )
 
     async def detach(self, viewer: int) -> int:
         """End a viewer; how many bytes it got."""

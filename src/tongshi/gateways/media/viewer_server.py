@@ -19,6 +19,7 @@ import structlog
 from tongshi.clock import Clock
 from tongshi.errors import Forbidden, InvalidRequest, NotFound, PeerFailed, TongshiError
 from tongshi.gateways.media.hls import HLS_PATH, HlsDesk
+from tongshi.gateways.media.listener import Listener, read_head
 from tongshi.gateways.media.refusal import Refused
 from tongshi.gateways.media.uplink import TALK_PATH, Uplinks
 from tongshi.gateways.media.whep import WHEP_PATH, Post, WhepDesk
@@ -29,9 +30,7 @@ log = structlog.get_logger(__name__)
 
 MAX_HEAD_BYTES = 8 * 1024
 HEAD_TIMEOUT_S = 5.0
-MAX_HEADS = 1_000  # connections whose head is still being read: a flood of silent ones is refused beyond
 STALL_S = 30.0  # who takes nothing of a download for so long is gone
-BACKLOG = 1_024
 MAX_QUERY_FIELDS = 10
 
 _PATH = re.compile(r"/(live|download)/([0-9A-Za-z]{1,64})\.(flv|mp4|ps)\Z", re.ASCII)
@@ -51,6 +50,7 @@ _REASONS = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -133,64 +133,28 @@ class ViewerServer:
         self._viewing = viewing
         self._hls = HlsDesk(viewing)
         self._whep = WhepDesk(viewing)
-        self._host = host
-        self.port = port
+        self._listener = Listener(host, port, self._serve)
         self._clock = clock
         self._origins = origins
-        self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._heads: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((self._host, self.port))
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
-        except OSError:
-            listener.close()
-            raise
-        self._listener = listener
-        self.port = listener.getsockname()[1]
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(listener))
+        await self._listener.start()
 
     async def stop(self) -> None:
-        """Stop listening and end what is still reading a head."""
-        tasks = [*self._heads, *([self._accepting] if self._accepting is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Stop listening and end what is not the engine's."""
+        await self._listener.stop()
         await self._hls.stop()
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, address = await loop.sock_accept(listener)
-            except OSError as error:
-                # No descriptors left: those who wait in the backlog are served when one comes free.
-                log.warning("viewer_accept_failed", error=str(error))
-                await asyncio.sleep(0.1)
-                continue
-            if len(self._heads) >= MAX_HEADS:
-                connection.close()
-                continue
-            connection.setblocking(False)
-            task = loop.create_task(self._serve(connection, str(address[0])))
-            self._heads.add(task)
-            task.add_done_callback(self._heads.discard)
 
     async def _serve(self, connection: socket.socket, client_host: str) -> None:
-        """One connection; it is closed here unless the engine took it."""
+        """One connection; the engine may take it."""
         origin = ""
         try:
-            raw, _, body = (await self._read_head(connection)).partition(b"\r\n\r\n")
+            raw, body = await self._read_head(connection)
             head = parse_head(raw)
             origin = head.origin
             if head.target.startswith(WHEP_PATH):
@@ -206,21 +170,13 @@ class ViewerServer:
         except Exception:
             log.exception("viewer_request_failed")
             await self._refuse(connection, 500, 50000, "平台内部错误", origin)
-        finally:
-            connection.close()
 
-    async def _read_head(self, connection: socket.socket) -> bytes:
-        loop = asyncio.get_running_loop()
-        data = b""
+    async def _read_head(self, connection: socket.socket) -> tuple[bytes, bytes]:
         async with asyncio.timeout(HEAD_TIMEOUT_S):
-            while b"\r\n\r\n" not in data:
-                part = await loop.sock_recv(connection, MAX_HEAD_BYTES + 1 - len(data))
-                data += part
-                if not part:
-                    raise ConnectionResetError
-                if len(data) > MAX_HEAD_BYTES and b"\r\n\r\n" not in data:
-                    raise Refused(431, "请求头过大")
-        return data
+            read = await read_head(connection, b"", MAX_HEAD_BYTES)
+        if read is None:
+            raise Refused(431, "请求头过大")
+        return read
 
     async def _answer_whep(
         self, connection: socket.socket, head: Head, body: bytes, client_host: str

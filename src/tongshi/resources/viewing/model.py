@@ -42,17 +42,20 @@ class Delivery(StrEnum):
     HLS = "hls"
     LL_HLS = "ll-hls"  # the same playlist: who does not know its parts passes over them
     WEBRTC = "webrtc"  # by WHEP
+    RTSP = "rtsp"
 
     @property
     def sounds(self) -> tuple[str, ...]:
         """The codecs of sound that it can carry; G.711 has no place in MP4, and AAC none in WebRTC."""
         if self is Delivery.WEBRTC:
             return ("g711a", "g711u")
-        is_flv = self in (Delivery.HTTP_FLV, Delivery.WS_FLV)
-        return ("aac", "g711a", "g711u") if is_flv else ("aac",)
+        has_g711 = self in (Delivery.HTTP_FLV, Delivery.WS_FLV, Delivery.RTSP)
+        return ("aac", "g711a", "g711u") if has_g711 else ("aac",)
 
     def url(self, base: str, stream_id: str, ticket: str) -> str:
-        """Where the viewer connects; ``base`` is the viewers' listener, an http URL without a final slash."""
+        """Where the viewer connects; ``base`` is the listener's URL, rtsp or http, without a final slash."""
+        if self is Delivery.RTSP:
+            return f"{base}/live/{stream_id}?ticket={ticket}"
         if self in (Delivery.HLS, Delivery.LL_HLS):
             return f"{base}/live/{stream_id}/index.m3u8?ticket={ticket}"
         if self is Delivery.WEBRTC:

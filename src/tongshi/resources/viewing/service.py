@@ -93,6 +93,7 @@ class Viewing:
         base_url: how viewers reach the media listener, without a final slash; read at each use, because its
         port
             may be chosen by the system at start.
+        rtsp_url: how RTSP clients reach us, likewise; without it RTSP is not offered.
         spools: where downloads are kept until they were fetched; without it they are refused.
     """
 
@@ -104,6 +105,7 @@ class Viewing:
         guard: Guard,
         clock: Clock,
         base_url: Callable[[], str],
+        rtsp_url: Callable[[], str] | None = None,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         spools: Spools | None = None,
@@ -117,6 +119,7 @@ class Viewing:
         self._spools = spools
         self._clock = clock
         self._base_url = base_url
+        self._rtsp_url = rtsp_url
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
         self._pool = StreamPool(
@@ -160,9 +163,11 @@ class Viewing:
             The session and one URL for each delivery asked for; all carry the same ticket, one may be opened.
 
         Raises:
+            Unprocessable: none of the deliveries is offered (42203, details ``supported``).
             NotFound, Forbidden: the access decision. LimitExceeded: no room (42904).
             PeerTimeout, PeerFailed, Unavailable: see ``Signalling`` and ``StreamPool``.
         """
+        wish = self._offered(wish)
         if self._sessions.is_full:
             raise LimitExceeded("观看会话已满", code=42904, retry_after_s=10)
         session = Session(viewer, wish, self._clock.now(), self._clock.at())
@@ -295,6 +300,17 @@ class Viewing:
             Unauthenticated: no or an unknown ticket. Forbidden: given to another address (40302).
             NotFound: a ticket of another stream (40404). Gone: used before, expired or ended (41001).
         """
+        session = self._checked(stream_id, ticket, client_host, is_lasting)
+        session.is_taken, session.is_lasting = True, is_lasting
+        if is_lasting:
+            self._stays(session)
+        return Admission(session, stream_id)
+
+    def check(self, stream_id: str, ticket: str, client_host: str) -> None:
+        """Look at a ticket without taking it: what ``admit`` would raise now."""
+        self._checked(stream_id, ticket, client_host, False)
+
+    def _checked(self, stream_id: str, ticket: str, client_host: str, is_lasting: bool) -> Session:
         session = self._sessions.by_ticket(ticket)
         if session is None:
             raise Unauthenticated("播放凭据无效")
@@ -307,10 +323,7 @@ class Viewing:
             raise Gone("播放凭据已使用或已过期", code=41002)
         if session.stream_id != stream_id:
             raise NotFound("视频流不存在", code=40404)
-        session.is_taken, session.is_lasting = True, is_lasting
-        if is_lasting:
-            self._stays(session)
-        return Admission(session, stream_id)
+        return session
 
     def ingest_of(self, admission: Admission) -> Ingest:
         """The receiving end behind an admitted request."""
@@ -511,7 +524,22 @@ class Viewing:
         """Where the viewer fetches the picture: at the node that carries it, else here."""
         ingest = session.lease.stream.ingest if session.lease is not None else None
         at_node = None if ingest is None else ingest.viewer_url(delivery, session.ticket)
-        return at_node or delivery.url(self._base_url(), session.stream_id, session.ticket)
+        if at_node is not None:
+            return at_node
+        base_url = self._base_url if delivery is not Delivery.RTSP or not self._rtsp_url else self._rtsp_url
+        return delivery.url(base_url(), session.stream_id, session.ticket)
+
+    def _offered(self, wish: Wish) -> Wish:
+        """The wish without what is not offered here."""
+        if self._rtsp_url is not None or Delivery.RTSP not in wish.deliveries:
+            return wish
+        deliveries = tuple(d for d in wish.deliveries if d is not Delivery.RTSP)
+        if not deliveries:
+            supported = [d.value for d in Delivery if d is not Delivery.RTSP]
+            raise Unprocessable(
+                "本平台没有开放 RTSP", code=42203, field="protocol", details={"supported": supported}
+            )
+        return replace(wish, deliveries=deliveries)
 
     def _closing(self, session: Session, *, closed: bool) -> Closing:
         remaining = sum(1 for s in self._sessions.live() if s.stream_id and s.stream_id == session.stream_id)

@@ -90,6 +90,9 @@ class Native:
         figures = {**dict.fromkeys((*names, *known), 1), **dict.fromkeys(unknown, -1)}
         return {**figures, "last_packet_ms": 2000.0, "video_codec": "h264", "audio_codec": ""}
 
+    def describe(self, stream: str) -> Any:
+        raise KeyError(stream)
+
     def viewer_stats(self, viewer: int) -> Any:
         if viewer != 9:
             raise KeyError(viewer)
