@@ -27,11 +27,12 @@ impl PsMuxer {
         PsMuxer { video, audio }
     }
 
-    /// Append one frame of either track. A track that was not announced joins the map from here on.
+    /// Append one frame of either track. A track that was not announced joins the map from here on; sound brings the map
+    /// at once, because without it G.711 is taken for something else.
     pub fn write(&mut self, frame: &Frame, out: &mut Vec<u8>) {
         if frame.codec.is_audio() {
-            self.audio = Some(frame.codec);
-            self.write_audio(&frame.data, frame.pts, out);
+            let is_new = self.audio.replace(frame.codec) != Some(frame.codec);
+            self.write_sound(&frame.data, frame.pts, is_new, out);
         } else {
             self.video = Some(frame.codec);
             self.write_picture(&frame.data, frame.pts, frame.dts, frame.key, out);
@@ -45,8 +46,12 @@ impl PsMuxer {
 
     /// Append one frame of sound in a pack of its own.
     pub fn write_audio(&mut self, payload: &[u8], pts: u64, out: &mut Vec<u8>) {
+        self.write_sound(payload, pts, false, out);
+    }
+
+    fn write_sound(&mut self, payload: &[u8], pts: u64, is_new: bool, out: &mut Vec<u8>) {
         write_pack_header(pts, out);
-        if self.video.is_none() {
+        if is_new || self.video.is_none() {
             self.write_maps(out); // sound alone has no key frames to carry them
         }
         write_pes(AUDIO_ID, payload, pts, pts, out);

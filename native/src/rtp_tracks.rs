@@ -21,8 +21,6 @@ const PCMU_TYPE: u8 = 0;
 
 /// Payload of one packet: it fits into an Ethernet frame, should somebody forward it over UDP.
 const PAYLOAD_MAX: usize = 1388;
-/// Sound without pictures is joined anywhere; its reports come so often.
-const SOUND_REPORT_PACKETS: u32 = 128;
 const FU_A: u8 = 28;
 const FU_H265: u8 = 49;
 const FU_START: u8 = 0x80;
@@ -127,7 +125,7 @@ impl RtpMuxer {
             return None;
         }
         let mut out = Vec::with_capacity(frame.data.len() + frame.data.len() / 64 + 256);
-        if frame.key && (frame.codec.is_video() || self.audio.packets % SOUND_REPORT_PACKETS == 0) {
+        if frame.key {
             self.video.owes_report = true;
             self.audio.owes_report = true;
         }

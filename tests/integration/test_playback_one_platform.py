@@ -18,7 +18,7 @@ from tongshi.errors import InvalidRequest, NotFound, PeerTimeout, Unprocessable
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.records import RecordType
 from tongshi.resources.viewing.history import Action, HistoryOpening, Steering
-from tongshi.resources.viewing.model import EndReason, Transport
+from tongshi.resources.viewing.model import EndReason, FileFormat, Transport
 from tongshi.resources.viewing.recordings import RecordLocation, Search, Window
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.testing.frame_code import read_code
@@ -230,12 +230,19 @@ def fetched(url: str) -> tuple[bytes, str]:
         return answer.read(), answer.headers["Content-Disposition"]
 
 
-@pytest.mark.parametrize("transport", [Transport.UDP, Transport.TCP_PASSIVE])
+@pytest.mark.parametrize(
+    ("transport", "kind"),
+    [
+        (Transport.UDP, FileFormat.MP4),
+        (Transport.TCP_PASSIVE, FileFormat.MP4),
+        (Transport.UDP, FileFormat.PS),
+    ],
+)
 async def test_a_download_is_a_whole_file_with_its_true_span(
-    neighbourhood: Neighbourhood, tmp_path: Path, transport: Transport
+    neighbourhood: Neighbourhood, tmp_path: Path, transport: Transport, kind: FileFormat
 ) -> None:
     platform, camera = await recorder(neighbourhood)
-    opening = await opened(platform, 5, 5 + 8 / 60, download_speed=4, transport=transport)
+    opening = await opened(platform, 5, 5 + 8 / 60, download_speed=4, transport=transport, file_format=kind)
     assert opening.file_size is not None
     ((_, url),) = opening.opening.urls
     await neighbourhood.until(lambda: camera.calls.count == 0)  # all has come before anybody asks for it
@@ -244,10 +251,10 @@ async def test_a_download_is_a_whole_file_with_its_true_span(
     assert (view.download.state, view.download.lost_packets) == ("complete", 0)
     assert view.download.media_s == pytest.approx(8.0, abs=0.2)
     body, name = await asyncio.to_thread(fetched, url)
-    assert name == f'attachment; filename="{CODE}_20260519T220500_20260519T220508.mp4"'
-    path = tmp_path / "fetched.mp4"
+    assert name == f'attachment; filename="{CODE}_20260519T220500_20260519T220508.{kind.value}"'
+    path = tmp_path / f"fetched.{kind.value}"
     await asyncio.to_thread(path.write_bytes, body)
-    with av.open(str(path)) as container:
+    with av.open(str(path), format={"mp4": "mp4", "ps": "mpeg"}[kind.value]) as container:
         frames = list(container.decode(video=0))
     assert len(frames) == 100
     codes = [read_code(np.asarray(frame.to_ndarray(format="gray"), np.uint8)) for frame in frames]

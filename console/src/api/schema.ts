@@ -5713,7 +5713,7 @@ export interface components {
         };
         /**
          * PlaybackUrlRequest
-         * @description E.2-4. ``speed`` is of a download; a playback's is changed by E.2-5.
+         * @description E.2-4. ``speed`` and ``format`` are of a download; a playback's speed is changed by E.2-5.
          */
         PlaybackUrlRequest: {
             DeviceID: string;
@@ -5722,6 +5722,11 @@ export interface components {
             endTime: string;
             /** @default 300 */
             expireSec?: number;
+            /**
+             * @default mp4
+             * @enum {unknown}
+             */
+            format?: "mp4" | "ps";
             /** @default null */
             maxSessionSec?: number | null;
             /**

@@ -63,6 +63,9 @@ impl PartMuxer {
         let flags = u32::from(key) * FLAG_KEY + u32::from(brings_init) * FLAG_INIT;
         let open =
             self.open.get_or_insert_with(|| Open { bytes: vec![0; 8], start: time, newest: time, flags });
+        if !is_video && key {
+            open.flags |= FLAG_KEY; // of sound any frame will do
+        }
         open.bytes.extend_from_slice(&fragment);
         if is_clock {
             open.newest = time;

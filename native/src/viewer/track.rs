@@ -11,6 +11,9 @@ use crate::rtp_tracks::{RtpMuxer, Tracks};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
+/// The header of an fMP4 names its tracks for good; so it waits this long after the first picture for sound to come.
+const SOUND_WAIT_TICKS: u64 = 27_000;
+
 /// What the viewer's bytes look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
@@ -120,6 +123,9 @@ pub struct Track {
     recent: VecDeque<Tag>,
     recent_bytes: usize,
     cap_bytes: usize,
+    /// The header is held back until it is known which tracks there are.
+    awaits_sound: bool,
+    first_picture: Option<u64>,
 }
 
 impl Track {
@@ -131,6 +137,8 @@ impl Track {
             recent: VecDeque::new(),
             recent_bytes: 0,
             cap_bytes,
+            awaits_sound: container == Container::Fmp4,
+            first_picture: None,
         };
         for frame in gop.frames() {
             track.push(frame, &mut [], 0.0);
@@ -145,12 +153,26 @@ impl Track {
             self.recent.clear();
             self.recent_bytes = 0;
         }
+        if self.awaits_sound {
+            self.awaits_sound = self.is_early(frame);
+            self.keep(tag);
+            if !self.awaits_sound {
+                viewers.iter_mut().for_each(|viewer| self.greet(viewer, now_ms));
+            }
+            return;
+        }
         let is_start = tag.key && viewers.iter().any(|v| !v.has_header);
         let header = if is_start { self.muxer.header() } else { None };
         for viewer in viewers.iter_mut() {
             viewer.offer(&tag, header.as_ref(), now_ms);
         }
         self.keep(tag);
+    }
+
+    /// Whether sound may still come beside the first pictures.
+    fn is_early(&mut self, frame: &Frame) -> bool {
+        let first = *self.first_picture.get_or_insert(frame.pts);
+        frame.codec.is_video() && frame.pts.saturating_sub(first) < SOUND_WAIT_TICKS
     }
 
     fn keep(&mut self, tag: Tag) {
@@ -167,7 +189,7 @@ impl Track {
 
     /// Queue what a new viewer starts from.
     pub(super) fn greet(&mut self, viewer: &mut Viewer, now_ms: f64) {
-        if self.recent.is_empty() {
+        if self.recent.is_empty() || self.awaits_sound {
             return;
         }
         let header = self.muxer.header();

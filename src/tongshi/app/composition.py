@@ -38,8 +38,8 @@ from tongshi.gateways.media.nodes.farm import Farm, FarmPlan, ZlmAccount
 from tongshi.gateways.media.player import OwnCentre
 from tongshi.gateways.media.recorder import Recorder, Rhythm
 from tongshi.gateways.media.recording_files import Shelves
-from tongshi.gateways.media.s3_files import S3Files
 from tongshi.gateways.media.rtsp_server import RtspServer
+from tongshi.gateways.media.s3_files import S3Files
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks

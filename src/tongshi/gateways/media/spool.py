@@ -1,10 +1,10 @@
-"""A recording that is being fetched, written to a file as fragmented MP4 and read again while it grows.
+"""A recording that is being fetched, written to a file as fragmented MP4 or PS and read again while it grows.
 
 Implements: GB/T 28181-2022 9.9
 The engine serves the spool like a viewer, from before the device is called, so that nothing of the beginning
-is missing. How much time has come is read from the fragments themselves, because a size that a device names
-is an estimate or missing. G.711 sound has no place in MP4 and is left out. Files that a process before this
-one left are removed.
+is missing. How much time has come is read from the file itself, because a size that a device names is an
+estimate or missing. G.711 sound has no place in MP4 and is left out; PS keeps it. Files that a process before
+this one left are removed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 
 from tongshi.errors import LimitExceeded, PeerFailed
+from tongshi.resources.viewing.model import FileFormat
 from tongshi.resources.viewing.ports import Ingest
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ READ_BYTES = 256 * 1024
 LOOK_S = 1.0
 TICKS_S = 90_000
 _MAX_MOOF_BYTES = 64 * 1024
+_PACK_BYTES = 14
 
 
 class FragmentClock:
@@ -78,15 +80,55 @@ class FragmentClock:
             self._last = max(self._last, time)
 
 
+class PackClock:
+    """How much time a program stream spans as it passes by: from the first to the newest pack of it."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._skip = 0
+        self._first: int | None = None
+        self._newest = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._newest / TICKS_S
+
+    def feed(self, data: bytes) -> None:
+        """Take what comes next, however it is cut."""
+        data = self._rest + data
+        at = 0
+        while True:
+            if self._skip:
+                step = min(self._skip, len(data) - at)
+                at, self._skip = at + step, self._skip - step
+            if self._skip or len(data) - at < _PACK_BYTES:
+                break
+            if data[at : at + 4] == b"\x00\x00\x01\xba":
+                self._note(int.from_bytes(data[at + 4 : at + 10], "big"))
+                self._skip = _PACK_BYTES + (data[at + 13] & 7)
+            else:
+                self._skip = 6 + int.from_bytes(data[at + 4 : at + 6], "big")
+        self._rest = data[at:]
+
+    def _note(self, field: int) -> None:
+        """The clock reference of a pack header (ISO/IEC 13818-1 2.5.3.4): 33 bits, which wrap."""
+        clock = (field >> 43 & 7) << 30 | (field >> 27 & 0x7FFF) << 15 | field >> 11 & 0x7FFF
+        if self._first is None:
+            self._first = clock
+        passed = (clock - self._first + (1 << 32)) % (1 << 33) - (1 << 32)
+        self._newest = max(self._newest, passed)
+
+
 class FileSpool:
     """One download; see ``viewing.ports.Spool``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file_format: FileFormat = FileFormat.MP4) -> None:
         self.path = path
+        self._container = file_format.container
         self.size = 0
         self.is_complete = False
         self.done = asyncio.Event()
-        self._clock = FragmentClock()
+        self._clock = FragmentClock() if file_format is FileFormat.MP4 else PackClock()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_wanted_whole = False
@@ -99,7 +141,7 @@ class FileSpool:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
-            await ingest.attach("fmp4", theirs.detach(), b"", lambda reason: None)
+            await ingest.attach(self._container, theirs.detach(), b"", lambda reason: None)
         except BaseException:
             ours.close()
             raise
@@ -160,16 +202,16 @@ class FileSpools:
         self._open: set[FileSpool] = set()
         self._is_swept = False
 
-    def make(self, name: str) -> FileSpool:
+    def make(self, name: str, file_format: FileFormat = FileFormat.MP4) -> FileSpool:
         self._open = {spool for spool in self._open if not spool.done.is_set()}
         if len(self._open) >= MAX_SPOOLS:
             raise LimitExceeded("同时进行的录像下载过多", code=42904, retry_after_s=30)
         if not self._is_swept:
             self._is_swept = True
             self._folder.mkdir(parents=True, exist_ok=True)
-            for left in self._folder.glob("*.mp4"):
+            for left in [one for kind in FileFormat for one in self._folder.glob(f"*.{kind.value}")]:
                 left.unlink(missing_ok=True)
-        spool = FileSpool(self._folder / f"{name}.mp4")
+        spool = FileSpool(self._folder / f"{name}.{file_format.value}", file_format)
         self._open.add(spool)
         return spool
 

@@ -111,8 +111,8 @@ def parse_target(target: str) -> tuple[str, str]:
 
 class ViewerServer:
     """Listens for viewers of ``/live/{streamId}.flv``, ``.mp4`` and ``.ps``, by HTTP or by WebSocket, of
-    ``/live/{streamId}/index.m3u8`` (``hls``), of ``/download/{streamId}.mp4``, for microphones (``uplink``),
-    and answers browsers that watch by WebRTC (``whep``).
+    ``/live/{streamId}/index.m3u8`` (``hls``), of ``/download/{streamId}.mp4`` and ``.ps``, for microphones
+    (``uplink``), and answers browsers that watch by WebRTC (``whep``).
 
     Args:
         host, port: where to listen; port 0 lets the system choose, see ``port`` after ``start``.
@@ -229,7 +229,7 @@ class ViewerServer:
     async def _deliver(self, connection: socket.socket, admission: Admission, origin: str) -> None:
         """Send a download while it grows; only a whole one gets its last chunk."""
         fields = {
-            "Content-Type": "video/mp4",
+            "Content-Type": _TYPES[admission.file_name.rpartition(".")[2]],
             "Content-Disposition": f'attachment; filename="{admission.file_name}"',
             "Transfer-Encoding": "chunked",
             "Connection": "close",

@@ -19,7 +19,7 @@ from tongshi.protocols.gb28181.dates import parse_time
 from tongshi.protocols.gb28181.records import RecordFile, RecordType
 from tongshi.resources.viewing import wire
 from tongshi.resources.viewing.history import SCALES, Action, HistoryOpening, PlayState, Steering
-from tongshi.resources.viewing.model import Closing, StreamType, Transport
+from tongshi.resources.viewing.model import Closing, FileFormat, StreamType, Transport
 from tongshi.resources.viewing.recordings import RecordLocation, Search, Timeline, Window
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.web.operations import Answer, Request
@@ -48,7 +48,7 @@ class RecordingsQuery(Request, frozen=True):
 
 
 class PlaybackUrlRequest(Request, frozen=True):
-    """E.2-4. ``speed`` is of a download; a playback's is changed by E.2-5."""
+    """E.2-4. ``speed`` and ``format`` are of a download; a playback's speed is changed by E.2-5."""
 
     device_id: _Device = field(name="DeviceID")
     start_time: _Time
@@ -57,6 +57,7 @@ class PlaybackUrlRequest(Request, frozen=True):
     record_type: _Kind = "all"
     mode: Literal["play", "download"] = "play"
     speed: Literal[1, 2, 4, 8] = 1
+    format: Literal["mp4", "ps"] = "mp4"
     protocol: Annotated[list[Annotated[str, Meta(max_length=32)]], Meta(min_length=1, max_length=16)] = field(
         default_factory=lambda: ["http-flv"]
     )
@@ -89,6 +90,8 @@ class PlaybackUrlRequest(Request, frozen=True):
         is_download = self.mode == "download"
         if self.speed != 1 and not is_download:
             raise InvalidRequest("speed 只用于下载，回放倍速请用播放控制", field="speed")
+        if self.format != "mp4" and not is_download:
+            raise InvalidRequest("format 只用于下载，回放请用 protocol", field="format")
         return Wish(
             device_id=device_id(self.device_id),
             stream_type=StreamType(self.stream_type),
@@ -99,6 +102,7 @@ class PlaybackUrlRequest(Request, frozen=True):
             purpose=self.purpose,
             window=_window(self.start_time, self.end_time, self.record_type),
             download_speed=self.speed if is_download else None,
+            file_format=FileFormat(self.format),
         )
 
 

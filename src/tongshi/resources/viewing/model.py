@@ -43,12 +43,15 @@ class Delivery(StrEnum):
     LL_HLS = "ll-hls"  # the same playlist: who does not know its parts passes over them
     WEBRTC = "webrtc"  # by WHEP
     RTSP = "rtsp"
+    HTTP_PS = "http-ps"  # GB/T 28181-2022 C.1: every codec as the camera sent it
 
     @property
     def sounds(self) -> tuple[str, ...]:
         """The codecs of sound that it can carry; G.711 has no place in MP4, and AAC none in WebRTC."""
         if self is Delivery.WEBRTC:
             return ("g711a", "g711u")
+        if self is Delivery.HTTP_PS:
+            return ("aac", "g711a", "g711u", "g722.1")
         has_g711 = self in (Delivery.HTTP_FLV, Delivery.WS_FLV, Delivery.RTSP)
         return ("aac", "g711a", "g711u") if has_g711 else ("aac",)
 
@@ -61,9 +64,22 @@ class Delivery(StrEnum):
         if self is Delivery.WEBRTC:
             return f"{base}/whep/{stream_id}?ticket={ticket}"
         suffix = "flv" if self in (Delivery.HTTP_FLV, Delivery.WS_FLV) else "mp4"
+        suffix = "ps" if self is Delivery.HTTP_PS else suffix
         if self in (Delivery.WS_FLV, Delivery.WS_FMP4):
             base = f"ws{base.removeprefix('http')}"
         return f"{base}/live/{stream_id}.{suffix}?ticket={ticket}"
+
+
+class FileFormat(StrEnum):
+    """What a download is; the value is the file's suffix."""
+
+    MP4 = "mp4"
+    PS = "ps"
+
+    @property
+    def container(self) -> str:
+        """The engine's name for it."""
+        return "fmp4" if self is FileFormat.MP4 else "ps"
 
 
 class Step(StrEnum):

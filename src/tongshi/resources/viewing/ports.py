@@ -10,7 +10,15 @@ from typing import Protocol, runtime_checkable
 from tongshi.errors import NotFound
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Reply
-from tongshi.resources.viewing.model import Codec, Delivery, Quality, StreamType, Transcoding, Transport
+from tongshi.resources.viewing.model import (
+    Codec,
+    Delivery,
+    FileFormat,
+    Quality,
+    StreamType,
+    Transcoding,
+    Transport,
+)
 from tongshi.resources.viewing.recordings import Found, Search, Window
 from tongshi.sharing.model import Subject
 from tongshi.sharing.permissions import Permission
@@ -295,7 +303,7 @@ class Spool(Protocol):
 class Spools(Protocol):
     """Makes files for downloads."""
 
-    def make(self, name: str) -> Spool:
+    def make(self, name: str, file_format: FileFormat = FileFormat.MP4) -> Spool:
         """A new one. Raises LimitExceeded: too many at once (42904)."""
         ...
 

@@ -33,6 +33,7 @@ from tongshi.resources.viewing.model import (
     Delivery,
     EndReason,
     Failure,
+    FileFormat,
     Limits,
     Opening,
     SessionView,
@@ -80,10 +81,11 @@ class Admission:
     def file_name(self) -> str:
         """What a download is called: the device and the true span, Beijing time."""
         wish = self.session.wish
+        suffix = wish.file_format.value
         if wish.window is None:
-            return f"{wish.device_id}.mp4"
+            return f"{wish.device_id}.{suffix}"
         start, end = (one.astimezone(BEIJING) for one in (wish.window.start, wish.window.end))
-        return f"{wish.device_id}_{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}.mp4"
+        return f"{wish.device_id}_{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}.{suffix}"
 
 
 class Viewing:
@@ -438,7 +440,7 @@ class Viewing:
     def _spool(self, session: Session) -> Spool:
         if self._spools is None:
             raise Unprocessable("本平台没有录像下载的存放位置", field="mode", details={"supported": ["play"]})
-        return self._spools.make(session.session_id)
+        return self._spools.make(session.session_id, session.wish.file_format)
 
     async def hold(self, viewer: Viewer, key: StreamKey, transport: Transport, on_lost: Lost) -> Lease:
         """Hold a stream for a relay to another platform; returns once the device answered.
@@ -503,8 +505,10 @@ class Viewing:
         if wish.max_session_s is not None:
             session.timers.append(loop.call_later(wish.max_session_s, self._end, session, EndReason.EXPIRED))
         if session.spool is not None:
-            url = f"{self._base_url()}/download/{session.stream_id}.mp4?ticket={session.ticket}"
-            return Opening(session.view(self._clock.now()), ((Delivery.HTTP_FMP4, url),))
+            name = f"{session.stream_id}.{wish.file_format.value}"
+            url = f"{self._base_url()}/download/{name}?ticket={session.ticket}"
+            delivery = Delivery.HTTP_PS if wish.file_format is FileFormat.PS else Delivery.HTTP_FMP4
+            return Opening(session.view(self._clock.now()), ((delivery, url),))
         return Opening(session.view(self._clock.now()), self._urls(session))
 
     def _urls(self, session: Session) -> tuple[tuple[Delivery, str], ...]:

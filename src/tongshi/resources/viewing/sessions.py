@@ -15,6 +15,7 @@ from tongshi.resources.viewing.model import (
     Download,
     EndReason,
     Failure,
+    FileFormat,
     History,
     Mark,
     Quality,
@@ -48,6 +49,7 @@ class Wish:
     download_speed: int | None = None
     transcoding: Transcoding | None = None  # wanted when the stream is coded otherwise
     location: RecordLocation = RecordLocation.AUTO
+    file_format: FileFormat = FileFormat.MP4  # of a download
 
 
 class Session:
