@@ -19,6 +19,7 @@ export const router = createRouter({
     { path: '/signalling/device/:deviceId', component: () => import('./views/DeviceSignalling.vue') },
     { path: '/neighbours', component: () => import('./views/Neighbours.vue') },
     { path: '/admission', component: () => import('./views/Admission.vue') },
+    { path: '/media', component: () => import('./views/Media.vue') },
     { path: '/no-access', component: () => import('./views/NoAccess.vue') },
     { path: '/:rest(.*)', redirect: '/' },
   ],

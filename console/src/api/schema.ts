@@ -6106,6 +6106,25 @@ export interface components {
             limit?: number;
         };
         /**
+         * RecordingRule
+         * @description A rule and what its segments take.
+         */
+        RecordingRule: {
+            civilCode: string;
+            deviceId: string;
+            enabled: boolean;
+            hours: string;
+            oldest: string | null;
+            quotaBytes: number;
+            retentionDays: number;
+            ruleId: string;
+            segments: number;
+            sizeBytes: number;
+            streamType: number;
+            updatedAt: string | null;
+            updatedBy: string;
+        };
+        /**
          * RecordingsQuery
          * @description Our own search. Times without a zone are Beijing's; the window is at most 31 days.
          */
@@ -6373,14 +6392,26 @@ export interface components {
          * @description Every rule.
          */
         RuleList: {
-            rules: components["schemas"]["tongshi.resources.recordings.http.RuleRow"][];
+            rules: components["schemas"]["RecordingRule"][];
+        };
+        /**
+         * RuleRow
+         * @description One rule.
+         */
+        RuleRow: {
+            clause: string;
+            field: string;
+            message: string;
+            rule: string;
+            /** @enum {unknown} */
+            severity: "error" | "info" | "warning";
         };
         /**
          * RuleTable
          * @description Every rule, in the order of the table.
          */
         RuleTable: {
-            list: components["schemas"]["tongshi.resources.devices.issues_http.RuleRow"][];
+            list: components["schemas"]["RuleRow"][];
         };
         /**
          * SearchIds
@@ -7689,18 +7720,6 @@ export interface components {
             userId?: string;
         };
         /**
-         * RuleRow
-         * @description One rule.
-         */
-        "tongshi.resources.devices.issues_http.RuleRow": {
-            clause: string;
-            field: string;
-            message: string;
-            rule: string;
-            /** @enum {unknown} */
-            severity: "error" | "info" | "warning";
-        };
-        /**
          * PlanQuery
          * @description Which devices of one plan.
          */
@@ -7773,25 +7792,6 @@ export interface components {
          */
         "tongshi.resources.plans.wire.UndoBody": {
             undoToken: string;
-        };
-        /**
-         * RuleRow
-         * @description A rule and what its segments take.
-         */
-        "tongshi.resources.recordings.http.RuleRow": {
-            civilCode: string;
-            deviceId: string;
-            enabled: boolean;
-            hours: string;
-            oldest: string | null;
-            quotaBytes: number;
-            retentionDays: number;
-            ruleId: string;
-            segments: number;
-            sizeBytes: number;
-            streamType: number;
-            updatedAt: string | null;
-            updatedBy: string;
         };
         /**
          * Because
@@ -11412,7 +11412,7 @@ export interface operations {
                     "application/json": {
                         /** @constant */
                         code: 0;
-                        data: components["schemas"]["tongshi.resources.recordings.http.RuleRow"];
+                        data: components["schemas"]["RecordingRule"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */
@@ -11455,7 +11455,7 @@ export interface operations {
                     "application/json": {
                         /** @constant */
                         code: 0;
-                        data: components["schemas"]["tongshi.resources.recordings.http.RuleRow"];
+                        data: components["schemas"]["RecordingRule"];
                         msg: string;
                         requestId: string;
                         /** Format: date-time */

@@ -3,7 +3,7 @@
 export interface PageEntry {
   path: string
   /** Name in the catalogue of words, under ``nav``. */
-  name: 'viewing' | 'wall' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission'
+  name: 'viewing' | 'wall' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission' | 'media'
   /** One of these opens the page; none: everybody who is signed in. */
   permissions: readonly string[]
 }
@@ -20,6 +20,7 @@ export const PAGES: readonly PageEntry[] = [
   { path: '/signalling', name: 'signalling', permissions: ['signalling:read'] },
   { path: '/neighbours', name: 'neighbours', permissions: ['platform:read'] },
   { path: '/admission', name: 'admission', permissions: ['platform:admin'] },
+  { path: '/media', name: 'media', permissions: ['platform:admin'] },
 ]
 
 /** Whether somebody with these permissions may use a page. */

@@ -23,6 +23,7 @@ from tongshi.config.sections import (
     FilesSection,
     MediaSection,
     PlatformSection,
+    RecordingSection,
     SignallingSection,
     StorageSection,
 )
@@ -47,6 +48,7 @@ def served_config(folder: Path, home: str, name: str, secret: str = "") -> Confi
         signalling=SignallingSection(port=0, answer_timeout_s=1.5),
         media=MediaSection(http_port=0, first_packet_timeout_s=1.0),
         files=FilesSection(folder=str(folder)),
+        recording=RecordingSection(folder=str(folder / "recordings")),
         accounts=accounts,
     )
 

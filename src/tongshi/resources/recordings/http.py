@@ -81,7 +81,7 @@ class RuleBody(Request, frozen=True):
         )
 
 
-class RuleRow(Answer, frozen=True):
+class RecordingRule(Answer, frozen=True):
     """A rule and what its segments take."""
 
     rule_id: str
@@ -102,7 +102,7 @@ class RuleRow(Answer, frozen=True):
 class RuleList(Answer, frozen=True):
     """Every rule."""
 
-    rules: list[RuleRow]
+    rules: list[RecordingRule]
 
 
 class StateRow(Answer, frozen=True):
@@ -203,11 +203,11 @@ def operations(desk: RecordingDesk, states: Callable[[], Sequence[State]]) -> li
     async def rules(_: Call[Nothing, Nothing]) -> RuleList:
         return RuleList([_rule_row(rule, use) for rule, use in await desk.rules()])
 
-    async def add_rule(call: Call[RuleBody, Nothing]) -> Reply[RuleRow]:
+    async def add_rule(call: Call[RuleBody, Nothing]) -> Reply[RecordingRule]:
         made = await desk.put_rule(subject_of(call), call.body.rule(secrets.token_hex(8)), context_of(call))
         return Reply(_rule_row(made, RuleUse()), status=201)
 
-    async def put_rule(call: Call[RuleBody, Nothing]) -> RuleRow:
+    async def put_rule(call: Call[RuleBody, Nothing]) -> RecordingRule:
         made = await desk.put_rule(subject_of(call), call.body.rule(_id(call)), context_of(call))
         use = {rule.id: use for rule, use in await desk.rules()}
         return _rule_row(made, use.get(made.id, RuleUse()))
@@ -252,11 +252,11 @@ def operations(desk: RecordingDesk, states: Callable[[], Sequence[State]]) -> li
     return [
         _operation("listRecordingRules", "GET", "/rules", "查询中心录像规则", rules, RuleList),
         _operation(
-            "addRecordingRule", "POST", "/rules", "新增中心录像规则", add_rule, RuleRow,
+            "addRecordingRule", "POST", "/rules", "新增中心录像规则", add_rule, RecordingRule,
             body=RuleBody, statuses=(201,), refusals=(NotFound,),
         ),
         _operation(
-            "putRecordingRule", "PUT", rule, "修改中心录像规则", put_rule, RuleRow,
+            "putRecordingRule", "PUT", rule, "修改中心录像规则", put_rule, RecordingRule,
             body=RuleBody, refusals=(NotFound,),
         ),
         _operation(
@@ -308,8 +308,8 @@ def _between(start: datetime, end: datetime) -> tuple[datetime, datetime]:
     return start, end
 
 
-def _rule_row(rule: Rule, use: RuleUse) -> RuleRow:
-    return RuleRow(
+def _rule_row(rule: Rule, use: RuleUse) -> RecordingRule:
+    return RecordingRule(
         rule.id,
         rule.device_id,
         rule.civil_code,
