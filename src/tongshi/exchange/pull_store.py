@@ -13,6 +13,7 @@ from tongshi.exchange import store
 from tongshi.exchange.reach import Reach
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import Shard
+from tongshi.sharing.scope_store import below
 from tongshi.storage import changes
 from tongshi.storage.bulk import among, chunks, in_key_order
 from tongshi.storage.schema import device_archive
@@ -130,4 +131,4 @@ def _clause(reach: Reach, told: Collection[str]) -> ColumnElement[bool]:
 def _below(prefixes: Collection[str]) -> ColumnElement[bool]:
     if "" in prefixes:
         return true()
-    return or_(*(and_(_a.civil_code >= p, _a.civil_code < p + chr(0x10FFFF)) for p in sorted(prefixes)))
+    return or_(*(below(_a.civil_code, prefix) for prefix in sorted(prefixes)))

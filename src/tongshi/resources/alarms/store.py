@@ -12,12 +12,9 @@ from sqlalchemy import (
     Connection,
     and_,
     delete,
-    false,
     func,
     insert,
-    or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -39,6 +36,7 @@ from tongshi.resources.alarms.model import (
     Told,
 )
 from tongshi.sharing.model import Scope
+from tongshi.sharing.scope_store import below, within
 from tongshi.storage.schema import alarm, alarm_delivery, alarm_route, device_archive
 from tongshi.storage.times import from_ms, to_ms
 
@@ -233,18 +231,7 @@ def forget(conn: Connection, before: datetime) -> int:
 
 
 def _within(scope: Scope) -> ColumnElement[bool]:
-    if scope.is_everything:
-        return true()
-    clauses: list[ColumnElement[bool]] = [_inside(prefix) for prefix in sorted(scope.civil_codes)]
-    if scope.owners:
-        clauses.append(_a.owner.in_(sorted(scope.owners)))
-    if scope.device_ids:
-        clauses.append(_a.device_id.in_(sorted(scope.device_ids)))
-    return or_(*clauses) if clauses else false()
-
-
-def _inside(civil_code: str) -> ColumnElement[bool]:
-    return and_(_a.civil_code >= civil_code, _a.civil_code < civil_code + chr(0x10FFFF))
+    return within(scope, _a.civil_code, _a.owner, _a.device_id)
 
 
 def _narrowed(filters: Filters) -> list[ColumnElement[bool]]:
@@ -252,7 +239,7 @@ def _narrowed(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.device_id:
         clauses.append(_a.device_id == filters.device_id)
     if filters.civil_code:
-        clauses.append(_inside(filters.civil_code))
+        clauses.append(below(_a.civil_code, filters.civil_code))
     if filters.priorities:
         clauses.append(_a.priority.in_(sorted(filters.priorities)))
     if filters.methods:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from tongshi.resources.control.upgrades import MAX_UPGRADES, Upgrade
 from tongshi.sharing.model import Scope
+from tongshi.sharing.scope_store import within
 from tongshi.storage.schema import device_archive, upgrade_order
 from tongshi.storage.times import from_ms, to_ms
 
@@ -76,17 +77,7 @@ def page(
 
 
 def _within(scope: Scope) -> ColumnElement[bool]:
-    if scope.is_everything:
-        return true()
-    clauses: list[ColumnElement[bool]] = [
-        and_(_u.civil_code >= prefix, _u.civil_code < prefix + chr(0x10FFFF))
-        for prefix in sorted(scope.civil_codes)
-    ]
-    if scope.owners:
-        clauses.append(_u.owner.in_(sorted(scope.owners)))
-    if scope.device_ids:
-        clauses.append(_u.device_id.in_(sorted(scope.device_ids)))
-    return or_(*clauses) if clauses else false()
+    return within(scope, _u.civil_code, _u.owner, _u.device_id)
 
 
 def _upgrade(row: Any) -> Upgrade:

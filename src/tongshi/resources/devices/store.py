@@ -50,6 +50,7 @@ from tongshi.resources.devices.model import (
     flatten,
 )
 from tongshi.sharing.model import Scope
+from tongshi.sharing.scope_store import within
 from tongshi.storage import changes
 from tongshi.storage.bulk import among, bulk_insert, bulk_upsert, chunks, fetch, in_key_order
 from tongshi.storage.schema import EXT_COLUMNS, ITEM_COLUMNS, device_archive, device_shard, device_status
@@ -418,17 +419,8 @@ def scope_clause(
         civil_code: how that column is written, when otherwise than in ``of``.
         of: columns of ``device_archive``, or of a table that copies them.
     """
-    if scope.is_everything:
-        return true()
     code = of.civil_code if civil_code is None else civil_code
-    clauses: list[ColumnElement[bool]] = [
-        and_(code >= prefix, code < prefix + chr(0x10FFFF)) for prefix in sorted(scope.civil_codes)
-    ]
-    if scope.owners:
-        clauses.append(of.owner_platform.in_(sorted(scope.owners)))
-    if scope.device_ids:
-        clauses.append(of.device_id.in_(sorted(scope.device_ids)))
-    return or_(*clauses) if clauses else false()
+    return within(scope, code, of.owner_platform, of.device_id)
 
 
 def _in_leaf(owner: str, shard: str, after_key: str, up_to: str) -> ColumnElement[bool]:

@@ -9,14 +9,11 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    and_,
     delete,
-    false,
     func,
     insert,
     or_,
     select,
-    true,
     update,
 )
 
@@ -36,6 +33,7 @@ from tongshi.resources.recordings.model import (
     unpack_key_frames,
 )
 from tongshi.sharing.model import Hours, Scope
+from tongshi.sharing.scope_store import below, within
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.schema import device_archive, recording_gap, recording_rule, recording_segment
 from tongshi.storage.times import from_ms, to_ms
@@ -111,10 +109,7 @@ def rule_use(conn: Connection) -> dict[str, RuleUse]:
 def devices_within(conn: Connection, civil_code: str, limit: int) -> list[str]:
     """Devices of an administrative division, in order of code."""
     rows = conn.execute(
-        select(_d.device_id)
-        .where(_d.civil_code >= civil_code, _d.civil_code < civil_code + chr(0x10FFFF))
-        .order_by(_d.device_id)
-        .limit(limit)
+        select(_d.device_id).where(below(_d.civil_code, civil_code)).order_by(_d.device_id).limit(limit)
     )
     return [row[0] for row in rows]
 
@@ -343,17 +338,7 @@ def _deletable(conn: Connection, wanted: ColumnElement[bool], limit: int) -> lis
 
 def _within(scope: Scope) -> ColumnElement[bool]:
     """Devices of a scope; asked of a join with the archive."""
-    if scope.is_everything:
-        return true()
-    clauses: list[ColumnElement[bool]] = [
-        and_(_d.civil_code >= prefix, _d.civil_code < prefix + chr(0x10FFFF))
-        for prefix in sorted(scope.civil_codes)
-    ]
-    if scope.owners:
-        clauses.append(_d.owner_platform.in_(sorted(scope.owners)))
-    if scope.device_ids:
-        clauses.append(_d.device_id.in_(sorted(scope.device_ids)))
-    return or_(*clauses) if clauses else false()
+    return within(scope, _d.civil_code, _d.owner_platform, _d.device_id)
 
 
 def _rule(row: Any) -> Rule:

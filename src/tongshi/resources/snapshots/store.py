@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, true, update
 
 from tongshi.resources.snapshots.model import (
     Filters,
@@ -19,6 +19,7 @@ from tongshi.resources.snapshots.model import (
     State,
 )
 from tongshi.sharing.model import Scope
+from tongshi.sharing.scope_store import within
 from tongshi.storage.schema import device_archive, snapshot_order, snapshot_picture
 from tongshi.storage.times import from_ms, to_ms
 
@@ -203,17 +204,7 @@ def known(conn: Connection, ids: Sequence[str]) -> set[str]:
 
 
 def _within(scope: Scope) -> ColumnElement[bool]:
-    if scope.is_everything:
-        return true()
-    clauses: list[ColumnElement[bool]] = [
-        and_(_o.civil_code >= prefix, _o.civil_code < prefix + chr(0x10FFFF))
-        for prefix in sorted(scope.civil_codes)
-    ]
-    if scope.owners:
-        clauses.append(_o.owner.in_(sorted(scope.owners)))
-    if scope.device_ids:
-        clauses.append(_o.device_id.in_(sorted(scope.device_ids)))
-    return or_(*clauses) if clauses else false()
+    return within(scope, _o.civil_code, _o.owner, _o.device_id)
 
 
 def _narrowed(filters: Filters) -> list[ColumnElement[bool]]:
