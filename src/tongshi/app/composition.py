@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 
 from tongshi import _media
 from tongshi.app.housekeeping import Housekeeping
 from tongshi.app.seed import seed
+from tongshi.app.settings import farm_plan, gateway_config, media_origins, object_store, timeouts
 from tongshi.audit import http as audit_http
 from tongshi.audit.recorder import AuditRecorder
 from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock, SystemClock
-from tongshi.config.sections import Config, NeighbourSection, reveal
+from tongshi.config.sections import Config
 from tongshi.exchange import control_http, proofs, pull_http
 from tongshi.exchange import http as exchange_http
 from tongshi.exchange.control import Control
@@ -34,39 +34,22 @@ from tongshi.exchange.service import Exchange
 from tongshi.exchange.worker import Worker
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
-from tongshi.gateways.media.nodes.farm import Farm, FarmPlan, ZlmAccount
+from tongshi.gateways.media.nodes.farm import Farm
 from tongshi.gateways.media.player import OwnCentre
 from tongshi.gateways.media.recorder import Recorder, Rhythm
 from tongshi.gateways.media.recording_files import Shelves
 from tongshi.gateways.media.rtsp_server import RtspServer
-from tongshi.gateways.media.s3_files import S3Files
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.uplink import Uplinks
 from tongshi.gateways.media.viewer_server import ViewerServer
-from tongshi.gateways.signalling.admission.bindings import Binding
-from tongshi.gateways.signalling.admission.desk import AdmissionConfig
 from tongshi.gateways.signalling.admission.desk import AdmissionDesk as Doorway
-from tongshi.gateways.signalling.admission.door import Limits
-from tongshi.gateways.signalling.admission.fingerprints import Policy
-from tongshi.gateways.signalling.endpoint import Remote
-from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
-from tongshi.gateways.signalling.keepalive import Beat
+from tongshi.gateways.signalling.gateway import SignallingGateway
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
-from tongshi.gateways.signalling.registrar import Redirect
-from tongshi.gateways.signalling.subscriptions.catalogue_news import Batching
-from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
 from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
-from tongshi.gateways.signalling.subscriptions.subscriber import Kind
-from tongshi.gateways.signalling.subscriptions.subscriber import Rhythm as SubscriptionRhythm
-from tongshi.gateways.signalling.tls import TlsPlan, Trust
-from tongshi.gateways.signalling.upward import UpperAccount
-from tongshi.gateways.signalling.upward_names import Alias, Names
 from tongshi.gateways.snapshots.receiver import SnapshotReceiver
 from tongshi.ids import PlatformId
 from tongshi.observe.metrics import Metrics
-from tongshi.protocols.gb28181.codes import normalise_civil_code
-from tongshi.protocols.s3_signature import Credentials
 from tongshi.resources.admission import http as admission_http
 from tongshi.resources.admission import store as admission_store
 from tongshi.resources.admission.service import AdmissionDesk
@@ -137,7 +120,6 @@ from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.locks import PtzLocks
-from tongshi.resources.viewing.model import Timeouts, Transport
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.resources.viewing.quality import QualityMonitor
 from tongshi.resources.viewing.service import Viewing
@@ -282,10 +264,10 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         on_upper_state=_noting(platforms),
     )
     transcoders = Transcoders(config.media.transcoders)
-    farm = Farm(engine, _farm(config), lambda: viewing, clock)
+    farm = Farm(engine, farm_plan(config), lambda: viewing, clock)
     record = RecordingRecord(database, clock, own_id)
     shelves = Shelves(
-        Path(config.recording.folder), _object_store(config, clock), config.recording.min_free_mb << 20
+        Path(config.recording.folder), object_store(config, clock), config.recording.min_free_mb << 20
     )
     centre = OwnCentre(record, shelves, clock, own_id)
     viewing = Viewing(
@@ -297,7 +279,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         rtsp_url=(lambda: f"rtsp://{config.media.host}:{config.media.rtsp_port}")
         if config.media.rtsp_port
         else None,
-        timeouts=_timeouts(config),
+        timeouts=timeouts(config),
         spools=FileSpools(Path(config.files.folder) / "recordings"),
         timeline=signalling.timeline,
         transcoder=transcoders,
@@ -424,7 +406,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         recorder=AuditRecorder(database, clock, _both(metrics.observe, watch.observe)),
         clock=clock,
         static=STATIC if STATIC.is_dir() else None,
-        connect_sources=_media_origins(config),
+        connect_sources=media_origins(config),
     )
     return Platform(
         config,
@@ -481,36 +463,6 @@ def _names_of(platforms: Platforms) -> Callable[[], Awaitable[dict[str, str]]]:
     return names
 
 
-def gateway_config(config: Config) -> GatewayConfig:
-    """What signalling must know, from the whole configuration."""
-    section = config.signalling
-    return GatewayConfig(
-        platform_id=PlatformId(config.platform.id),
-        name=config.platform.name,
-        civil_code=normalise_civil_code(config.platform.id[:10]),
-        host=section.host,
-        port=section.port,
-        beat=Beat(section.keepalive_interval_s, section.keepalive_count),
-        trace_bytes=section.trace_memory_mb * 1024 * 1024,
-        subscriptions=_subscriptions(config),
-        uppers=tuple(
-            _upper(config, neighbour)
-            for neighbour in config.neighbours
-            if neighbour.relation == "upper" and neighbour.sip_host
-        ),
-        tls=_tls(config),
-        media_host=config.media.host,
-        media_transports=tuple(
-            (neighbour.id, Transport(neighbour.media_transport)) for neighbour in config.neighbours
-        ),
-        admission=_admission(config),
-        redirects=tuple(
-            Redirect(one.prefix, one.server_id, Remote(one.host, one.port, one.transport), one.expires_s)
-            for one in config.redirects
-        ),
-    )
-
-
 def _follow_admission(metrics: Metrics, admission: Doorway) -> None:
     """Show what signalling refuses."""
     strangers, bans = admission.stranger_table, admission.ban_table
@@ -529,71 +481,12 @@ def _follow_transcoders(metrics: Metrics, transcoders: Transcoders) -> None:
     metrics.follow(f"{prefix}_transcodings_failed", "Processes that died", lambda: transcoders.failed)
 
 
-def _admission(config: Config) -> AdmissionConfig:
-    """How strangers are met, who is bound to where, and what a changed device may do."""
-    section = config.signalling
-    bindings = [Binding(account.prefix, account.addresses, account.macs) for account in config.accounts]
-    bindings += [Binding(neighbour.id, neighbour.sip_addresses) for neighbour in config.neighbours]
-    return AdmissionConfig(
-        Limits(section.stranger_burst, section.stranger_rate_per_s),
-        tuple(binding for binding in bindings if binding.addresses or binding.macs),
-        Policy(section.fingerprints),
-    )
-
-
-def _tls(config: Config) -> TlsPlan | None:
-    """SIP over TLS, where it is configured or an upper needs it."""
-    section = config.signalling.tls
-    trusts = {
-        (one.sip_host, one.sip_port): Trust(
-            one.sip_tls_ca, one.sip_tls_fingerprint, one.sip_tls_name, one.sip_tls_insecure
-        )
-        for one in config.neighbours
-        if one.relation == "upper" and one.sip_transport == "tls"
-    }
-    if not (section.certificate or section.peer_ca or trusts):
-        return None
-    return TlsPlan(
-        certificate=section.certificate,
-        key=section.key,
-        port=section.port if section.certificate else None,
-        client_ca=section.client_ca,
-        peer_ca=section.peer_ca,
-        trusts=trusts,
-    )
-
-
 def _both(first: Callable[[Attempt], None], second: Callable[[Attempt], None]) -> Callable[[Attempt], None]:
     def observe(attempt: Attempt) -> None:
         first(attempt)
         second(attempt)
 
     return observe
-
-
-def _subscriptions(config: Config) -> SubscriptionSettings:
-    """A neighbour's own word goes before that of the account with the same leading digits."""
-    below = [(one.id, one.subscribe) for one in config.neighbours if one.relation != "upper"]
-    rows = [(one.prefix, one.subscribe) for one in config.accounts] + below
-    section = config.signalling
-    return SubscriptionSettings(
-        at=tuple((code, frozenset(Kind(word) for word in words)) for code, words in rows),
-        rhythm=SubscriptionRhythm(expires_s=section.subscription_expires_s),
-        batching=Batching(wait_s=section.catalogue_news_wait_s),
-    )
-
-
-def _upper(config: Config, neighbour: NeighbourSection) -> UpperAccount:
-    section = config.signalling
-    return UpperAccount(
-        id=neighbour.id,
-        remote=Remote(neighbour.sip_host, neighbour.sip_port, neighbour.sip_transport),
-        username=neighbour.sip_username or config.platform.id,
-        password=reveal(neighbour.sip_secret),
-        expires_s=section.registration_expires_s,
-        retry_s=section.registration_retry_s,
-        names=Names((Alias(one.id, one.shown_id, one.name) for one in neighbour.aliases), config.platform.id),
-    )
 
 
 def _noting(platforms: Platforms) -> Callable[[str, bool, str], Awaitable[None]]:
@@ -606,52 +499,3 @@ def _noting(platforms: Platforms) -> Callable[[str, bool, str], Awaitable[None]]
             await platforms.note_offline(platform_id, reason)
 
     return note
-
-
-def _media_origins(config: Config) -> tuple[str, ...]:
-    """Where the console may fetch pictures from; a port that the system chooses is not known yet."""
-    port = config.media.http_port or "*"
-    sources = [f"http://{config.media.host}:{port}"]
-    sources += ["{0.scheme}://{0.netloc}".format(urlsplit(node.viewer_url)) for node in config.media.nodes]
-    return tuple(word for source in sources for word in (source, f"ws{source.removeprefix('http')}"))
-
-
-def _farm(config: Config) -> FarmPlan:
-    section = config.media
-    accounts = [
-        ZlmAccount(
-            node.name,
-            node.api,
-            reveal(node.secret),
-            node.media_host,
-            node.viewer_url,
-            node.places,
-            node.max_streams,
-        )
-        for node in section.nodes
-    ]
-    return FarmPlan(
-        accounts,
-        section.places,
-        section.max_streams,
-        section.hook_host,
-        section.hook_port,
-        section.hook_reach,
-    )
-
-
-def _object_store(config: Config, clock: Clock) -> S3Files | None:
-    section = config.recording
-    if not section.s3_endpoint:
-        return None
-    credentials = Credentials(section.s3_key, reveal(section.s3_secret), section.s3_region)
-    return S3Files(section.s3_endpoint, section.s3_bucket, credentials, clock)
-
-
-def _timeouts(config: Config) -> Timeouts:
-    return Timeouts(
-        answer_s=config.signalling.answer_timeout_s,
-        first_packet_s=config.media.first_packet_timeout_s,
-        first_key_frame_s=config.media.first_key_frame_timeout_s,
-        linger_s=config.media.linger_s,
-    )

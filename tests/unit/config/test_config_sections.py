@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tongshi.app.composition import gateway_config
+from tongshi.app.settings import gateway_config
 from tongshi.config.sections import AccountSection, Config, load, reveal
 from tongshi.errors import InvalidRequest
 
