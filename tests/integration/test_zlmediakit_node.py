@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -19,6 +20,7 @@ from tongshi.resources.viewing.nodes import NodeState
 from tongshi.resources.viewing.recordings import Window
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.testing.plan import CameraPlan
+from tongshi.testing.recordings import Recorded
 from tongshi.testing.small_platform import Neighbour, PlatformPlan, SmallPlatform
 from tongshi.testing.viewer import watch_http
 from tongshi.testing.zlmediakit import ZlmDouble
@@ -124,13 +126,23 @@ async def test_a_closed_session_is_kicked_at_the_node(world: World) -> None:
     assert "kick_session" in world.server.commands
 
 
-async def test_a_download_is_taken_by_our_own_engine(world: World) -> None:
-    at = world.platform.clock.at()
-    wish = Wish(DeviceId(CODE), window=Window(at, at), download_speed=4, expire_s=5)
-    before = len([c for c in world.server.commands if c == "openRtpServer"])
-    with pytest.raises(Exception):  # noqa: B017  # a camera without recordings; what counts is who was asked
-        await world.platform.viewing.watch(world.platform.viewer, wish)
-    assert len([c for c in world.server.commands if c == "openRtpServer"]) == before
+async def test_a_download_is_taken_by_our_own_engine(neighbourhood: Neighbourhood, server: ZlmDouble) -> None:
+    platform = await neighbourhood.platform(plan_of(server))
+    start = platform.clock.at().replace(microsecond=0) - timedelta(hours=1)
+    window = Window(start, start + timedelta(minutes=5))
+    row = CameraPlan(
+        id=CODE,
+        scene="crossing-day",
+        civil_code="310101",
+        recorded=(Recorded(window.start, window.end),),
+    )
+    await neighbourhood.camera(platform, row)
+    await neighbourhood.known(platform, CODE)
+    wish = Wish(DeviceId(CODE), window=window, download_speed=4, expire_s=5)
+    opening = await platform.viewing.watch(platform.viewer, wish)
+    assert platform.engine.open_streams == 1
+    assert "openRtpServer" not in server.commands
+    await platform.viewing.stop(platform.viewer, opening.view.session_id)
 
 
 async def test_a_node_that_dies_ends_its_sessions_with_that_reason_and_the_next_one_goes_elsewhere(
