@@ -221,10 +221,17 @@ async def test_the_worker_leaves_a_paused_neighbour_alone_and_takes_it_up_again(
             while (await pair.city.db.read(devices.root_digest, DISTRICT))[0] != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
+    async def in_step() -> None:
+        """The city has what we told it, and we have remembered its answer: a pause cuts nothing off."""
+        async with asyncio.timeout(5):
+            while (await hand.detail(CITY)).directions[0].state is not PeerState.LIVE:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
     await pair.write(3)
     await worker.start()
     try:
         await told(3)
+        await in_step()
         await hand.pause(PERSON, CITY, "演练", pair.context())
         await pair.write(1, first=4)
         assert not await worker.take_up(CITY)
