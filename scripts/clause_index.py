@@ -1,6 +1,6 @@
-"""Write the clause index of docs/conformance.md from the ``Implements:`` lines of all modules.
+"""Write docs/clauses.md: how many rows of docs/conformance.md stand how, and which module implements which clause.
 
-Without arguments the file is rewritten; with ``--check`` it is compared and the exit code says whether it is in step.
+Without arguments the file is written; with ``--check`` it is compared and the exit code says whether it is in step.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "conformance.md"
+ROWS = ROOT / "docs" / "conformance.md"
+INDEX = ROOT / "docs" / "clauses.md"
 LINE = re.compile(r"^(?://! |/// )?\s*Implements: (.+?)\s*$", re.M)
-BLOCK = re.compile(r"(<!-- clause index -->\n).*?(<!-- end -->)", re.S)
+STATE = re.compile(r"^\| (?:Z001|GB|E\.)[^|]*? \| .+? \| (done|partly|not) \|", re.M)
+HEAD = """# Clauses
+
+Written by `scripts/clause_index.py`: the rows of [conformance.md](conformance.md) counted, and each clause with the modules whose `Implements:` lines name it.
+"""
 
 
 def clauses() -> dict[str, list[str]]:
@@ -25,20 +30,25 @@ def clauses() -> dict[str, list[str]]:
     return found
 
 
+def counts() -> str:
+    """How many rows stand how, in one line."""
+    states = STATE.findall(ROWS.read_text(encoding="utf-8"))
+    told = ", ".join(f"{state} {states.count(state)}" for state in ("done", "partly", "not"))
+    return f"Rows: {len(states)}; {told}.\n"
+
+
 def render() -> str:
-    """The index as a Markdown table, ordered by clause."""
+    """The whole file; the index ordered by clause."""
     rows = [f"| {clause} | {', '.join(f'`{m}`' for m in modules)} |" for clause, modules in sorted(clauses().items())]
-    return "\n| clause | modules |\n|---|---|\n" + "\n".join(rows) + "\n\n"
+    return "\n".join([HEAD, counts(), "| clause | modules |", "|---|---|", *rows, ""])
 
 
 def main() -> int:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    wanted = BLOCK.sub(lambda match: match.group(1) + render() + match.group(2), text)
     if "--check" in sys.argv:
-        return 0 if wanted == text else 1
-    DOCUMENT.write_text(wanted, encoding="utf-8")
+        return 0 if INDEX.read_text(encoding="utf-8") == render() else 1
+    INDEX.write_text(render(), encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())
