@@ -137,5 +137,7 @@ async def test_a_closed_session_is_served_nothing_more_and_the_feed_ends_when_no
 async def test_a_ticket_taken_for_one_connection_does_not_last(neighbourhood: Neighbourhood) -> None:
     platform, opening = await opened(neighbourhood)
     url = opening.urls[0][1]
-    platform.viewing.admit(opening.view.stream_id, url.partition("ticket=")[2], platform.viewer.client_host)
+    platform.viewing.tickets.admit(
+        opening.view.stream_id, url.partition("ticket=")[2], platform.viewer.client_host
+    )
     assert (await fetch(url))[0] == 410

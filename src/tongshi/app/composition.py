@@ -264,7 +264,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         on_upper_state=_noting(platforms),
     )
     transcoders = Transcoders(config.media.transcoders)
-    farm = Farm(engine, farm_plan(config), lambda: viewing, clock)
+    farm = Farm(engine, farm_plan(config), lambda: viewing.tickets, clock)
     record = RecordingRecord(database, clock, own_id)
     shelves = Shelves(
         Path(config.recording.folder), object_store(config, clock), config.recording.min_free_mb << 20
@@ -317,8 +317,10 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     )
     signalling.attach_voice(voice)
     rtsp_port = config.media.rtsp_port
-    rtsp = RtspServer(viewing, engine, config.media.host, rtsp_port) if rtsp_port else None
-    viewers = ViewerServer(viewing, config.media.host, config.media.http_port, clock, uplinks=Uplinks(voice))
+    rtsp = RtspServer(viewing.tickets, engine, config.media.host, rtsp_port) if rtsp_port else None
+    viewers = ViewerServer(
+        viewing.tickets, config.media.host, config.media.http_port, clock, uplinks=Uplinks(voice)
+    )
     exchange = Exchange(database, clock, platforms, own_id, config.exchange.vanish_guard)
     pulls = Pulls(database, clock, exchange)
     worker = Worker(database, clock, platforms, exchange, interval_s=config.exchange.interval_s)

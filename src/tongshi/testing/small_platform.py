@@ -161,7 +161,7 @@ class SmallPlatform:
         guard = SharingGuard(access, archive, self.clock)
         self.engine = AsyncEngine(Engine(webrtc_host=HOST), HOST)
         self.transcoders = Transcoders(1)
-        self.farm = Farm(self.engine, plan.farm, lambda: self.viewing, self.clock)
+        self.farm = Farm(self.engine, plan.farm, lambda: self.viewing.tickets, self.clock)
         self.record = RecordingRecord(db, self.clock, plan.id)
         self.shelves = Shelves(folder / "recordings", plan.remote_files, plan.min_free_bytes)
         self.centre = OwnCentre(self.record, self.shelves, self.clock, plan.id)
@@ -200,8 +200,8 @@ class SmallPlatform:
             clock=self.clock,
             base_url=lambda: f"http://{HOST}:{self.server.port}",
         )
-        self.server = ViewerServer(self.viewing, HOST, 0, self.clock, uplinks=Uplinks(self.voice))
-        self.rtsp = RtspServer(self.viewing, self.engine, HOST, 0)
+        self.server = ViewerServer(self.viewing.tickets, HOST, 0, self.clock, uplinks=Uplinks(self.voice))
+        self.rtsp = RtspServer(self.viewing.tickets, self.engine, HOST, 0)
         self.gateway.attach_voice(self.voice)
         self.gateway.attach(self.viewing)
         self.filters = ControlFilters(db, filter_store, self.clock)

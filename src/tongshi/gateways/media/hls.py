@@ -4,7 +4,7 @@ Of one stream the engine cuts parts, once for all; they pass through Python here
 second), and are kept in a bounded ring. So HLS costs the loop a request for each part and viewer, which the
 other ways out do not: it is for players that know nothing else. A feed ends when nobody asked for
 ``FEED_IDLE_S``; ``WAIT_S`` is less, and less than a viewer may be silent. Each viewer has a session of his
-own, whose ticket is good until he stops asking (``Viewing.admit``). G.711 sound has no place in MP4 and is
+own, whose ticket is good until he stops asking (``Tickets.admit``). G.711 sound has no place in MP4 and is
 left out.
 """
 
@@ -21,7 +21,7 @@ import structlog
 from tongshi.errors import InvalidRequest, LimitExceeded, NotFound, TongshiError, Unavailable
 from tongshi.protocols.media.hls import PartRing
 from tongshi.resources.viewing.ports import Ingest
-from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.tickets import Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -112,8 +112,8 @@ class HlsFeed:
 class HlsDesk:
     """Answers what HLS players ask for."""
 
-    def __init__(self, viewing: Viewing) -> None:
-        self._viewing = viewing
+    def __init__(self, tickets: Tickets) -> None:
+        self._tickets = tickets
         self._feeds: dict[str, HlsFeed] = {}
 
     async def answer(
@@ -122,20 +122,20 @@ class HlsDesk:
         """Content type and body.
 
         Raises:
-            Unauthenticated, Forbidden, Gone, NotFound: the ticket, see ``Viewing.admit``.
+            Unauthenticated, Forbidden, Gone, NotFound: the ticket, see ``Tickets.admit``.
             NotFound: no longer kept (40404). InvalidRequest: a reload of what is far ahead.
             Unavailable: nothing came. LimitExceeded: too many feeds.
         """
-        admission = self._viewing.admit(stream_id, ticket, client_host, is_lasting=True)
+        admission = self._tickets.admit(stream_id, ticket, client_host, is_lasting=True)
         feed = self._feeds.get(stream_id)
         if feed is None:
-            feed = self._open(stream_id, self._viewing.ingest_of(admission))
+            feed = self._open(stream_id, self._tickets.ingest_of(admission))
         feed.asked()
         if name == "index.m3u8":
             kind, body = PLAYLIST_TYPE, await self._playlist(feed, target, ticket)
         else:
             kind, body = MEDIA_TYPE, await self._media(feed, name)
-        self._viewing.add_bytes(admission, len(body))
+        self._tickets.add_bytes(admission, len(body))
         return kind, body
 
     async def stop(self) -> None:

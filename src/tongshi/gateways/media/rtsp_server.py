@@ -30,7 +30,7 @@ from tongshi.protocols.media.rtsp import (
     sdp,
     tracks_of,
 )
-from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.tickets import Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +51,8 @@ class _Answered(Exception):
 class RtspServer:
     """Listens for RTSP clients of ``rtsp://.../live/{streamId}?ticket=``."""
 
-    def __init__(self, viewing: Viewing, engine: AsyncEngine, host: str, port: int) -> None:
-        self._viewing = viewing
+    def __init__(self, tickets: Tickets, engine: AsyncEngine, host: str, port: int) -> None:
+        self._tickets = tickets
         self._engine = engine
         self._listener = Listener(host, port, self._serve)
 
@@ -69,7 +69,7 @@ class RtspServer:
         await self._listener.stop()
 
     async def _serve(self, connection: socket.socket, client_host: str) -> None:
-        talk = _Conversation(self._viewing, self._engine, connection, client_host)
+        talk = _Conversation(self._tickets, self._engine, connection, client_host)
         held = b""
         try:
             for _ in range(MAX_REQUESTS):
@@ -90,9 +90,9 @@ class _Conversation:
     """One client up to PLAY."""
 
     def __init__(
-        self, viewing: Viewing, engine: AsyncEngine, connection: socket.socket, client_host: str
+        self, tickets: Tickets, engine: AsyncEngine, connection: socket.socket, client_host: str
     ) -> None:
-        self._viewing = viewing
+        self._tickets = tickets
         self._engine = engine
         self._connection = connection
         self._client_host = client_host
@@ -156,13 +156,13 @@ class _Conversation:
             raise _Answered(400)  # what comes behind is the engine's to read
         target = parse_url(request.url)
         container = _CONTAINERS[tuple(sorted(self._tracks))]
-        admission = self._viewing.admit(target.stream_id, target.ticket, self._client_host)
+        admission = self._tickets.admit(target.stream_id, target.ticket, self._client_host)
         head = render_response(200, request.sequence, {"Session": self._session, "Range": "npt=now-"})
-        await self._viewing.serve(admission, container, self._connection.detach(), head, "rtsp")
+        await self._tickets.serve(admission, container, self._connection.detach(), head, "rtsp")
 
     def _look(self, request: Request) -> Target:
         target = parse_url(request.url)
-        self._viewing.check(target.stream_id, target.ticket, self._client_host)
+        self._tickets.check(target.stream_id, target.ticket, self._client_host)
         return target
 
     async def _send(self, status: int, request: Request, fields: dict[str, str], body: bytes = b"") -> None:

@@ -24,7 +24,7 @@ from tongshi.gateways.media.refusal import Refused
 from tongshi.gateways.media.uplink import TALK_PATH, Uplinks
 from tongshi.gateways.media.whep import WHEP_PATH, Post, WhepDesk
 from tongshi.protocols.media.websocket import Violation, upgrade_head
-from tongshi.resources.viewing.service import Admission, Viewing
+from tongshi.resources.viewing.tickets import Admission, Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +122,7 @@ class ViewerServer:
 
     def __init__(
         self,
-        viewing: Viewing,
+        tickets: Tickets,
         host: str,
         port: int,
         clock: Clock,
@@ -130,9 +130,9 @@ class ViewerServer:
         uplinks: Uplinks | None = None,
     ) -> None:
         self._uplinks = uplinks
-        self._viewing = viewing
-        self._hls = HlsDesk(viewing)
-        self._whep = WhepDesk(viewing)
+        self._tickets = tickets
+        self._hls = HlsDesk(tickets)
+        self._whep = WhepDesk(tickets)
         self._listener = Listener(host, port, self._serve)
         self._clock = clock
         self._origins = origins
@@ -206,12 +206,12 @@ class ViewerServer:
             raise NotFound("没有这个地址", code=40404)
         kind, stream_id, suffix = match.groups()
         if kind == "download":
-            admission = self._viewing.admit(stream_id, ticket, client_host)
+            admission = self._tickets.admit(stream_id, ticket, client_host)
             await self._deliver(connection, admission, head.origin)
             return
         response, dialogue = self._opening(head, suffix)
-        admission = self._viewing.admit(stream_id, ticket, client_host)
-        await self._viewing.serve(admission, _CONTAINERS[suffix], connection.detach(), response, dialogue)
+        admission = self._tickets.admit(stream_id, ticket, client_host)
+        await self._tickets.serve(admission, _CONTAINERS[suffix], connection.detach(), response, dialogue)
 
     def _opening(self, head: Head, suffix: str) -> tuple[bytes, str]:
         """What is answered before the first tag, and how tags are framed."""
@@ -235,7 +235,7 @@ class ViewerServer:
             "Connection": "close",
         }
         loop, sent = asyncio.get_running_loop(), 0
-        spool = self._viewing.download(admission)
+        spool = self._tickets.download(admission)
         try:
             await self._send(connection, self._head(200, origin, fields))
             async for part in spool.read():
@@ -245,12 +245,12 @@ class ViewerServer:
             await self._send(connection, b"0\r\n\r\n")
         except (OSError, TimeoutError, PeerFailed) as error:
             log.info("download_broken_off", sent=sent, error=str(error))
-            self._viewing.delivered(admission, sent, is_whole=False)
+            self._tickets.delivered(admission, sent, is_whole=False)
         except BaseException:
-            self._viewing.delivered(admission, sent, is_whole=False)
+            self._tickets.delivered(admission, sent, is_whole=False)
             raise
         else:
-            self._viewing.delivered(admission, sent, is_whole=True)
+            self._tickets.delivered(admission, sent, is_whole=True)
 
     async def _refuse(
         self,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from tongshi.errors import InvalidRequest, NotFound, TongshiError, Unprocessable
 from tongshi.gateways.media.refusal import Refused
-from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.tickets import Tickets
 
 WHEP_PATH = "/whep/"
 MAX_OFFER_BYTES = 64 * 1024
@@ -74,8 +74,8 @@ def refusal(word: str) -> TongshiError:
 class WhepDesk:
     """Answers WHEP requests that reached the viewers' listener."""
 
-    def __init__(self, viewing: Viewing) -> None:
-        self._viewing = viewing
+    def __init__(self, tickets: Tickets) -> None:
+        self._tickets = tickets
 
     async def answer(self, connection: socket.socket, post: Post) -> Answer:
         """Answer one request.
@@ -98,8 +98,8 @@ class WhepDesk:
         if post.media_type != "application/sdp":
             raise Refused(415, "请求体须为 application/sdp")
         offer = await _read_offer(connection, post)
-        admission = self._viewing.admit(stream_id, post.ticket, post.client_host)
-        answer = (await self._viewing.connect(admission, offer)).encode()
+        admission = self._tickets.admit(stream_id, post.ticket, post.client_host)
+        answer = (await self._tickets.connect(admission, offer)).encode()
         place = f"{WHEP_PATH}{stream_id}/{admission.session.session_id}?ticket={post.ticket}"
         fields = {
             "Content-Type": "application/sdp",
@@ -115,7 +115,7 @@ class WhepDesk:
             return _preflight("DELETE, OPTIONS", {})
         if post.method != "DELETE":
             raise Refused(405, "只支持 DELETE", {"Allow": "DELETE, OPTIONS"})
-        self._viewing.leave(stream_id, session_id, post.ticket, post.client_host)
+        self._tickets.leave(stream_id, session_id, post.ticket, post.client_host)
         return Answer(200, {"Content-Length": "0", "Connection": "close"})
 
 

@@ -11,28 +11,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
-from tongshi.clock import BEIJING, Clock
+from tongshi.clock import Clock
 from tongshi.errors import (
-    Forbidden,
     Gone,
-    InvalidRequest,
     LimitExceeded,
     NotFound,
     TongshiError,
-    Unauthenticated,
     Unprocessable,
 )
 from tongshi.resources.viewing.model import (
-    REASON_TEXT,
     Closing,
     Codec,
     Delivery,
     EndReason,
-    Failure,
     FileFormat,
     Limits,
     Opening,
@@ -43,7 +38,6 @@ from tongshi.resources.viewing.model import (
     Transport,
 )
 from tongshi.resources.viewing.ports import (
-    Answering,
     Centre,
     Guard,
     Ingest,
@@ -56,8 +50,10 @@ from tongshi.resources.viewing.ports import (
     Transcoder,
     Viewer,
 )
+from tongshi.resources.viewing.running import RunningSessions
 from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
-from tongshi.resources.viewing.streams import Lease, Lost, SharedStream, StreamPool, trouble_words
+from tongshi.resources.viewing.streams import Lease, Lost, SharedStream, StreamPool
+from tongshi.resources.viewing.tickets import Tickets
 from tongshi.sharing.permissions import Permission
 
 log = structlog.get_logger(__name__)
@@ -70,26 +66,8 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """A viewer's request that may be served now."""
-
-    session: Session
-    stream_id: str
-
-    @property
-    def file_name(self) -> str:
-        """What a download is called: the device and the true span, Beijing time."""
-        wish = self.session.wish
-        suffix = wish.file_format.value
-        if wish.window is None:
-            return f"{wish.device_id}.{suffix}"
-        start, end = (one.astimezone(BEIJING) for one in (wish.window.start, wish.window.end))
-        return f"{wish.device_id}_{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}.{suffix}"
-
-
 class Viewing:
-    """Sessions of viewers and relays on shared streams.
+    """Sessions of viewers and relays on shared streams; ``tickets`` is what the listeners serve them by.
 
     Args:
         base_url: how viewers reach the media listener, without a final slash; read at each use, because its
@@ -128,7 +106,8 @@ class Viewing:
             signalling, engine, clock, self._timeouts, self._limits, self._timeline, transcoder, centre
         )
         self._sessions = SessionLog(self._limits.max_sessions, self._limits.kept_sessions)
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._running = RunningSessions(self._sessions, self._pool, clock, self._timeline)
+        self.tickets = Tickets(self._running, clock, self._timeouts.asking_s)
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -150,8 +129,7 @@ class Viewing:
             await asyncio.gather(self._sweeper, return_exceptions=True)
         self.end_where(lambda _: True, EndReason.SHUTDOWN)
         await self._pool.stop()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._running.settle()
 
     async def watch(
         self, viewer: Viewer, wish: Wish, prepare: Callable[[], Awaitable[None]] | None = None
@@ -176,11 +154,11 @@ class Viewing:
         session.trace_id = self._timeline.begin(
             wish.device_id, f"{viewer.subject.name} {_KINDS[session.key.permission]}"
         )
-        self._note(session, Step.REQUESTED)
+        self._running.note(session, Step.REQUESTED)
         try:
             await self._admit(session)
         except TongshiError as error:
-            self._timeline.note(session.trace_id, Step.AUTHORISED, error.message, is_trouble=True)
+            self._running.note(session, Step.AUTHORISED, error.message, is_trouble=True)
             raise
         self._sessions.add(session)
         source: Lease | None = None
@@ -198,14 +176,14 @@ class Viewing:
                     self._transcoder_for(wish).check()
             lease = session.lease = self._pool.take(key, wish.transport, on_ingest)
             if lease.reused:
-                self._timeline.note(session.trace_id, Step.INVITED, "画面已在播放或打开中，共用同一路")
+                self._running.note(session, Step.INVITED, "画面已在播放或打开中，共用同一路")
                 self._timeline.link(session.trace_id, lease.stream.trace_id)
-            await self._pool.ready(lease, lambda reason, error: self._lost(session, reason, error))
+            await self._pool.ready(lease, lambda reason, error: self._running.lost(session, reason, error))
         except TongshiError as error:
-            self._fail(session, error)
+            self._running.fail(session, error)
             raise _told(error, session) from error
         except BaseException:
-            self._end(session, EndReason.CLOSED)
+            self._running.end(session, EndReason.CLOSED)
             raise
         finally:
             if source is not None:
@@ -259,8 +237,8 @@ class Viewing:
         session = self._own(viewer, session_id, may_close_any)
         if session.end_reason is not None:
             return self._closing(session, closed=False)
-        await self._take_figures(session)
-        self._end(session, EndReason.CLOSED)
+        await self._running.take_figures(session)
+        self._running.end(session, EndReason.CLOSED)
         return self._closing(session, closed=True)
 
     async def stop_stream(self, viewer: Viewer, stream_id: str) -> Closing:
@@ -291,151 +269,6 @@ class Viewing:
         now = self._clock.now()
         sessions = self._sessions.recent(self._limits.kept_sessions + self._limits.max_sessions)
         return [s.view(now) for s in sessions if may_see_any or s.viewer.key == viewer.key][:limit]
-
-    def admit(self, stream_id: str, ticket: str, client_host: str, *, is_lasting: bool = False) -> Admission:
-        """Take a ticket: the one connection it is good for may now be served.
-
-        A lasting one is good for every request that its viewer makes from his address, from the first, which
-        opens the session, until the session ends; it ends by itself when he asks no more.
-
-        Raises:
-            Unauthenticated: no or an unknown ticket. Forbidden: given to another address (40302).
-            NotFound: a ticket of another stream (40404). Gone: used before, expired or ended (41001).
-        """
-        session = self._checked(stream_id, ticket, client_host, is_lasting)
-        session.is_taken, session.is_lasting = True, is_lasting
-        if is_lasting:
-            self._stays(session)
-        return Admission(session, stream_id)
-
-    def check(self, stream_id: str, ticket: str, client_host: str) -> None:
-        """Look at a ticket without taking it: what ``admit`` would raise now."""
-        self._checked(stream_id, ticket, client_host, False)
-
-    def _checked(self, stream_id: str, ticket: str, client_host: str, is_lasting: bool) -> Session:
-        session = self._sessions.by_ticket(ticket)
-        if session is None:
-            raise Unauthenticated("播放凭据无效")
-        if session.viewer.client_host != client_host:
-            log.warning("ticket_from_elsewhere", session_id=session.session_id, client=client_host)
-            raise Forbidden("播放凭据不属于此地址", code=40302)
-        is_again = is_lasting and session.is_lasting
-        is_late = not is_again and (session.is_taken or self._clock.at() > session.opens_until)
-        if session.end_reason is not None or is_late:
-            raise Gone("播放凭据已使用或已过期", code=41002)
-        if session.stream_id != stream_id:
-            raise NotFound("视频流不存在", code=40404)
-        return session
-
-    def ingest_of(self, admission: Admission) -> Ingest:
-        """The receiving end behind an admitted request."""
-        lease = admission.session.lease
-        assert lease is not None  # an admitted session is open
-        assert lease.stream.ingest is not None  # and so is its stream
-        return lease.stream.ingest
-
-    def add_bytes(self, admission: Admission, sent: int) -> None:
-        """An admitted request of a lasting session was answered with so much."""
-        admission.session.bytes_sent += sent
-
-    async def serve(
-        self, admission: Admission, container: str, fd: int, head: bytes, dialogue: str = ""
-    ) -> None:
-        """Hand an admitted viewer's socket to the engine, which owns it from here on (``Ingest.attach``)."""
-        session, ingest = admission.session, self.ingest_of(admission)
-        session.marks[Step.OPENED] = self._clock.now()
-        self._note(session, Step.OPENED)
-        try:
-            number = await ingest.attach(
-                container, fd, head, lambda reason: self._left(session, reason), dialogue
-            )
-        except BaseException:
-            self._end(session, EndReason.FAILED)
-            raise
-        if session.end_reason is None:
-            session.engine_viewer = number
-        else:
-            await ingest.detach(number)
-
-    async def connect(self, admission: Admission, offer: str) -> str:
-        """Serve an admitted viewer by WebRTC; the answer to his offer.
-
-        A refused offer leaves the ticket good for another way.
-
-        Raises:
-            InvalidRequest, Unprocessable: the offer, see ``Answering``.
-        """
-        session, ingest = admission.session, self.ingest_of(admission)
-        try:
-            if not isinstance(ingest, Answering):
-                raise Unprocessable("承载该路的媒体节点不提供 WebRTC", code=42203, field="protocol")
-            number, answer = await ingest.answer(offer, lambda reason: self._left(session, reason))
-        except (InvalidRequest, Unprocessable) as error:
-            self._timeline.note(session.trace_id, Step.OPENED, error.message, is_trouble=True)
-            session.is_taken = False
-            if self._clock.at() > session.opens_until:
-                self._end(session, EndReason.EXPIRED)
-            raise
-        except BaseException:
-            self._end(session, EndReason.FAILED)
-            raise
-        session.marks[Step.OPENED] = self._clock.now()
-        self._note(session, Step.OPENED, "WebRTC")
-        if session.end_reason is None:
-            session.engine_viewer = number
-        else:
-            await ingest.detach(number)
-        return answer
-
-    def leave(self, stream_id: str, session_id: str, ticket: str, client_host: str) -> None:
-        """The viewer says that he is gone, with the ticket he came by.
-
-        Raises:
-            NotFound: no running session of his (40404).
-        """
-        session = self._sessions.by_ticket(ticket)
-        is_his = session is not None and session.viewer.client_host == client_host
-        if (
-            session is None
-            or not is_his
-            or (session.stream_id, session.session_id) != (stream_id, session_id)
-        ):
-            raise NotFound(_NO_SESSION, code=40404)
-        if session.end_reason is not None or not session.is_taken:
-            raise NotFound(_NO_SESSION, code=40404)
-        self._end(session, EndReason.VIEWER_LEFT)
-
-    def serve_at_node(self, admission: Admission, number: int) -> Callable[[str, int], None]:
-        """A media node serves an admitted viewer itself, by this number of its own.
-
-        Returns:
-            What the node calls when the viewer left: the reason and the bytes it got.
-        """
-        session = admission.session
-        session.marks[Step.OPENED] = self._clock.now()
-        self._note(session, Step.OPENED)
-        session.engine_viewer = number
-
-        def left(reason: str, sent: int) -> None:
-            session.bytes_sent = max(session.bytes_sent, sent)
-            self._left(session, reason)
-
-        return left
-
-    def download(self, admission: Admission) -> Spool:
-        """The file of an admitted download. Raises NotFound: the session is none (40404)."""
-        session = admission.session
-        if session.spool is None:
-            raise NotFound("没有这个下载", code=40404)
-        session.marks[Step.OPENED] = self._clock.now()
-        self._note(session, Step.OPENED)
-        return session.spool
-
-    def delivered(self, admission: Admission, sent: int, *, is_whole: bool) -> None:
-        """A download was handed over, or whoever fetched it left before its end."""
-        session = admission.session
-        session.bytes_sent = sent
-        self._end(session, EndReason.FINISHED if is_whole else EndReason.VIEWER_LEFT)
 
     def _spool(self, session: Session) -> Spool:
         if self._spools is None:
@@ -475,10 +308,7 @@ class Viewing:
 
     def end_where(self, matches: Callable[[Session], bool], reason: EndReason) -> int:
         """End every live session that matches (revoked grants, signed-out people); how many."""
-        doomed = [session for session in self._sessions.live() if matches(session)]
-        for session in doomed:
-            self._end(session, reason)
-        return len(doomed)
+        return self._running.end_where(matches, reason)
 
     async def _admit(self, session: Session) -> None:
         """Decide before anything is opened. Raises NotFound, Forbidden."""
@@ -486,11 +316,7 @@ class Viewing:
         session.grant = await self._guard.admit(
             session.viewer, session.key.permission, wish.device_id, wish.purpose
         )
-        session.marks[Step.AUTHORISED] = self._clock.now()
-        self._note(session, Step.AUTHORISED)
-
-    def _note(self, session: Session, step: Step, text: str = "") -> None:
-        self._timeline.note(session.trace_id, step, text)
+        self._running.mark(session, Step.AUTHORISED)
 
     def _own(self, viewer: Viewer, session_id: str, may_any: bool) -> Session:
         session = self._sessions.get(session_id)
@@ -503,7 +329,9 @@ class Viewing:
         loop = asyncio.get_running_loop()
         session.timers.append(loop.call_later(wish.expire_s, self._expire_unopened, session))
         if wish.max_session_s is not None:
-            session.timers.append(loop.call_later(wish.max_session_s, self._end, session, EndReason.EXPIRED))
+            session.timers.append(
+                loop.call_later(wish.max_session_s, self._running.end, session, EndReason.EXPIRED)
+            )
         if session.spool is not None:
             name = f"{session.stream_id}.{wish.file_format.value}"
             url = f"{self._base_url()}/download/{name}?ticket={session.ticket}"
@@ -520,7 +348,7 @@ class Viewing:
             except Unprocessable as error:
                 refused = error
         if not urls and refused is not None:
-            self._fail(session, refused)
+            self._running.fail(session, refused)
             raise _told(refused, session) from refused
         return tuple(urls)
 
@@ -551,71 +379,9 @@ class Viewing:
         is_download = session.wish.download_speed is not None
         return Closing(closed, remaining, duration_s, session.bytes_sent, is_download)
 
-    async def _take_figures(self, session: Session) -> None:
-        number, session.engine_viewer = session.engine_viewer, None
-        if number is not None and session.lease is not None and session.lease.stream.ingest is not None:
-            session.bytes_sent = await session.lease.stream.ingest.detach(number)
-
     def _expire_unopened(self, session: Session) -> None:
         if not session.is_taken:
-            self._end(session, EndReason.EXPIRED)
-
-    def _stays(self, session: Session) -> None:
-        """A lasting session was asked for something."""
-        if Step.OPENED not in session.marks:
-            session.marks[Step.OPENED] = self._clock.now()
-            self._note(session, Step.OPENED)
-        if session.leaving is not None:
-            session.leaving.cancel()
-        wait_s = self._timeouts.asking_s
-        session.leaving = asyncio.get_running_loop().call_later(wait_s, self._left, session, "asks no more")
-
-    def _left(self, session: Session, reason: str) -> None:
-        log.info("viewer_left", session_id=session.session_id, reason=reason)
-        session.engine_viewer = None
-        self._end(session, EndReason.VIEWER_LEFT)
-
-    def _lost(self, session: Session, reason: EndReason, error: TongshiError | None) -> None:
-        if error is not None and session.failure is None:
-            session.failure = Failure.of(error, Step.OPENED)
-        session.engine_viewer = None  # closed with its stream
-        if session.spool is not None and reason is EndReason.FINISHED and session.lease is not None:
-            # All has come; the session lives until the file was fetched, or its address expires.
-            session.learn()
-            session.lost_packets = session.lease.stream.lost_packets
-            session.spool.sender_finished()
-            return
-        self._end(session, reason)
-
-    def _fail(self, session: Session, error: TongshiError) -> None:
-        step = Step.AUTHORISED if session.lease is None else session.lease.stream.step
-        session.failure = Failure.of(error, step)
-        if session.lease is None or session.lease.stream.trace_id != session.trace_id:
-            self._timeline.note(session.trace_id, step, trouble_words(error), is_trouble=True)
-        self._end(session, EndReason.FAILED)
-
-    def _end(self, session: Session, reason: EndReason) -> None:
-        if session.end_reason is not None:
-            return
-        session.learn()
-        session.end_reason = reason
-        session.marks[Step.ENDED] = self._clock.now()
-        self._note(session, Step.ENDED, REASON_TEXT[reason])
-        session.cancel_timers()
-        self._sessions.retire(session)
-        if session.engine_viewer is not None:
-            task: asyncio.Task[object] = asyncio.get_running_loop().create_task(self._take_figures(session))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        if session.lease is not None:
-            self._pool.release(session.lease)
-        if session.spool is not None:
-            task = asyncio.get_running_loop().create_task(session.spool.discard())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        log.info(
-            "viewing_ended", session_id=session.session_id, reason=reason, device_id=session.wish.device_id
-        )
+            self._running.end(session, EndReason.EXPIRED)
 
     async def _sweep(self) -> None:
         while True:

@@ -325,26 +325,26 @@ async def test_a_ticket_is_checked_for_owner_stream_use_and_time(world: World) -
     opening = await world.watch(expire_s=10)
     stream, good = opening.view.stream_id, ticket(opening)
     with pytest.raises(Unauthenticated):
-        world.viewing.admit(stream, "", "127.0.0.1")
+        world.viewing.tickets.admit(stream, "", "127.0.0.1")
     with pytest.raises(Forbidden) as caught:
-        world.viewing.admit(stream, good, "10.0.0.9")
+        world.viewing.tickets.admit(stream, good, "10.0.0.9")
     assert caught.value.code == 40302
     with pytest.raises(NotFound):
-        world.viewing.admit("other", good, "127.0.0.1")
+        world.viewing.tickets.admit("other", good, "127.0.0.1")
     world.clock.advance(11)
     with pytest.raises(Gone):
-        world.viewing.admit(stream, good, "127.0.0.1")
+        world.viewing.tickets.admit(stream, good, "127.0.0.1")
     world.clock.advance(-5)
-    world.viewing.admit(stream, good, "127.0.0.1")
+    world.viewing.tickets.admit(stream, good, "127.0.0.1")
     with pytest.raises(Gone):
-        world.viewing.admit(stream, good, "127.0.0.1")
+        world.viewing.tickets.admit(stream, good, "127.0.0.1")
 
 
 async def test_bytes_and_remaining_viewers_are_told_at_the_close(world: World) -> None:
     first, second = await world.watch(1), await world.watch(2)
     for one in (first, second):
-        admission = world.viewing.admit(one.view.stream_id, ticket(one), "127.0.0.1")
-        await world.viewing.serve(admission, "flv", -1, b"")
+        admission = world.viewing.tickets.admit(one.view.stream_id, ticket(one), "127.0.0.1")
+        await world.viewing.tickets.serve(admission, "flv", -1, b"")
     world.clock.advance(3)
     closing = await world.viewing.stop(viewer(1), first.view.session_id)
     assert closing == replace(closing, closed=True, remaining_viewers=1, bytes_sent=1000, duration_s=3.0)
@@ -352,8 +352,8 @@ async def test_bytes_and_remaining_viewers_are_told_at_the_close(world: World) -
 
 async def test_a_viewer_that_leaves_ends_its_session(world: World) -> None:
     opening = await world.watch()
-    admission = world.viewing.admit(opening.view.stream_id, ticket(opening), "127.0.0.1")
-    await world.viewing.serve(admission, "flv", -1, b"")
+    admission = world.viewing.tickets.admit(opening.view.stream_id, ticket(opening), "127.0.0.1")
+    await world.viewing.tickets.serve(admission, "flv", -1, b"")
     world.engine.opened[0].viewers[1]("eof")
     view = world.viewing.session(viewer(), opening.view.session_id)
     assert view.end_reason is EndReason.VIEWER_LEFT

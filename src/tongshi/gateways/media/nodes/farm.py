@@ -12,7 +12,7 @@ from tongshi.gateways.media.nodes.pool import DEFAULT_CAPACITY, MediaNodes, Seat
 from tongshi.gateways.media.nodes.zlmediakit.client import Client
 from tongshi.gateways.media.nodes.zlmediakit.hooks import Hooks
 from tongshi.gateways.media.nodes.zlmediakit.node import ZlmNode
-from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.tickets import Tickets
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class Farm:
     """The nodes with what they need to live; ``nodes`` is the engine port of viewing."""
 
     def __init__(
-        self, engine: AsyncEngine, plan: FarmPlan, viewing: Callable[[], Viewing], clock: Clock
+        self, engine: AsyncEngine, plan: FarmPlan, tickets: Callable[[], Tickets], clock: Clock
     ) -> None:
-        self._hooks = Hooks(viewing, plan.hook_host, plan.hook_port, plan.hook_reach)
+        self._hooks = Hooks(tickets, plan.hook_host, plan.hook_port, plan.hook_reach)
         self._others = [self._node(account, clock) for account in plan.accounts]
         seats = [Seat(OwnNode(engine), plan.places, plan.capacity)]
         for node, account in zip(self._others, plan.accounts, strict=True):

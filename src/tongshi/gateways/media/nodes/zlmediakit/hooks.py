@@ -26,7 +26,7 @@ from starlette.routing import Route
 from tongshi.errors import TongshiError
 from tongshi.gateways.media.nodes.zlmediakit.ingest import APP
 from tongshi.gateways.media.nodes.zlmediakit.node import ZlmNode
-from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.tickets import Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +57,8 @@ class Hooks:
         reach: the address under which nodes reach this listener; "" is ``host``.
     """
 
-    def __init__(self, viewing: Callable[[], Viewing], host: str, port: int, reach: str = "") -> None:
-        self._viewing = viewing
+    def __init__(self, tickets: Callable[[], Tickets], host: str, port: int, reach: str = "") -> None:
+        self._tickets = tickets
         self._host, self._port, self._reach = host, port, reach or host
         self._secret = secrets.token_urlsafe(24)
         self._nodes: dict[str, ZlmNode] = {}
@@ -118,14 +118,14 @@ class Hooks:
         if ingest is not None and hmac.compare_digest(ticket, ingest.pass_key):
             return {"code": 0, "msg": "success"}
         try:
-            admission = self._viewing().admit(told.stream, ticket, told.ip)
+            admission = self._tickets().admit(told.stream, ticket, told.ip)
         except TongshiError as error:
             log.info("viewer_refused_at_node", node=node.name, error=error.message)
             return {"code": error.code, "msg": error.message}
         if ingest is None:
             return {"code": 40404, "msg": "视频流不存在"}
         number = ingest.admitted(told.id)
-        ingest.tell_when_left(number, self._viewing().serve_at_node(admission, number))
+        ingest.tell_when_left(number, self._tickets().serve_at_node(admission, number))
         return {"code": 0, "msg": "success"}
 
     def _published(self, node: ZlmNode, told: Told) -> None:
