@@ -15,6 +15,8 @@ const RING_EVENTS: usize = 16_384;
 pub enum Kind {
     FirstPacket,
     FirstKeyFrame,
+    /// Somebody who watches needs a key frame that only the sender can make.
+    KeyWanted,
     Codec,
     Connected,
     PeerClosed,
@@ -28,6 +30,7 @@ impl Kind {
         match self {
             Self::FirstPacket => "first_packet",
             Self::FirstKeyFrame => "first_key_frame",
+            Self::KeyWanted => "key_frame_wanted",
             Self::Codec => "codec",
             Self::Connected => "connected",
             Self::PeerClosed => "peer_closed",

@@ -198,10 +198,12 @@ fn a_request_for_a_key_frame_is_answered_from_the_cache_and_times_never_go_back(
     pair.connect();
     pair.pass(1200);
     let got = pair.times().len();
+    assert!(!pair.peer.take_wish(), "joining asks for nothing of the sender");
     let mut direct = pair.browser.direct_api();
     let stream = direct.stream_rx_by_mid(pair.video, None).unwrap();
     stream.request_keyframe(str0m::media::KeyframeRequestKind::Pli);
     pair.pass(100);
+    assert!(pair.peer.take_wish() && !pair.peer.take_wish(), "one wish is told once");
     assert_eq!(pair.times().len(), got + 5);
     pair.send(&picture(900_000 + 5 * 3600, false));
     pair.pass(40);

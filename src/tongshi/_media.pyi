@@ -76,8 +76,11 @@ class PortStats(TypedDict):
 
 class Event(TypedDict):
     kind: str
-    """first_packet | first_key_frame | codec | connected | peer_closed | viewer_closed | relay_closed
-    | error
+    """first_packet | first_key_frame | key_frame_wanted | codec | connected | peer_closed | viewer_closed
+    | relay_closed | error
+
+    key_frame_wanted: a browser asked for one (its id), or who joined found none and none came for a second
+    (0); at most every half second for a stream, and every second while it stays so.
 
     connected tells of a TCP ingest (id 0), of a TCP relay or of a browser (its id). error: a stream was
     closed by a fault of ours.
@@ -86,7 +89,7 @@ class Event(TypedDict):
     id: int  # viewer or relay id, 0 for the stream itself
     at_ms: float
     detail: str
-    """Codec name; or why:
+    """Codec name; or why (asked, dark: a key frame is wanted):
 
     eof, reset, refused, timeout, unreachable, framing lost, stalled, detached, stream closed,
     protocol, error.

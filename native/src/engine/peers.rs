@@ -205,6 +205,7 @@ impl Stream {
         self.outlets.peers.packer.get_or_insert_with(|| Packer::new(self.pipeline.gop(), gop_bytes));
         self.outlets.peers.list.push(peer);
         context.viewer_joined();
+        self.await_picture(context);
         self.care_for_peers(context);
         Ok(answer)
     }
@@ -234,6 +235,7 @@ impl Stream {
             return self.end_peer(context, id, "error");
         };
         let is_new = peer.is_connected() && !was_connected;
+        let has_asked = peer.take_wish();
         if taken {
             if let Some(port) = context.rtc.as_deref_mut() {
                 port.learn(source, (self.key, id));
@@ -242,6 +244,9 @@ impl Stream {
         }
         if is_new {
             context.announce(Kind::Connected, &self.name, id, "");
+        }
+        if has_asked {
+            self.tell_wish(context, id, "asked");
         }
     }
 

@@ -20,6 +20,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// How often a viewer that takes nothing is looked at.
 const STALL_CHECK_MS: f64 = 500.0;
 
+/// Who joined and found no key frame waits so long for one before the sender should be asked, and then again.
+const DARK_MS: f64 = 1_000.0;
+
+/// Wishes for a key frame are told at most once in this time, however many watch.
+const WISH_MS: f64 = 500.0;
+
 /// A stream's figures at one moment. Times are engine milliseconds, -1 until they happened.
 #[derive(Clone, Debug)]
 pub struct StreamStats {
@@ -75,6 +81,9 @@ pub struct Stream {
     pub(super) pipeline: Pipeline,
     pub(super) outlets: Outlets,
     opened_ms: f64,
+    /// Since when somebody watches who had no key frame to start from.
+    dark_since_ms: Option<f64>,
+    last_wish_ms: Option<f64>,
 }
 
 impl Stream {
@@ -83,7 +92,8 @@ impl Stream {
         let options = &context.options;
         let pipeline = Pipeline::new(ssrc, options.reorder_window, options.gop_bytes);
         let opened_ms = context.now_ms;
-        Self { name, key, source, pipeline, outlets: Outlets::default(), opened_ms }
+        let outlets = Outlets::default();
+        Self { name, key, source, pipeline, outlets, opened_ms, dark_since_ms: None, last_wish_ms: None }
     }
 
     /// The port it shares with others.
@@ -176,6 +186,37 @@ impl Stream {
         self.care_for_relays(context);
         self.care_for_peers(context);
         self.drop_stalled(context);
+        self.look_for_picture(context);
+    }
+
+    /// Somebody begins to watch.
+    pub(super) fn await_picture(&mut self, context: &mut Context) {
+        if self.pipeline.gop().is_empty() && self.dark_since_ms.is_none() {
+            self.dark_since_ms = Some(context.now_ms);
+            context.care_in(DARK_MS);
+        }
+    }
+
+    fn look_for_picture(&mut self, context: &mut Context) {
+        let Some(since) = self.dark_since_ms else { return };
+        let is_watched = self.outlets.viewers().next().is_some() || self.outlets.peers.len() > 0;
+        if !self.pipeline.gop().is_empty() || !is_watched {
+            self.dark_since_ms = None;
+        } else if context.now_ms - since >= DARK_MS {
+            self.dark_since_ms = Some(context.now_ms);
+            context.care_in(DARK_MS);
+            self.tell_wish(context, 0, "dark");
+        } else {
+            context.care_at(since + DARK_MS);
+        }
+    }
+
+    /// Tell that a key frame is wanted, by a viewer who asked or by whoever sees nothing (0).
+    pub(super) fn tell_wish(&mut self, context: &Context, id: u64, why: &'static str) {
+        if self.last_wish_ms.is_none_or(|at| context.now_ms - at >= WISH_MS) {
+            self.last_wish_ms = Some(context.now_ms);
+            context.announce(Kind::KeyWanted, &self.name, id, why);
+        }
     }
 
     fn drop_stalled(&mut self, context: &mut Context) {
@@ -223,6 +264,7 @@ impl Stream {
         let gop_bytes = context.options.gop_bytes;
         let (now_ms, wall_ms) = (context.now_ms, wall_clock_ms());
         self.outlets.join(viewer, self.pipeline.gop(), gop_bytes, now_ms, wall_ms);
+        self.await_picture(context);
         self.flush(context);
         Ok(())
     }

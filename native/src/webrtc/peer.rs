@@ -3,9 +3,9 @@
 //! After: RFC 8834, RFC 4585 6.3 (picture loss, resends)
 //!
 //! A peer starts with the pictures since the last key frame, sent in pieces and with times close behind each other, so
-//! that the browser decodes through them at once instead of playing two seconds behind. The same is done when it asks for
-//! a key frame, which a GB/T 28181 camera could send only on a command. A peer that is behind gets no more until the next
-//! key frame. Sound is never sent late.
+//! that the browser decodes through them at once instead of playing two seconds behind. The same is done at once when it
+//! asks for a key frame, and its wish is told besides: a GB/T 28181 camera makes one only on a command. A peer that is
+//! behind gets no more until the next key frame. Sound is never sent late.
 
 use super::offer::{Offer, Refusal};
 use super::payload::{Packed, Packer};
@@ -110,6 +110,8 @@ pub struct Peer {
     pub queued_bytes: usize,
     awaits_key: bool,
     wants_key: bool,
+    /// It asked for a key frame, and nobody was told yet.
+    has_asked: bool,
     last_time: Option<u64>,
     last_replay_ms: Option<f64>,
     next_sound: Option<u32>,
@@ -171,6 +173,7 @@ impl Peer {
             queued_bytes: 0,
             awaits_key: true,
             wants_key: false,
+            has_asked: false,
             last_time: None,
             last_replay_ms: None,
             next_sound: None,
@@ -208,6 +211,11 @@ impl Peer {
     /// Whether there is something to send in the next tick.
     pub fn has_queue(&self) -> bool {
         self.is_connected && !self.queue.is_empty()
+    }
+
+    /// Whether it asked for a key frame since this was last called.
+    pub fn take_wish(&mut self) -> bool {
+        std::mem::take(&mut self.has_asked)
     }
 
     /// When [`Self::care`] wants to be called.
@@ -427,7 +435,10 @@ impl Peer {
                 self.wants_key = self.codecs.iter().any(|(kind, _, _)| *kind == MediaKind::Video);
             }
             Event::MediaAdded(added) => self.add_line(added.mid, added.kind),
-            Event::KeyframeRequest(_) => self.wants_key = true,
+            Event::KeyframeRequest(_) => {
+                self.wants_key = true;
+                self.has_asked = true;
+            }
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) => self.end(PeerEnd::Timeout),
             _ => {}
         }

@@ -214,3 +214,17 @@ def test_no_more_viewers_than_allowed(eventually: Eventually) -> None:
     engine.shutdown()
     kept.close()
     refused.close()
+
+
+def test_who_joins_where_no_key_frame_is_kept_has_one_wanted_after_a_second(
+    engine: Engine, clip: Make, watch: Watch, eventually: Eventually, wait_event: WaitEvent
+) -> None:
+    sender = camera_of(engine)
+    _, (other, _) = clip("h264", 2)
+    sender.send_video(other, 0, False)
+    eventually(lambda: engine.stats("camera")["frames"] == 1 or bool(sender.send_video(other, 3_600, False)))
+    began_ms = engine.now_ms()
+    watch(engine, "camera", "flv")
+    wanted = wait_event(engine, "key_frame_wanted")
+    assert (wanted["stream"], wanted["id"], wanted["detail"]) == ("camera", 0, "dark")
+    assert wanted["at_ms"] - began_ms >= 999
