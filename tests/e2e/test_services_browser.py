@@ -122,7 +122,14 @@ def test_a_page_that_one_may_not_use_is_neither_offered_nor_opened(
     page.route("**/api/v1/session", with_less)
     page.reload()
     until(page, "document.querySelector('nav')?.innerText.includes('资源档案')")
-    assert page.inner_text("nav").split() == ["目录树", "资源档案", "地图框选", "服务目录", "级联与共享"]
+    assert page.locator("nav a").all_inner_texts() == [
+        "目录树",
+        "资源档案",
+        "地图框选",
+        "服务目录",
+        "级联与共享",
+    ]
+    assert page.locator("nav p").all_inner_texts() == ["资源", "互联"]
     page.wait_for_selector("[data-test=services]")
     page.evaluate("location.hash = '#/files'")
     page.wait_for_selector("[data-test=no-access]")

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 
-import { offered, pageOf } from './pages'
+import { menu, offered, pageOf } from './pages'
 
 const names = (held: string[]) => offered(held).map((page) => page.name)
 
@@ -21,6 +21,18 @@ describe('offered', () => {
   it('needs one of the permissions of file sharing, not both', () => {
     expect(names(['archive:export'])).toContain('files')
     expect(names(['archive:write'])).toContain('files')
+  })
+})
+
+describe('menu', () => {
+  it('has no group without a page', () => {
+    expect(menu([]).map((one) => one.group)).toEqual(['resources'])
+    const named = menu(['video:live', 'platform:read']).map((one) => [one.group, one.pages.map((page) => page.name)])
+    expect(named).toEqual([
+      ['watch', ['viewing', 'wall']],
+      ['resources', ['services']],
+      ['links', ['neighbours']],
+    ])
   })
 })
 

@@ -1,7 +1,11 @@
 // The pages of the console, in the order of the menu, and who may use them.
 
+export const GROUPS = ['watch', 'resources', 'links', 'system'] as const
+export type Group = (typeof GROUPS)[number]
+
 export interface PageEntry {
   path: string
+  group: Group
   /** Name in the catalogue of words, under ``nav``. */
   name: 'viewing' | 'wall' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission' | 'media'
   /** One of these opens the page; none: everybody who is signed in. */
@@ -9,18 +13,18 @@ export interface PageEntry {
 }
 
 export const PAGES: readonly PageEntry[] = [
-  { path: '/', name: 'viewing', permissions: ['video:live'] },
-  { path: '/wall', name: 'wall', permissions: ['video:live'] },
-  { path: '/trees', name: 'trees', permissions: ['archive:read'] },
-  { path: '/archive', name: 'archive', permissions: ['archive:read'] },
-  { path: '/map', name: 'map', permissions: ['archive:read'] },
-  { path: '/alarms', name: 'alarms', permissions: ['alarm:read'] },
-  { path: '/files', name: 'files', permissions: ['archive:export', 'archive:write'] },
-  { path: '/services', name: 'services', permissions: [] },
-  { path: '/signalling', name: 'signalling', permissions: ['signalling:read'] },
-  { path: '/neighbours', name: 'neighbours', permissions: ['platform:read'] },
-  { path: '/admission', name: 'admission', permissions: ['platform:admin'] },
-  { path: '/media', name: 'media', permissions: ['platform:admin'] },
+  { path: '/', group: 'watch', name: 'viewing', permissions: ['video:live'] },
+  { path: '/wall', group: 'watch', name: 'wall', permissions: ['video:live'] },
+  { path: '/alarms', group: 'watch', name: 'alarms', permissions: ['alarm:read'] },
+  { path: '/trees', group: 'resources', name: 'trees', permissions: ['archive:read'] },
+  { path: '/archive', group: 'resources', name: 'archive', permissions: ['archive:read'] },
+  { path: '/map', group: 'resources', name: 'map', permissions: ['archive:read'] },
+  { path: '/files', group: 'resources', name: 'files', permissions: ['archive:export', 'archive:write'] },
+  { path: '/services', group: 'resources', name: 'services', permissions: [] },
+  { path: '/neighbours', group: 'links', name: 'neighbours', permissions: ['platform:read'] },
+  { path: '/signalling', group: 'links', name: 'signalling', permissions: ['signalling:read'] },
+  { path: '/admission', group: 'links', name: 'admission', permissions: ['platform:admin'] },
+  { path: '/media', group: 'system', name: 'media', permissions: ['platform:admin'] },
 ]
 
 /** Whether somebody with these permissions may use a page. */
@@ -31,6 +35,12 @@ export function mayUse(page: PageEntry, held: readonly string[]): boolean {
 /** The pages that somebody with these permissions may use. */
 export function offered(held: readonly string[]): PageEntry[] {
   return PAGES.filter((page) => mayUse(page, held))
+}
+
+/** The menu for somebody with these permissions: groups without a page are left out. */
+export function menu(held: readonly string[]): { group: Group; pages: PageEntry[] }[] {
+  const pages = offered(held)
+  return GROUPS.map((group) => ({ group, pages: pages.filter((page) => page.group === group) })).filter((one) => one.pages.length > 0)
 }
 
 /** The page that an address belongs to. */
