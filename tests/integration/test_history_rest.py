@@ -98,6 +98,9 @@ class Far:
     async def control(self, device_id: DeviceId, ptz_cmd: str, preset_name: str = "") -> ControlReply:
         raise AssertionError("not used here")
 
+    async def ask_key_frame(self, device_id: DeviceId) -> None:
+        raise AssertionError("not used here")
+
     async def search(self, search: Search) -> Found:
         self.searches.append(search)
         if self.is_silent:

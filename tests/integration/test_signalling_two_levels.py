@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tongshi.errors import PeerFailed, PeerTimeout, TongshiError
+from tongshi.gateways.media.engine import EngineIngest
+from tongshi.gateways.signalling.trace.ring import Note
 from tongshi.ids import DeviceId
 from tongshi.resources.platforms.model import Relation
 from tongshi.resources.viewing.model import EndReason, Transport
@@ -75,6 +77,45 @@ async def test_a_picture_travels_through_both_levels_and_both_release_it(
     assert (watched.codec, watched.frames >= 5) == ("h264", True)
     await nothing_left(neighbourhood, city, district)
     await neighbourhood.until(lambda: camera.calls.count == 0)
+
+
+async def test_a_key_frame_wanted_above_is_asked_of_the_camera_once_for_all(
+    neighbourhood: Neighbourhood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    city, district = await two_levels(neighbourhood)
+    camera = await known_above(neighbourhood, city, district, camera_row())
+    asked: list[str] = []
+    make = camera.calls.ask_key_frame
+
+    def ask(code: str) -> None:
+        asked.append(code)
+        make(code)
+
+    monkeypatch.setattr(camera.calls, "ask_key_frame", ask)
+    here = await district.viewing.watch(district.viewer, Wish(DeviceId(CODE)))
+    opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
+    above, below = (
+        platform.viewing.streams.find(view.stream_id)
+        for platform, view in ((city, opening.view), (district, here.view))
+    )
+    assert isinstance(above and above.ingest, EngineIngest)
+    for _ in range(5):
+        above.ingest.take_event("key_frame_wanted", "asked")  # type: ignore[union-attr]
+    await neighbourhood.until(lambda: noted(city, opening.view.trace_id))
+    below.ingest.take_event("key_frame_wanted", "dark")  # type: ignore[union-attr]
+    assert asked == [CODE]
+    assert noted(city, opening.view.trace_id) == ["播放端请求关键帧，已向设备索要"]
+    assert noted(district, here.view.trace_id) == ["上级平台请求关键帧，已向设备索要"]
+    await city.viewing.stop(city.viewer, opening.view.session_id)
+    await district.viewing.stop(district.viewer, here.view.session_id)
+    await nothing_left(neighbourhood, city, district)
+
+
+def noted(platform: SmallPlatform, trace_id: str) -> list[str]:
+    """What a timeline says of key frames that were asked for."""
+    session = platform.gateway.timeline.find(trace_id)
+    assert session is not None
+    return [one.text for one in session.all() if isinstance(one, Note) and one.step == "keyFrameAsked"]
 
 
 async def test_ptz_from_above_reaches_the_camera(neighbourhood: Neighbourhood) -> None:

@@ -74,6 +74,7 @@ class EngineIngest:
         self.first_packet = asyncio.Event()
         self.first_key_frame = asyncio.Event()
         self.ended = asyncio.Event()
+        self._tell_wish: Closed | None = None
         self._is_open = True
 
     async def expect(self, ssrc: int | None) -> None:
@@ -129,8 +130,11 @@ class EngineIngest:
             self._is_open = False
             await self._engine.close_stream(self._stream)
 
-    def take_event(self, kind: str) -> None:
-        """One event of the stream itself."""
+    def on_key_frame_wanted(self, tell: Callable[[str], None]) -> None:
+        self._tell_wish = tell
+
+    def take_event(self, kind: str, detail: str = "") -> None:
+        """One event of the stream itself, or a wish of its viewers."""
         if kind == "first_packet":
             self.first_packet.set()
         elif kind == "first_key_frame":
@@ -138,6 +142,8 @@ class EngineIngest:
             self.first_key_frame.set()
         elif kind in ("peer_closed", "error"):
             self.ended.set()
+        elif kind == "key_frame_wanted" and self._tell_wish is not None:
+            self._tell_wish(detail)
 
 
 class AsyncEngine:
@@ -350,7 +356,7 @@ class AsyncEngine:
             elif stream in self._ingests:
                 if kind == "error":
                     log.warning("media_stream_error", stream=stream, detail=event["detail"])
-                self._ingests[stream].take_event(kind)
+                self._ingests[stream].take_event(kind, event["detail"])
 
     def _take_closed(self, kind: str, number: int, reason: str) -> None:
         on_closed = self._closed.pop((kind, number), None)

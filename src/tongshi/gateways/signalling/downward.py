@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tongshi.gateways.signalling.device_orders import DeviceOrders
 from tongshi.gateways.signalling.history import DownwardHistory, HistoryCalls
 from tongshi.gateways.signalling.live import DownwardCall, LiveCaller
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.ids import DeviceId
+from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import ControlReply, HistoryRequest, LiveRequest, Route
 
@@ -26,12 +28,14 @@ class Downward:
         routes: Routes,
         calls: LiveCaller,
         controls: DeviceControls,
+        orders: DeviceOrders,
         history: HistoryCalls,
         media_transport: Callable[[Peer], Transport],
     ) -> None:
         self._routes = routes
         self._calls = calls
         self._controls = controls
+        self._orders = orders
         self._history = history
         self._media_transport = media_transport
 
@@ -47,3 +51,6 @@ class Downward:
 
     async def control(self, device_id: DeviceId, ptz_cmd: str, preset_name: str = "") -> ControlReply:
         return await self._controls.send(device_id, ptz_cmd, preset_name)
+
+    async def ask_key_frame(self, device_id: DeviceId) -> None:
+        await self._orders.command(device_id, lambda sn: DeviceControl(sn, device_id, iframe=True))

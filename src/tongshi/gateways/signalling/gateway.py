@@ -192,7 +192,7 @@ class SignallingGateway:
         self.history = HistoryCalls(self._calls)
         self.records = RecordSearches(self._post, self._routes, clock, config.search_patience)
         self.downward = Downward(
-            self._routes, self._calls, self._controls, self.history, self._media_transport
+            self._routes, self._calls, self._controls, self.orders, self.history, self._media_transport
         )
         self.catalogues = Catalogues(self._post, archive, self._routes, clock, config.patience, own_id)
         self.admission = AdmissionDesk(
@@ -294,9 +294,18 @@ class SignallingGateway:
     def attach_control(
         self, ptz: PtzControl, guard: Guard, filters: ControlFilters, undertakings: Undertakings
     ) -> None:
-        """Say who decides what uppers may ask and command of devices."""
+        """Say who decides what uppers may ask and command of devices; after ``attach``."""
+        assert self._viewing is not None
         self.upward_control = UpwardControl(
-            self._post, self.orders, self.dispatch, guard, filters, ptz, self.uppers, undertakings
+            self._post,
+            self.orders,
+            self.dispatch,
+            guard,
+            filters,
+            ptz,
+            self.uppers,
+            undertakings,
+            self._viewing.streams.ask_for_platform,
         )
 
     def attach_voice(self, voice: Voice) -> None:

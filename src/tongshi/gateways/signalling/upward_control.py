@@ -12,6 +12,7 @@ A command that the standard answers gets its 200 at once and its Response when t
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -96,6 +97,7 @@ class UpwardControl:
         ptz: PtzControl,
         uppers: dict[str, Upper],
         undertakings: Undertakings,
+        want_key_frame: Callable[[DeviceId], Awaitable[None]],
     ) -> None:
         self._post = post
         self._orders = orders
@@ -104,6 +106,7 @@ class UpwardControl:
         self._ptz = ptz
         self._uppers = uppers
         self._ended = undertakings
+        self._want = want_key_frame
         self._background = Background("upwardControl")
         self._awaited: OrderedDict[str, str] = OrderedDict()  # SessionID -> the upper that began it
         for kind in _REFUSALS:
@@ -154,6 +157,9 @@ class UpwardControl:
         inward = replace(control, panorama_id=upper.names.real(control.panorama_id) or "")
         if control.upgrade is not None:
             self._await_end(control.upgrade.session_id, upper.id)
+        if kinds == (ControlKind.KEY_FRAME,):
+            incoming.respond(await self._want_key_frame(control.device_id))
+            return
         if control.needs_response:
             incoming.respond(200)
             self._background.begin(self._command(upper, inward))
@@ -175,6 +181,14 @@ class UpwardControl:
             await self._ptz.relay(viewer, DeviceId(control.device_id), control.ptz_cmd, name)
         except TongshiError as error:
             log.info("control_refused", platform_id=upper.id, device_id=control.device_id, code=error.code)
+            return _status(error)
+        return 200
+
+    async def _want_key_frame(self, device_id: str) -> int:
+        """Shared with who watches here: the device is asked once for all (A.2.3.1.7)."""
+        try:
+            await self._want(DeviceId(device_id))
+        except TongshiError as error:
             return _status(error)
         return 200
 
@@ -257,6 +271,8 @@ def _viewer(incoming: IncomingRequest, upper: Upper) -> Viewer:
 def _permission(kind: ControlKind) -> Permission:
     if kind in _TURNS:
         return Permission.PTZ_CONTROL
+    if kind is ControlKind.KEY_FRAME:
+        return Permission.VIDEO_LIVE  # of a picture that it may see
     return Permission.DEVICE_MAINTAIN if kind in _MAINTAINS else Permission.DEVICE_COMMAND
 
 

@@ -3,8 +3,9 @@
 Implements: DB31DSJ/Z 001-2024 6.4.3.1
 Implements: GB/T 28181-2022 7.3
 A filter narrows and never widens: who passes it is still asked for the right on the device. Without one, a
-neighbour may ask, and turn heads by front-end instructions; nothing else. A filter on trial decides nothing:
-the rule without one holds, and what the filter would have said is written down.
+neighbour may ask, turn heads by front-end instructions, and want a key frame of what it may see; nothing
+else. A filter on trial decides nothing: the rule without one holds, and what the filter would have said is
+written down.
 """
 
 from __future__ import annotations
@@ -81,7 +82,11 @@ class ControlFilter:
 
 
 DEFAULT: Final = ControlFilter(
-    (FilterRule(ControlKind.FRONT_END.value), *(FilterRule(name) for name in QUERIES))
+    (
+        FilterRule(ControlKind.FRONT_END.value),
+        FilterRule(ControlKind.KEY_FRAME.value),
+        *(FilterRule(name) for name in QUERIES),
+    )
 )
 Commanded = DeviceControl | DeviceConfig | DeviceQuery
 

@@ -132,6 +132,10 @@ class Signalling(Protocol):
         """Send one front-end instruction of 16 hex digits; same errors as ``open_live``."""
         ...
 
+    async def ask_key_frame(self, device_id: DeviceId) -> None:
+        """Have a live picture's next frame be a key frame; same errors as ``open_live``."""
+        ...
+
 
 class Recordings(Protocol):
     """Asks a device, or the platform before it, what it has recorded."""
@@ -262,6 +266,15 @@ class Answering(Protocol):
             InvalidRequest: it is no offer that can be used (40001).
             Unprocessable: the browser cannot take this stream so; the words say what else it may (42203).
         """
+        ...
+
+
+@runtime_checkable
+class Wishing(Protocol):
+    """A receiving end whose engine knows when a viewer needs a key frame."""
+
+    def on_key_frame_wanted(self, tell: Callable[[str], None]) -> None:
+        """Whom to tell: "asked" by a browser, "dark" when who joined found none and none came."""
         ...
 
 

@@ -24,6 +24,8 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import LimitExceeded, NotFound, PeerTimeout, TongshiError, Unavailable
+from tongshi.ids import DeviceId
+from tongshi.resources.viewing.key_frames import PATIENCE_S, KeyFrames
 from tongshi.resources.viewing.model import (
     REASON_TEXT,
     Codec,
@@ -50,6 +52,7 @@ from tongshi.resources.viewing.ports import (
     Signalling,
     Timeline,
     Transcoder,
+    Wishing,
 )
 from tongshi.resources.viewing.recordings import Playhead, RecordLocation, Search, timeline
 from tongshi.resources.viewing.transcoding import TranscodedCall
@@ -109,6 +112,11 @@ class SharedStream:
         self.linger: asyncio.TimerHandle | None = None
 
     @property
+    def is_live(self) -> bool:
+        """Whether a device sends it as it happens."""
+        return self.key.history is None and self.key.transcoding is None
+
+    @property
     def is_own(self) -> bool:
         """Whether this platform plays what it recorded itself."""
         return self.route is CENTRE_ROUTE
@@ -152,6 +160,7 @@ class StreamPool:
         self._clock = clock
         self._timeouts = timeouts
         self._limits = limits
+        self.key_frames = KeyFrames(signalling, clock, self._timeline)
         self._streams: dict[StreamKey, SharedStream] = {}
         self._numbers = 0
         self._ending: set[asyncio.Task[None]] = set()
@@ -285,8 +294,14 @@ class StreamPool:
                 is_finished = head is not None and head.is_at_end(last)
                 self.end(stream, EndReason.FINISHED if is_finished else EndReason.MEDIA_LOST)
 
+    async def ask_for_platform(self, device_id: DeviceId) -> None:
+        """A platform above, which was admitted, wants a key frame; see ``KeyFrames.relay``."""
+        of_device = [s for s in self._streams.values() if s.is_live and s.key.device_id == device_id]
+        await self.key_frames.relay(device_id, tuple(stream.trace_id for stream in of_device))
+
     async def stop(self) -> None:
         """End all streams and wait until nothing is left of them."""
+        await self.key_frames.stop()
         self.end_where(lambda _: True, EndReason.SHUTDOWN)
         while self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
@@ -347,6 +362,8 @@ class StreamPool:
         )
         if stream.on_ingest is not None:
             await stream.on_ingest(ingest)
+        if stream.is_live and isinstance(ingest, Wishing):
+            ingest.on_key_frame_wanted(lambda why: self._want_key_frame(stream, why))
         self._reach(stream, Step.INVITED)
         call = await self._call(stream, chosen, ingest)
         await ingest.expect(call.ssrc)
@@ -418,7 +435,7 @@ class StreamPool:
             PeerTimeout: there is none, and nobody relays what comes (50403).
         """
         try:
-            await self._wait_media(stream, ingest.first_key_frame, self._timeouts.first_key_frame_s)
+            await self._wait_key_frame(stream, ingest)
             self._reach(stream, Step.FIRST_KEY_FRAME)
             stream.codec = (await ingest.figures()).codec
             if stream.codec.video in UNPLAYABLE_VIDEO:
@@ -433,6 +450,19 @@ class StreamPool:
                 raise
             stream.unplayable = error
             self._timeline.note(stream.trace_id, stream.step, trouble_words(error), is_trouble=True)
+
+    async def _wait_key_frame(self, stream: SharedStream, ingest: Ingest) -> None:
+        """The first, asked for when the device lets wait for it; raises as ``_wait_media``."""
+        loop = asyncio.get_running_loop()
+        asking = loop.call_later(PATIENCE_S, self._want_key_frame, stream, "first")
+        try:
+            await self._wait_media(stream, ingest.first_key_frame, self._timeouts.first_key_frame_s)
+        finally:
+            asking.cancel()
+
+    def _want_key_frame(self, stream: SharedStream, why: str) -> None:
+        if stream.is_live and stream.end_reason is None:
+            self.key_frames.want(stream.key.device_id, stream.trace_id, why)
 
     async def _route(self, key: StreamKey) -> Route:
         """Where the picture comes from: for a recording our own storage, when it has what is asked for."""

@@ -75,6 +75,12 @@ class Far:
     error: TongshiError | None = None
     never: bool = False
     calls: list[Call] = field(default_factory=list)
+    asked: list[DeviceId] = field(default_factory=list)  # for a key frame
+
+    async def ask_key_frame(self, device_id: DeviceId) -> None:
+        self.asked.append(device_id)
+        if self.error is not None:
+            raise self.error
 
     async def route(self, device_id: DeviceId) -> Route:
         return Route(device_id, Transport.UDP)

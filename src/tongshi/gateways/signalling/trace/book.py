@@ -33,6 +33,7 @@ STEPS: Final = {
     "answered": "设备应答",
     "firstPacket": "收到首个媒体包",
     "firstKeyFrame": "收到首个关键帧",
+    "keyFrameAsked": "请求关键帧",
     "opened": "播放端接入",
     "ended": "结束",
 }
