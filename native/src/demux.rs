@@ -13,7 +13,7 @@ use memchr::memmem;
 
 pub use crate::es::PayloadType;
 use crate::es::{EsDepacketizer, EsKind};
-use crate::frame::Frame;
+use crate::frame::{Codec, Frame};
 use crate::ps_demux::{PsDemuxer, PsStats};
 use crate::rtp::RtpPacket;
 
@@ -151,6 +151,13 @@ impl Demuxer {
         } else if is_unknown && EsKind::recognise(packet, &self.declared).is_some() {
             self.format = Format::Es(Box::default());
         }
+    }
+
+    /// A bare elementary stream whose picture we can put into program stream.
+    pub fn is_elementary(&self) -> bool {
+        matches!(&self.format, Format::Es(lanes) if lanes.video.as_ref().is_some_and(|lane| {
+            matches!(lane.depacketizer.kind(), EsKind::H264 | EsKind::H265 | EsKind::AnnexB(Codec::H264 | Codec::H265))
+        }))
     }
 
     /// The clock of the RTP times.

@@ -76,6 +76,11 @@ impl Rewriter {
         Rewriter { ssrc, payload_type: payload_type & 0x7F, sequence }
     }
 
+    /// The sequence number of the next packet.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
     /// Give the packet the next sequence number, our SSRC and payload type, in place.
     pub fn rewrite(&mut self, packet: &mut [u8]) {
         let Some(header) = packet.first_chunk_mut::<HEADER_SIZE>() else { return };

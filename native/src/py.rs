@@ -223,7 +223,11 @@ impl Engine {
     fn set_payload_types(&self, py: Python<'_>, stream: &str, types: Vec<(u8, String, u32)>) -> PyResult<()> {
         let types = types
             .into_iter()
-            .map(|(number, name, clock_hz)| Ok(PayloadType { number, codec: codec(&name)?, clock_hz }))
+            .map(|(number, name, clock_hz)| {
+                // Program stream is no codec, and still no elementary stream that the number usually stands for.
+                let codec = if name == "ps" { Codec::Unknown(0) } else { codec(&name)? };
+                Ok(PayloadType { number, codec, clock_hz })
+            })
             .collect::<PyResult<Vec<PayloadType>>>()?;
         if types.len() > MAX_PAYLOAD_TYPES {
             return Err(PyValueError::new_err("types"));
@@ -251,9 +255,28 @@ impl Engine {
         Ok(dict)
     }
 
-    #[pyo3(signature = (stream, ssrc))]
-    fn set_ssrc(&self, py: Python<'_>, stream: &str, ssrc: Option<u32>) -> PyResult<()> {
-        py.detach(|| self.0.set_ssrc(stream, ssrc)).map_err(|e| python_error(&e, stream))
+    #[pyo3(signature = (stream, ssrc, *, is_hint=false))]
+    fn set_ssrc(&self, py: Python<'_>, stream: &str, ssrc: Option<u32>, is_hint: bool) -> PyResult<()> {
+        py.detach(|| self.0.set_ssrc(stream, ssrc, is_hint)).map_err(|e| python_error(&e, stream))
+    }
+
+    fn hold(&self, py: Python<'_>, stream: &str) -> PyResult<Option<u64>> {
+        py.detach(|| self.0.hold(stream)).map_err(|e| python_error(&e, stream))
+    }
+
+    fn step(&self, py: Python<'_>, stream: &str) -> PyResult<Option<u64>> {
+        py.detach(|| self.0.step(stream)).map_err(|e| python_error(&e, stream))
+    }
+
+    #[pyo3(signature = (stream, *, forget))]
+    fn let_go(&self, py: Python<'_>, stream: &str, forget: bool) -> PyResult<()> {
+        py.detach(|| self.0.let_go(stream, forget)).map_err(|e| python_error(&e, stream))
+    }
+
+    fn relay_numbers(&self, py: Python<'_>, relay: u64) -> PyResult<Option<(u16, u16)>> {
+        let numbers =
+            py.detach(|| self.0.relay_numbers(relay)).map_err(|e| python_error(&e, &relay.to_string()))?;
+        Ok(numbers.map(|numbers| (numbers.own, numbers.sender)))
     }
 
     fn connect_ingest(&self, py: Python<'_>, stream: &str, host: &str, port: u16) -> PyResult<()> {

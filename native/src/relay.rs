@@ -10,7 +10,7 @@
 //!
 //! Implements: GB/T 28181-2022 C.1 (RTP), D (RTP over TCP, both roles)
 
-use crate::frame::Frame;
+use crate::frame::{Codec, Frame};
 use crate::gop::GopCache;
 use crate::net::{self, Group, SendBatch};
 use crate::packetizer::{Packetizer, Rewriter};
@@ -61,6 +61,8 @@ impl Start {
 #[derive(Clone, Copy)]
 struct Packet {
     length: usize,
+    /// The sender's number.
+    sequence: u16,
     /// Packets that were lost before this one.
     gap: u32,
     start: Start,
@@ -81,7 +83,8 @@ impl Run {
             return;
         }
         self.bytes.extend_from_slice(packet);
-        self.packets.push(Packet { length: packet.len(), gap, start });
+        let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+        self.packets.push(Packet { length: packet.len(), sequence, gap, start });
         Group::append(&mut self.groups, packet.len());
     }
 
@@ -115,17 +118,21 @@ impl Remux {
     fn new(gop: &GopCache, last_timestamp: u32) -> Option<Box<Self>> {
         let video = gop.frames().find(|f| f.codec.is_video())?.codec;
         let audio = gop.frames().find(|f| f.codec.is_audio()).map(|f| f.codec);
-        if !matches!(video, crate::frame::Codec::H264 | crate::frame::Codec::H265) {
+        if !matches!(video, Codec::H264 | Codec::H265) {
             return None;
         }
         let newest = gop.frames().filter(|f| f.codec.is_video()).last()?.pts;
-        Some(Box::new(Self {
+        Some(Self::of(video, audio, last_timestamp.wrapping_sub(newest as u32)))
+    }
+
+    fn of(video: Codec, audio: Option<Codec>, timestamp_offset: u32) -> Box<Self> {
+        Box::new(Self {
             muxer: PsMuxer::new(Some(video), audio),
             packetizer: Packetizer::new(96, 0, 0, MTU),
-            timestamp_offset: last_timestamp.wrapping_sub(newest as u32),
+            timestamp_offset,
             ps: Vec::new(),
             rtp: Vec::new(),
-        }))
+        })
     }
 
     /// One frame as packets whose identity is still to be written.
@@ -175,6 +182,13 @@ pub struct Target {
     pub failures: u32,
 }
 
+/// How a relay numbers what it passes on: its next sequence number, and that of the sender's packet that gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    pub own: u16,
+    pub sender: u16,
+}
+
 /// One relay of a stream.
 pub struct Relay {
     pub id: u64,
@@ -182,6 +196,8 @@ pub struct Relay {
     pub link: Link,
     mode: Mode,
     rewriter: Rewriter,
+    /// The sender's number that is expected next, once packets are passed on.
+    next_sequence: Option<u16>,
     /// Packets of the cached group that wait for their tick, and how many of them went.
     burst: Run,
     burst_sent: usize,
@@ -196,6 +212,7 @@ impl Relay {
             link,
             mode: Mode::Idle,
             rewriter: Rewriter::new(ssrc, payload_type, 0),
+            next_sequence: None,
             burst: Run::default(),
             burst_sent: 0,
             out: Output { has_gso: true, tcp: TcpQueue::default() },
@@ -205,6 +222,7 @@ impl Relay {
     /// Start sending on a link that can: from the cached group, or with the next packet when there is none.
     pub fn begin(&mut self, gop: &GopCache, last_timestamp: u32) {
         self.out.tcp = TcpQueue::default();
+        self.next_sequence = None;
         self.mode = match Remux::new(gop, last_timestamp) {
             None => Mode::Forward,
             Some(mut remux) => {
@@ -242,6 +260,19 @@ impl Relay {
             }
             self.mode = Mode::Forward;
         }
+    }
+
+    /// The stream is a bare elementary one, which nobody agreed to: from this key frame on it is multiplexed.
+    pub fn change_to_frames(&mut self, video: Codec) {
+        if matches!(self.mode, Mode::Forward) && matches!(video, Codec::H264 | Codec::H265) {
+            self.mode = Mode::Remux(Remux::of(video, None, 0));
+        }
+    }
+
+    /// How packets are numbered; None while none are passed on as they come.
+    pub fn numbers(&self) -> Option<Numbers> {
+        let sender = self.next_sequence.filter(|_| matches!(self.mode, Mode::Forward))?;
+        Some(Numbers { own: self.rewriter.sequence(), sender })
     }
 
     pub fn has_burst(&self) -> bool {
@@ -282,6 +313,7 @@ impl Relay {
             self.rewriter.skip(packet.gap);
             self.rewriter.rewrite(&mut bytes[at..at + packet.length]);
             at += packet.length;
+            self.next_sequence = Some(packet.sequence.wrapping_add(1));
         }
         self.out.emit(&self.link, bytes, packets, groups, send);
     }
@@ -420,6 +452,7 @@ mod tests {
         let parsed: Vec<_> = received.iter().map(|p| rtp::parse(p).unwrap()).collect();
         assert_eq!(parsed.iter().map(|p| p.sequence).collect::<Vec<_>>(), [0, 1, 4]);
         assert!(parsed.iter().all(|p| (p.ssrc, p.payload_type, p.timestamp, p.marker) == (77, 98, 9, true)));
+        assert_eq!(relay.numbers(), Some(Numbers { own: 5, sender: 505 }));
     }
 
     #[test]

@@ -169,15 +169,27 @@ class Engine:
         (set_ssrc) or by source (set_source); without either nothing arrives. Not for tcp-active.
         Raises OSError (bind), ValueError (argument), KeyError (stream exists), RuntimeError (limit).
         """
-    def set_ssrc(self, stream: str, ssrc: int | None) -> None:
-        """Take only this SSRC from now on. ValueError: another stream of a shared port has it."""
-    def set_source(self, stream: str, host: str, port: int = 0) -> None:
-        """On a shared port: packets from there are the stream's, whatever their SSRC.
+    def set_ssrc(self, stream: str, ssrc: int | None, *, is_hint: bool = False) -> None:
+        """Take only this SSRC from now on.
 
-        Port 0 is any port of the host. ValueError: no shared port, or another stream has the source.
+        is_hint: on a shared port its packets come to the stream, which takes any SSRC as with None. Two
+        streams of a shared port may have one SSRC: then their sources tell them apart.
+        """
+    def hold(self, stream: str) -> int | None:
+        """Hold pictures back from now on (at most 16 MiB); the time of the last one shown, 90 kHz."""
+    def step(self, stream: str) -> int | None:
+        """Show the next picture that is held back; its time, None when none is held."""
+    def let_go(self, stream: str, *, forget: bool) -> None:
+        """Hold nothing back any more. What is held is shown, or forgotten; then a key frame goes first."""
+    def relay_numbers(self, relay: int) -> tuple[int, int] | None:
+        """Of a relay that passes packets on: (its next sequence number, the sender's that gets it)."""
+    def set_source(self, stream: str, host: str, port: int = 0) -> None:
+        """On a shared port: packets from there are the stream's when no SSRC says otherwise.
+
+        Port 0 is any port of the host, as long as one stream alone says so. ValueError: no shared port.
         """
     def set_payload_types(self, stream: str, types: list[tuple[int, str, int]]) -> None:
-        """What the session description says: (number, codec name, clock in Hz), at most 128.
+        """What the session description says: (number, codec name or "ps", clock in Hz), at most 128.
 
         A hint for elementary streams; what the bytes show outweighs it.
         """

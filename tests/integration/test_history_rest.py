@@ -15,6 +15,7 @@ from tongshi.errors import PeerTimeout, Unprocessable
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Method, Reply
 from tongshi.protocols.gb28181.records import RecordFile, RecordType
+from tongshi.protocols.media.codecs import RtpMap
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.viewing import history_http
@@ -28,6 +29,7 @@ from tongshi.resources.viewing.ports import (
     IngestFigures,
     LiveCall,
     LiveRequest,
+    Promise,
     Route,
 )
 from tongshi.resources.viewing.recordings import Found, Search
@@ -59,6 +61,7 @@ class Call:
     def __init__(self) -> None:
         self.ssrc: int | None = 1
         self.media_host, self.media_port = "127.0.0.1", 1
+        self.payload_types: tuple[RtpMap, ...] = ()
         self.ended, self.finished = asyncio.Event(), asyncio.Event()
         self.file_size: int | None = 4096
         self.commands: list[Command] = []
@@ -123,7 +126,8 @@ class Ingest:
     def viewer_url(self, delivery: object, ticket: str) -> str | None:
         return None
 
-    async def expect(self, ssrc: int | None) -> None: ...
+    async def announce(self, ssrc: int) -> None: ...
+    async def expect(self, promise: Promise) -> None: ...
     async def connect(self, host: str, port: int) -> None: ...
     async def figures(self) -> IngestFigures:
         return IngestFigures(9, 0, 0, 0, 0.0, Codec("h264", "", 640, 360))

@@ -5,6 +5,8 @@
 //! bounded time. Events go the other way through [`EventRing`].
 
 mod context;
+mod gate;
+mod members;
 mod outlets;
 mod peers;
 mod pipeline;
@@ -25,6 +27,7 @@ pub use thread::ViewerStats;
 use crate::demux::PayloadType;
 use crate::events::EventRing;
 use crate::net::SocketMemory;
+use crate::relay::Numbers;
 use crate::viewer::{Container, Dialogue};
 use crate::webrtc::{Identity, Refusal};
 use bytes::Bytes;
@@ -281,7 +284,7 @@ impl Engine {
         opened
     }
 
-    /// Of a shared port: packets from there belong to the stream, whatever their SSRC; port 0 is any port.
+    /// Of a shared port: packets from there belong to the stream when no SSRC says otherwise; port 0 is any port.
     pub fn set_source(&self, stream: &str, source: SocketAddr) -> Result<()> {
         let name = stream.to_owned();
         self.call(self.thread_of(stream)?, move |t| t.set_source(&name, source))?
@@ -298,9 +301,33 @@ impl Engine {
         self.call(self.thread_of(stream)?, move |t| t.set_payload_types(&name, types))?
     }
 
-    pub fn set_ssrc(&self, stream: &str, ssrc: Option<u32>) -> Result<()> {
+    /// Take only this SSRC from now on; a hint brings a shared port's packets to the stream, which takes any.
+    pub fn set_ssrc(&self, stream: &str, ssrc: Option<u32>, is_hint: bool) -> Result<()> {
         let name = stream.to_owned();
-        self.call(self.thread_of(stream)?, move |t| t.set_ssrc(&name, ssrc))?
+        self.call(self.thread_of(stream)?, move |t| t.set_ssrc(&name, ssrc, is_hint))?
+    }
+
+    /// Hold pictures back from now on; the time of the last one shown, when there is one.
+    pub fn hold(&self, stream: &str) -> Result<Option<u64>> {
+        let name = stream.to_owned();
+        self.call(self.thread_of(stream)?, move |t| t.hold(&name))?
+    }
+
+    /// Show the next picture that is held back; its time, None when there is none.
+    pub fn step(&self, stream: &str) -> Result<Option<u64>> {
+        let name = stream.to_owned();
+        self.call(self.thread_of(stream)?, move |t| t.step(&name))?
+    }
+
+    /// Hold nothing back any more; what is held is shown, or forgotten.
+    pub fn let_go(&self, stream: &str, forget: bool) -> Result<()> {
+        let name = stream.to_owned();
+        self.call(self.thread_of(stream)?, move |t| t.let_go(&name, forget))?
+    }
+
+    /// How a relay numbers what it sends; None while it does not pass on packets as they come.
+    pub fn relay_numbers(&self, relay: u64) -> Result<Option<Numbers>> {
+        self.call(Self::thread_of_id(relay), move |t| t.relay_numbers(relay))?
     }
 
     pub fn connect_ingest(&self, stream: &str, peer: SocketAddr) -> Result<()> {

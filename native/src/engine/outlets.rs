@@ -29,6 +29,8 @@ pub struct Outlets {
     /// Packets missing before the next one of the run.
     gap: u32,
     last_timestamp: Option<u32>,
+    /// A bare elementary stream: relays have agreed to program stream, and are given frames to multiplex.
+    is_elementary: bool,
 }
 
 impl Outlets {
@@ -105,9 +107,11 @@ pub struct Delivery<'a> {
 }
 
 impl Sink for Delivery<'_> {
-    /// A relay that sends frames multiplexed anew goes over to packets where a key frame begins.
+    /// A relay that sends frames multiplexed anew goes over to packets where a key frame of program stream begins.
     fn turns_at(&mut self, packet: &RtpPacket<'_>) -> bool {
-        self.outlets.relays.iter().any(Relay::is_remuxing) && self.outlets.start_of(packet) == Start::KeyFrame
+        packet.payload.starts_with(&[0, 0, 1, 0xBA])
+            && self.outlets.relays.iter().any(Relay::is_remuxing)
+            && self.outlets.start_of(packet) == Start::KeyFrame
     }
 
     fn turn(&mut self) {
@@ -116,8 +120,9 @@ impl Sink for Delivery<'_> {
         self.outlets.relays.iter_mut().for_each(|r| r.change_to_forward(self.send));
     }
 
-    fn packet(&mut self, packet: &[u8]) {
-        if !self.outlets.relays.is_empty() {
+    fn packet(&mut self, packet: &[u8], is_elementary: bool) {
+        self.outlets.is_elementary = is_elementary;
+        if !is_elementary && !self.outlets.relays.is_empty() {
             self.outlets.gather(packet, self.send);
         }
     }
@@ -131,6 +136,9 @@ impl Sink for Delivery<'_> {
             audience.track.push(frame, &mut audience.viewers, self.now_ms);
         }
         for relay in &mut self.outlets.relays {
+            if self.outlets.is_elementary && frame.key && frame.codec.is_video() {
+                relay.change_to_frames(frame.codec);
+            }
             relay.push_frame(frame);
         }
         self.outlets.peers.take(frame);

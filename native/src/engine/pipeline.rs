@@ -5,6 +5,7 @@
 //!
 //! Implements: GB/T 28181-2022 C.1 (RTP reception), D (the same packets over TCP)
 
+use super::gate::Gate;
 use super::quality::{Figures, Quality, Totals};
 use crate::demux::{Demuxer, PayloadType};
 use crate::events::Kind;
@@ -35,8 +36,8 @@ pub trait Sink {
     /// `turn` is called, and then the packet takes its way.
     fn turns_at(&mut self, packet: &RtpPacket<'_>) -> bool;
     fn turn(&mut self);
-    /// A packet in order, whole with its header.
-    fn packet(&mut self, packet: &[u8]);
+    /// A packet in order, whole with its header; of a bare elementary stream whose frames we can multiplex, or not.
+    fn packet(&mut self, packet: &[u8], is_elementary: bool);
     /// So many packets are missing before the next one.
     fn loss(&mut self, count: u32);
     fn frame(&mut self, frame: &Frame);
@@ -87,6 +88,7 @@ impl Counters {
 struct Decoding {
     demuxer: Demuxer,
     gop: GopCache,
+    gate: Gate,
     notes: Notes,
 }
 
@@ -111,26 +113,35 @@ impl Decoding {
             Arrival::Restart => return self.demuxer.restart(),
         };
         if let Ok(packet) = rtp::parse(bytes) {
-            let Self { demuxer, gop, notes } = self;
+            let Self { demuxer, gop, gate, notes } = self;
+            let take = &mut |frame: Frame, sink: &mut _| {
+                if let Some(frame) = gate.pass(notes.take(frame, now_ms)) {
+                    show(frame, gop, sink);
+                }
+            };
             if sink.turns_at(&packet) {
-                demuxer.flush(&mut |frame| take_frame(frame, now_ms, gop, notes, sink));
+                demuxer.flush(&mut |frame| take(frame, sink));
                 sink.turn();
             }
-            demuxer.push(&packet, &mut |frame| take_frame(frame, now_ms, gop, notes, sink));
+            demuxer.push(&packet, &mut |frame| take(frame, sink));
         }
-        sink.packet(bytes);
+        sink.packet(bytes, self.demuxer.is_elementary());
     }
 }
 
-fn take_frame(mut frame: Frame, now_ms: f64, gop: &mut GopCache, notes: &mut Notes, sink: &mut impl Sink) {
-    frame.key |= notes.is_start_of_sound(&frame);
-    notes.note_frame(&frame, now_ms);
-    notes.note_parameters(&frame);
+fn show(frame: Frame, gop: &mut GopCache, sink: &mut impl Sink) {
     sink.frame(&frame);
     gop.push(frame);
 }
 
 impl Notes {
+    fn take(&mut self, mut frame: Frame, now_ms: f64) -> Frame {
+        frame.key |= self.is_start_of_sound(&frame);
+        self.note_frame(&frame, now_ms);
+        self.note_parameters(&frame);
+        frame
+    }
+
     /// Whether viewers of a stream without any picture may start here. Nobody could ever start otherwise.
     fn is_start_of_sound(&mut self, frame: &Frame) -> bool {
         if self.counters.video.is_some() || !frame.codec.is_audio() {
@@ -223,6 +234,7 @@ impl Pipeline {
             decoding: Decoding {
                 demuxer: Demuxer::new(),
                 gop: GopCache::new(gop_bytes),
+                gate: Gate::default(),
                 notes: Notes {
                     counters: Counters::new(),
                     parameters: ParameterSets::default(),
@@ -250,6 +262,26 @@ impl Pipeline {
     /// What the session description says of payload types.
     pub fn set_payload_types(&mut self, types: Vec<PayloadType>) {
         self.decoding.demuxer.set_payload_types(types);
+    }
+
+    /// Hold pictures back from now on; the time of the last one shown.
+    pub fn hold(&mut self) -> Option<u64> {
+        self.decoding.gate.close()
+    }
+
+    /// Show the next picture that is held back; its time.
+    pub fn step(&mut self, sink: &mut impl Sink) -> Option<u64> {
+        let picture = self.decoding.gate.next()?;
+        let pts = picture.pts;
+        show(picture, &mut self.decoding.gop, sink);
+        Some(pts)
+    }
+
+    /// Hold nothing back any more; what is held is shown, or forgotten.
+    pub fn let_go(&mut self, forget: bool, sink: &mut impl Sink) {
+        for frame in self.decoding.gate.open(forget) {
+            show(frame, &mut self.decoding.gop, sink);
+        }
     }
 
     pub fn gop(&self) -> &GopCache {
@@ -384,7 +416,7 @@ mod tests {
             false
         }
         fn turn(&mut self) {}
-        fn packet(&mut self, _: &[u8]) {
+        fn packet(&mut self, _: &[u8], _: bool) {
             self.packets += 1;
         }
         fn loss(&mut self, _: u32) {}

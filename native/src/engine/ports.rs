@@ -7,6 +7,7 @@
 //! Implements: GB/T 28181-2022 C.1 (RTP reception), D (the media server listens)
 
 use super::context::{Context, Interest, Part, PortPart};
+use super::members::Members;
 use super::source::{Connection, Source, Transport, TURNS};
 use super::stream::Stream;
 use super::thread::PacketThread;
@@ -14,7 +15,6 @@ use super::{EngineError, Result};
 use crate::net::{self, Ready, RecvBatch, SocketMemory};
 use crate::rtp;
 use socket2::Socket;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,10 +49,7 @@ pub struct SharedPort {
     /// Receives datagrams, or listens.
     socket: Socket,
     token: u64,
-    by_ssrc: HashMap<u32, u64>,
-    /// Where a stream's packets come from; port 0 stands for any port of that host.
-    by_source: HashMap<SocketAddr, u64>,
-    members: usize,
+    members: Members,
     arrived: Vec<Arrived>,
     unknown: u64,
 }
@@ -80,48 +77,10 @@ impl SharedPort {
             local,
             socket,
             token,
-            by_ssrc: HashMap::new(),
-            by_source: HashMap::new(),
-            members: 0,
+            members: Members::default(),
             arrived: Vec::new(),
             unknown: 0,
         })
-    }
-
-    /// The stream of a packet: its SSRC says more than its source, which a NAT may share.
-    fn owner(&self, ssrc: Option<u32>, source: Option<SocketAddr>) -> Option<u64> {
-        let by_ssrc = ssrc.and_then(|ssrc| self.by_ssrc.get(&ssrc));
-        let by_source = || {
-            let source = source?;
-            self.by_source.get(&source).or_else(|| self.by_source.get(&SocketAddr::new(source.ip(), 0)))
-        };
-        by_ssrc.or_else(by_source).copied()
-    }
-
-    fn expect_ssrc(&mut self, stream: u64, ssrc: Option<u32>) -> Result<()> {
-        if ssrc.and_then(|ssrc| self.by_ssrc.get(&ssrc)).is_some_and(|owner| *owner != stream) {
-            return Err(EngineError::Invalid("another stream of this port has the ssrc"));
-        }
-        self.by_ssrc.retain(|_, owner| *owner != stream);
-        if let Some(ssrc) = ssrc {
-            self.by_ssrc.insert(ssrc, stream);
-        }
-        Ok(())
-    }
-
-    fn expect_source(&mut self, stream: u64, source: SocketAddr) -> Result<()> {
-        if self.by_source.get(&source).is_some_and(|owner| *owner != stream) {
-            return Err(EngineError::Invalid("another stream of this port has the source"));
-        }
-        self.by_source.retain(|_, owner| *owner != stream);
-        self.by_source.insert(source, stream);
-        Ok(())
-    }
-
-    fn leave(&mut self, stream: u64) {
-        self.by_ssrc.retain(|_, owner| *owner != stream);
-        self.by_source.retain(|_, owner| *owner != stream);
-        self.members -= 1;
     }
 
     fn memory(&self) -> SocketMemory {
@@ -133,7 +92,7 @@ impl SharedPort {
 
     fn stats(&self) -> PortStats {
         PortStats {
-            streams: self.members,
+            streams: self.members.count,
             unknown: self.unknown,
             arrived: self.arrived.len(),
             memory: self.memory(),
@@ -169,28 +128,28 @@ impl PacketThread {
         };
         let stream_key = self.context.new_token();
         let Some(port) = self.ports.get_mut(&port_key) else { return Err(EngineError::Unknown) };
-        port.members += 1;
+        port.members.count += 1;
+        port.members.expect_ssrc(stream_key, ssrc);
         let number = port.local.port();
-        if let Err(error) = port.expect_ssrc(stream_key, ssrc) {
-            self.leave_port(port_key, stream_key);
-            return Err(error);
-        }
         let source = Source::shared(stream_key, transport, port_key);
         self.insert(Stream::new(&self.context, name, stream_key, source, ssrc));
         Ok(number)
     }
 
     /// A stream of a shared port takes another SSRC from now on; None leaves it its source alone.
-    pub fn set_shared_ssrc(&mut self, port: u64, stream: u64, ssrc: Option<u32>) -> Result<()> {
-        self.ports.get_mut(&port).ok_or(EngineError::Unknown)?.expect_ssrc(stream, ssrc)
+    pub fn set_shared_ssrc(&mut self, port: u64, stream: u64, ssrc: Option<u32>) {
+        if let Some(port) = self.ports.get_mut(&port) {
+            port.members.expect_ssrc(stream, ssrc);
+        }
     }
 
-    /// Packets from there belong to the stream, whatever their SSRC; port 0 is any port of the host.
+    /// Packets from there belong to the stream when no SSRC says otherwise; port 0 is any port of the host.
     pub fn set_source(&mut self, name: &str, source: SocketAddr) -> Result<()> {
         let (stream, _) = self.find(name)?;
         let (key, port) = (stream.key, stream.shared_port());
         let port = port.ok_or(EngineError::Invalid("not on a shared port"))?;
-        self.ports.get_mut(&port).ok_or(EngineError::Unknown)?.expect_source(key, source)
+        self.ports.get_mut(&port).ok_or(EngineError::Unknown)?.members.expect_source(key, source);
+        Ok(())
     }
 
     pub fn port_stats(&self, transport: Transport, local: SocketAddr) -> Result<PortStats> {
@@ -203,10 +162,11 @@ impl PacketThread {
     }
 
     /// A stream of the port is gone; the port goes with the last.
-    pub(super) fn leave_port(&mut self, port_key: u64, stream: u64) {
+    pub(super) fn leave_port(&mut self, port_key: u64, stream: u64, heard: Option<u32>) {
+        let now_ms = self.context.now_ms;
         let Some(port) = self.ports.get_mut(&port_key) else { return };
-        port.leave(stream);
-        if port.members == 0 {
+        port.members.leave(stream, heard, now_ms);
+        if port.members.count == 0 {
             if let Some(port) = self.ports.remove(&port_key) {
                 port.close(&mut self.context);
             }
@@ -270,8 +230,9 @@ impl PacketThread {
             let count = rest.chunks(segment).take_while(|packet| rtp::ssrc(packet) == ssrc).count().max(1);
             let (run, behind) = rest.split_at((count * segment).min(rest.len()));
             rest = behind;
+            let now_ms = self.context.now_ms;
             let Some(port) = self.ports.get_mut(&port_key) else { return };
-            match port.owner(ssrc, source) {
+            match port.members.owner(ssrc, source, now_ms) {
                 Some(key) => {
                     if fed.last() != Some(&key) && !fed.contains(&key) {
                         fed.push(key);
@@ -319,7 +280,7 @@ impl PacketThread {
             return; // nothing yet
         }
         let Arrived { connection, peer } = port.arrived.swap_remove(at);
-        let owner = if read.is_ok() { port.owner(ssrc, peer) } else { None };
+        let owner = if read.is_ok() { port.members.owner(ssrc, peer, context.now_ms) } else { None };
         let Some(stream) = owner else {
             port.unknown += packets.len() as u64;
             return connection.forget(context);

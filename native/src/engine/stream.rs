@@ -109,6 +109,25 @@ impl Stream {
         self.pipeline.set_ssrc(ssrc);
     }
 
+    /// Hold pictures back from now on; the time of the last one shown.
+    pub fn hold(&mut self) -> Option<u64> {
+        self.pipeline.hold()
+    }
+
+    /// Show the next picture that is held back; its time.
+    pub fn step(&mut self, context: &mut Context) -> Option<u64> {
+        let Self { pipeline, outlets, .. } = self;
+        let now_ms = context.now_ms;
+        pipeline.step(&mut Delivery { outlets, send: &mut context.send, now_ms })
+    }
+
+    /// Hold nothing back any more; what is held is shown, or forgotten.
+    pub fn let_go(&mut self, context: &mut Context, forget: bool) {
+        let Self { pipeline, outlets, .. } = self;
+        let now_ms = context.now_ms;
+        pipeline.let_go(forget, &mut Delivery { outlets, send: &mut context.send, now_ms });
+    }
+
     pub fn connect(&mut self, context: &mut Context, peer: SocketAddr) -> Result<()> {
         let outcome = self.source.connect(context, peer)?;
         self.report(context, &outcome);

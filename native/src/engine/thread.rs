@@ -14,6 +14,7 @@ use super::{EngineError, Options, RelayTarget, Result};
 use crate::demux::PayloadType;
 use crate::events::{EventRing, Kind};
 use crate::net::{EventFd, SocketMemory};
+use crate::relay::Numbers;
 use crate::viewer::{Container, Dialogue, Ending, Viewer};
 use bytes::Bytes;
 use socket2::Socket;
@@ -194,7 +195,7 @@ impl PacketThread {
         let stream = self.streams.remove(&key)?;
         self.names.remove(&stream.name);
         if let Some(port) = stream.shared_port() {
-            self.leave_port(port, key);
+            self.leave_port(port, key, stream.pipeline.ssrc());
         }
         Some(stream.close(&mut self.context))
     }
@@ -225,14 +226,40 @@ impl PacketThread {
         Ok(port)
     }
 
-    pub fn set_ssrc(&mut self, name: &str, ssrc: Option<u32>) -> Result<()> {
+    pub fn set_ssrc(&mut self, name: &str, ssrc: Option<u32>, is_hint: bool) -> Result<()> {
         let (stream, _) = self.find(name)?;
-        let key = stream.key;
-        if let Some(port) = stream.shared_port() {
-            self.set_shared_ssrc(port, key, ssrc)?;
+        stream.set_ssrc(ssrc.filter(|_| !is_hint));
+        if let (key, Some(port)) = (stream.key, stream.shared_port()) {
+            self.set_shared_ssrc(port, key, ssrc);
         }
-        self.find(name)?.0.set_ssrc(ssrc);
         Ok(())
+    }
+
+    pub fn hold(&mut self, name: &str) -> Result<Option<u64>> {
+        Ok(self.find(name)?.0.hold())
+    }
+
+    pub fn step(&mut self, name: &str) -> Result<Option<u64>> {
+        self.show(name, |stream, context| stream.step(context))
+    }
+
+    pub fn let_go(&mut self, name: &str, forget: bool) -> Result<()> {
+        self.show(name, |stream, context| stream.let_go(context, forget))
+    }
+
+    /// What shows pictures outside of the packets' way; viewers get them with this tick.
+    fn show<T>(&mut self, name: &str, work: impl FnOnce(&mut Stream, &mut Context) -> T) -> Result<T> {
+        let (stream, context) = self.find(name)?;
+        context.update_clock();
+        let (key, shown) = (stream.key, work(stream, context));
+        self.touched.push(key);
+        Ok(shown)
+    }
+
+    pub fn relay_numbers(&mut self, id: u64) -> Result<Option<Numbers>> {
+        let relay =
+            self.streams.values_mut().find_map(|s| s.outlets.relay(id)).ok_or(EngineError::Unknown)?;
+        Ok(relay.numbers())
     }
 
     pub fn set_payload_types(&mut self, name: &str, types: Vec<PayloadType>) -> Result<()> {

@@ -254,7 +254,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         webrtc_port=config.media.webrtc_port,
         webrtc_public=config.media.webrtc_host,
     )
-    engine = AsyncEngine(native, config.media.host)
+    engine = AsyncEngine(native, config.media.host, shared_port=config.media.rtp_shared_port)
     signalling = SignallingGateway(
         gateway_config(config),
         RecordedRegistrations(database, clock, own_id),

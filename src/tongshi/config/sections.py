@@ -142,6 +142,7 @@ class MediaSection(_Section, frozen=True):
     """The media engine and the viewers' port (0 lets the system choose); ``rtsp_port`` 0 is closed.
 
     ``places``: first digits of the codes of devices that this engine stands nearest to; none is anywhere.
+    ``rtp_shared_port`` takes all media of devices, UDP and TCP, at one port; 0 opens a port a stream.
     """
 
     host: str = "127.0.0.1"
@@ -149,6 +150,7 @@ class MediaSection(_Section, frozen=True):
     rtsp_port: Port = 0
     webrtc_port: Port = 0
     webrtc_host: str = ""
+    rtp_shared_port: Port = 0
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     first_packet_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     first_key_frame_timeout_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0

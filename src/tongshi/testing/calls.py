@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import structlog
 
 from tongshi.clock import Clock
@@ -31,7 +32,9 @@ from tongshi.protocols.gb28181.offer import answer_live
 from tongshi.protocols.gb28181.records import RecordType
 from tongshi.protocols.gb28181.sdp import Sdp, SessionName, parse_sdp
 from tongshi.protocols.gb28181.subject import parse_subject
+from tongshi.protocols.media.codecs import RTP_MAPS, RtpMap
 from tongshi.testing.answers import Channel, Device
+from tongshi.testing.elementary import ElementarySender
 from tongshi.testing.lossy import LossyLink, Weather
 from tongshi.testing.picture import HEIGHT, WIDTH, Picture
 from tongshi.testing.plan import CameraConfig, Faults
@@ -154,7 +157,7 @@ class Calls:
                 invite.reject(404)
                 return
             call = await self._open(invite, channel, offer, faults)
-            answer = self._sdp(call, offer)
+            answer = self._sdp(call, offer, faults)
         except (RemoteViolation, Unprocessable):
             invite.reject(488)
             return
@@ -179,21 +182,39 @@ class Calls:
         if faults.garbage_media:
             sender = GarbageSender(transport, host, ssrc, self._rng)
         else:
-            ssrc = ssrc ^ 1 if faults.wrong_ssrc else ssrc
-            sender = open_sender(transport, host, ssrc, self._config.codec, self._config.audio)
+            ssrc = ssrc ^ 1 if faults.wrong_ssrc else faults.own_ssrc or ssrc
+            sender = self._sender(transport, ssrc, faults)
         is_sub = offer.session_name is SessionName.PLAY and (offer.stream_number or 0) > 0
         call = ActiveCall(channel, key, sender, is_sub)
         self._active.add(call)
         return call
 
-    def _sdp(self, call: ActiveCall, offer: Sdp) -> Sdp:
+    def _sender(self, transport: MediaTransport, ssrc: int, faults: Faults) -> FrameSender:
+        host, codec = self._config.host, self._config.codec
+        if faults.elementary and transport != "tcp-passive":
+            is_tcp = transport != "udp"
+            return ElementarySender(
+                is_tcp=is_tcp, host=host, ssrc=ssrc, codec=codec, payload_type=faults.elementary
+            )
+        return open_sender(transport, host, ssrc, codec, self._config.audio)
+
+    def _sdp(self, call: ActiveCall, offer: Sdp, faults: Faults) -> Sdp:
         video = "5" if self._config.codec == "h265" else "2"
         sound = _G711 if self._config.audio else ("", "", "")
         half, rate = 2 if call.is_sub else 1, self._rate_kbps(call)
         said = MediaFormat(video, f"{WIDTH // half}x{HEIGHT // half}", "12", "2", str(rate), *sound)
         code, address, port = call.channel.item.device_id, self._config.host, call.sender.local_port
         size = self._size(offer) if offer.session_name is SessionName.DOWNLOAD else None
-        return answer_live(offer, owner_id=code, address=address, port=port, file_size=size, f=said)
+        answer = answer_live(offer, owner_id=code, address=address, port=port, file_size=size, f=said)
+        if faults.own_ssrc or faults.names_no_ssrc:
+            answer = msgspec.structs.replace(answer, ssrc=faults.own_ssrc or None)
+        if not faults.elementary:
+            return answer
+        picture = RtpMap(faults.elementary, self._config.codec.upper(), 90_000)
+        maps = (picture, RTP_MAPS[8]) if self._config.audio else (picture,)
+        return msgspec.structs.replace(
+            answer, payload_types=tuple(one.payload_type for one in maps), rtpmap=maps
+        )
 
     def _recorded(self, offer: Sdp) -> list[Recorded]:
         """What was recorded of what the offer asks for."""

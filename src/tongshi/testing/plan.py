@@ -41,6 +41,9 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     counts (quirk 6), ``no_media_status`` ends a recording without a word (quirk 55), ``speaks_2011`` refuses
     RTSP/1.0 with 400 (quirk 52), ``refuse_scale`` refuses every speed but 1 (quirk 51), ``keeps_stamps``
     leaves the recording's own clock in fast playback (quirk 54).
+
+    Of media: ``elementary`` sends the bare picture under that payload type, and G.711 beside it; ``own_ssrc``
+    answers with an SSRC of the camera's own and sends it (quirk 38); ``names_no_ssrc`` leaves y= out.
     """
 
     never_answer_invite: bool = False
@@ -56,6 +59,9 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     speaks_2011: bool = False
     refuse_scale: bool = False
     keeps_stamps: bool = False
+    elementary: Annotated[int, msgspec.Meta(ge=0, le=127)] = 0
+    own_ssrc: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
+    names_no_ssrc: bool = False
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -122,6 +122,7 @@ class PlatformPlan:
     recording: Rhythm = field(default_factory=lambda: Rhythm(2.0, look_s=0.2, retry_s=0.3, sweep_s=0.5))
     min_free_bytes: int = 0
     remote_files: RemoteFiles | None = None
+    rtp_shared_port: int = 0
 
 
 class SmallPlatform:
@@ -159,7 +160,7 @@ class SmallPlatform:
             self.clock,
         )
         guard = SharingGuard(access, archive, self.clock)
-        self.engine = AsyncEngine(Engine(webrtc_host=HOST), HOST)
+        self.engine = AsyncEngine(Engine(webrtc_host=HOST), HOST, shared_port=plan.rtp_shared_port)
         self.transcoders = Transcoders(1)
         self.farm = Farm(self.engine, plan.farm, lambda: self.viewing.tickets, self.clock)
         self.record = RecordingRecord(db, self.clock, plan.id)

@@ -21,6 +21,7 @@ from tongshi.errors import TongshiError
 from tongshi.gateways.media.engine import AsyncEngine, EngineIngest
 from tongshi.gateways.media.viewer_server import parse_head
 from tongshi.resources.viewing.model import Transport
+from tongshi.resources.viewing.ports import Promise
 
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 64 * 1024
@@ -171,7 +172,7 @@ class ZlmDouble:
         return {"data": [{"port": i.port, "stream_id": s} for s, i in self._ingests.items()]}
 
     async def _expect(self, fields: Fields) -> dict[str, Any]:
-        await self._ingests[fields["stream_id"]].expect(int(fields["ssrc"]))
+        await self._ingests[fields["stream_id"]].expect(Promise(int(fields["ssrc"])))
         return {}
 
     async def _connect(self, fields: Fields) -> dict[str, Any]:

@@ -109,15 +109,37 @@ def test_a_device_that_names_no_ssrc_is_known_by_its_source(
     assert engine.port_stats("udp", HOST, port)["unknown"] == 0
 
 
-def test_what_cannot_be_told_apart_is_refused(engine: Engine) -> None:
+def test_two_of_one_ssrc_are_told_apart_by_their_source_and_others_are_nobodys(
+    engine: Engine, clip: Make, eventually: Eventually, rtp_packets: Callable[[Clip, int], list[bytes]]
+) -> None:
+    port = engine.open_ingest("one", "udp", HOST, ssrc=7, shared=True)
+    engine.open_ingest("two", "udp", HOST, port, 7, shared=True)
+    packets = rtp_packets(clip("h264", 30)[:4], 7)
+    devices = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+    for device in devices:
+        device.bind((HOST, 0))
+    for stream, device in zip(("one", "two"), devices, strict=False):
+        engine.set_source(stream, HOST, device.getsockname()[1])
+    for number, device in enumerate(devices):
+        for packet in packets[number:]:
+            device.sendto(packet, (HOST, port))
+        device.close()
+    eventually(lambda: engine.port_stats("udp", HOST, port)["unknown"] == len(packets) - 2)
+    assert engine.stats("one")["packets"] == len(packets)
+    assert engine.stats("two")["packets"] == len(packets) - 1
+
+
+def test_a_hinted_ssrc_brings_packets_to_a_stream_that_takes_any(
+    engine: Engine, clip: Make, eventually: Eventually, send_clip: SendClip
+) -> None:
+    port = engine.open_ingest("one", "udp", HOST, shared=True)
+    engine.set_ssrc("one", 7, is_hint=True)
+    send_clip(sender_to(port, 7), clip("h264", 30)[:4])
+    eventually(lambda: engine.stats("one")["frames"] == 4)
+
+
+def test_what_cannot_be_shared_is_refused(engine: Engine) -> None:
     port = open_two(engine, "udp")
-    with pytest.raises(ValueError, match="ssrc"):
-        engine.open_ingest("three", "udp", HOST, port, 1, shared=True)
-    with pytest.raises(ValueError, match="ssrc"):
-        engine.set_ssrc("two", 1)
-    engine.set_source("one", HOST, 5000)
-    with pytest.raises(ValueError, match="source"):
-        engine.set_source("two", HOST, 5000)
     with pytest.raises(ValueError, match="share"):
         engine.open_ingest("three", "tcp-active", HOST, shared=True)
     with pytest.raises(OSError, match="in use"):

@@ -16,10 +16,11 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import structlog
 
 from tongshi.errors import LocalViolation, NotFound, Unavailable
+from tongshi.gateways.media.payload_types import is_numeric, payload_types
 from tongshi.gateways.media.whep import refusal
 from tongshi.protocols.media.rtsp import Description
 from tongshi.resources.viewing.model import Codec, Delivery, Quality, Transport
-from tongshi.resources.viewing.ports import IngestFigures
+from tongshi.resources.viewing.ports import IngestFigures, Promise
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +39,22 @@ class NativeEngine(Protocol):
     def poll_events(self, limit: int = ...) -> list[Any]: ...
     def now_ms(self) -> float: ...
     def open_ingest(
-        self, stream: str, transport: Any, host: str, port: int = ..., ssrc: int | None = ...
+        self,
+        stream: str,
+        transport: Any,
+        host: str,
+        port: int = ...,
+        ssrc: int | None = ...,
+        *,
+        shared: bool = ...,
     ) -> int: ...
-    def set_ssrc(self, stream: str, ssrc: int | None) -> None: ...
+    def set_ssrc(self, stream: str, ssrc: int | None, *, is_hint: bool = ...) -> None: ...
+    def set_source(self, stream: str, host: str, port: int = ...) -> None: ...
+    def set_payload_types(self, stream: str, types: list[tuple[int, str, int]]) -> None: ...
+    def hold(self, stream: str) -> int | None: ...
+    def step(self, stream: str) -> int | None: ...
+    def let_go(self, stream: str, *, forget: bool) -> None: ...
+    def relay_numbers(self, relay: int) -> tuple[int, int] | None: ...
     def connect_ingest(self, stream: str, host: str, port: int) -> None: ...
     def close_stream(self, stream: str) -> Any: ...
     def add_relay(
@@ -66,22 +80,57 @@ class EngineIngest:
         """None: viewers come to the platform's own listener."""
         return None
 
-    def __init__(self, engine: AsyncEngine, stream: str, host: str, port: int) -> None:
+    def __init__(
+        self, engine: AsyncEngine, stream: str, host: str, transport: Transport, *, is_shared: bool
+    ) -> None:
         self._engine = engine
         self._stream = stream
+        self._transport = transport
+        self._is_shared = is_shared
         self.host = host
-        self.port = port
+        self.port = 0
         self.first_packet = asyncio.Event()
         self.first_key_frame = asyncio.Event()
         self.ended = asyncio.Event()
         self._tell_wish: Closed | None = None
         self._is_open = True
 
-    async def expect(self, ssrc: int | None) -> None:
-        await self._engine.run(self._engine.native.set_ssrc, self._stream, ssrc)
+    async def announce(self, ssrc: int) -> None:
+        if self._is_shared:
+            await self._engine.run(self._engine.native.set_ssrc, self._stream, ssrc, is_hint=True)
+
+    async def expect(self, promise: Promise) -> None:
+        native, stream = self._engine.native, self._stream
+        types = payload_types(promise.payload_types)
+        if types:
+            await self._engine.run(native.set_payload_types, stream, types)
+        if promise.ssrc is not None or not self._is_shared:
+            await self._engine.run(native.set_ssrc, stream, promise.ssrc)
+        source = self._source(promise) if self._is_shared else None
+        if source is not None:
+            await self._engine.run(native.set_source, stream, *source)
+
+    def _source(self, promise: Promise) -> tuple[str, int] | None:
+        """Where the packets of a shared port that are this stream's come from, as far as it is sure.
+
+        A sender that names no SSRC is known by its exact address, and by the SSRC that was offered.
+        """
+        port = promise.port if self._transport is Transport.UDP else 0
+        if not is_numeric(promise.host) or (promise.ssrc is None and not port):
+            return None
+        return promise.host, port
 
     async def connect(self, host: str, port: int) -> None:
         await self._engine.run(self._engine.native.connect_ingest, self._stream, host, port)
+
+    async def hold(self) -> int | None:
+        return await self._engine.run(self._engine.native.hold, self._stream)
+
+    async def step(self) -> int | None:
+        return await self._engine.run(self._engine.native.step, self._stream)
+
+    async def let_go(self, *, forget: bool) -> None:
+        await self._engine.run(self._engine.native.let_go, self._stream, forget=forget)
 
     async def figures(self) -> IngestFigures:
         """What arrived so far; zeros when the stream is already closed."""
@@ -153,11 +202,21 @@ class AsyncEngine:
         native: a ``tongshi._media.Engine``.
         host: numeric address to bind to, which is also what SDP says.
         first_port, last_port: range of local media ports, even ones are taken; 0 lets the system choose.
+        shared_port: takes the media of all devices that send to us, UDP and TCP; 0 opens a port a stream.
     """
 
-    def __init__(self, native: NativeEngine, host: str, first_port: int = 0, last_port: int = 0) -> None:
+    def __init__(
+        self,
+        native: NativeEngine,
+        host: str,
+        first_port: int = 0,
+        last_port: int = 0,
+        *,
+        shared_port: int = 0,
+    ) -> None:
         self.native = native
         self._host = host
+        self._shared_port = shared_port
         self._ports = list(range(first_port + first_port % 2, last_port + 1, 2)) if first_port else []
         self._next_port = 0
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="media-commands")
@@ -208,8 +267,11 @@ class AsyncEngine:
         self, stream: str, transport: Transport, device_id: str = "", *, is_local: bool = False
     ) -> EngineIngest:
         """Bind and listen; where the device is makes no difference to one engine."""
-        ingest = self._ingests[stream] = EngineIngest(self, stream, self._host, 0)
-        opening = asyncio.ensure_future(self._bind(stream, transport))
+        # We connect to a tcp-active sender, and what is local comes through no firewall.
+        is_shared = bool(self._shared_port) and transport is not Transport.TCP_ACTIVE and not is_local
+        ingest = EngineIngest(self, stream, self._host, transport, is_shared=is_shared)
+        self._ingests[stream] = ingest
+        opening = asyncio.ensure_future(self._bind(stream, transport, is_shared=is_shared))
         try:
             ingest.port = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -226,14 +288,17 @@ class AsyncEngine:
             await self.close_stream(stream)
         self._ingests.pop(stream, None)
 
-    async def _bind(self, stream: str, transport: Transport) -> int:
+    async def _bind(self, stream: str, transport: Transport, *, is_shared: bool) -> int:
+        wanted = (stream, transport.value, self._host)
+        if is_shared:
+            return await self.run(self.native.open_ingest, *wanted, self._shared_port, shared=True)
         if not self._ports:
-            return await self.run(self.native.open_ingest, stream, transport.value, self._host)
+            return await self.run(self.native.open_ingest, *wanted)
         for _ in self._ports:
             port = self._ports[self._next_port % len(self._ports)]
             self._next_port += 1
             try:
-                return await self.run(self.native.open_ingest, stream, transport.value, self._host, port)
+                return await self.run(self.native.open_ingest, *wanted, port)
             except Unavailable as error:
                 if not isinstance(error.__cause__, OSError):
                     raise

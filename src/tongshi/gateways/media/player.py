@@ -24,6 +24,7 @@ from tongshi.gateways.media.recording_files import Shelves
 from tongshi.gateways.media.reel import Reel, Shown
 from tongshi.protocols.gb28181.mansrtsp import Command, Method, Reply
 from tongshi.protocols.gb28181.records import RecordFile, RecordType
+from tongshi.protocols.media.codecs import RtpMap
 from tongshi.protocols.media.program_stream import CLOCK_HZ, Packetizer, restamp
 from tongshi.resources.recordings.model import Segment
 from tongshi.resources.recordings.record import RecordingRecord
@@ -71,6 +72,7 @@ class Player:
         self._is_download = download_speed is not None
         self.ssrc: int | None = secrets.randbits(31)
         self.media_host, self.media_port = "", 0
+        self.payload_types: tuple[RtpMap, ...] = ()
         self.ended, self.finished = asyncio.Event(), asyncio.Event()
         self.file_size = reel.size_bytes if self._is_download else None
         self._packetizer = Packetizer(self.ssrc)

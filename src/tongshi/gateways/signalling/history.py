@@ -36,6 +36,7 @@ class DownwardHistory:
         self._forget = forget
         self.device_id = device_id
         self.ssrc, self.media_host, self.media_port = call.ssrc, call.media_host, call.media_port
+        self.payload_types = call.payload_types
         self.ended = call.ended
         self.file_size = call.answer.file_size
         self.route_path = call.route_path

@@ -65,6 +65,7 @@ class DownwardCall:
         # one.
         self.media_host = answer.address or call.remote.host
         self.media_port = answer.port
+        self.payload_types = answer.rtpmap
         self.ended = call.ended
         self._is_over = False
 
@@ -176,6 +177,7 @@ class LiveCaller:
 
     async def _invite(self, peer: Peer, request: LiveRequest, ssrc: int, timeout_s: float) -> OutgoingCall:
         own_id = self._routes.own_id
+        await request.announce(ssrc)
         offer = offer_live(
             owner_id=own_id,
             address=request.host,

@@ -136,6 +136,9 @@ def parse_sdp(data: bytes) -> Sdp:
     connection = next((value for key, value in block if key == "c"), header.get("c"))
     everywhere = [*block, *session, *(line for other in blocks if other is not block for line in other)]
     attributes = [value for key, value in (*block, *session) if key == "a"]
+    # A sender of elementary streams may describe its sound apart, though both come to one port.
+    maps = (value for key, value in everywhere if key == "a" and value.lower().startswith("rtpmap:"))
+    attributes += [value for value in maps if value not in attributes]
     return Sdp(
         session_name=_session_name(header.get("s", ""), start_s),
         owner_id=owner_id,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from tongshi.errors import NotFound
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import Command, Reply
+from tongshi.protocols.media.codecs import RtpMap
 from tongshi.resources.viewing.model import (
     Codec,
     Delivery,
@@ -33,9 +34,16 @@ class Route:
     is_platform: bool = False
 
 
+async def _untold(ssrc: int) -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """Where we receive; the signalling side adds SSRC, Subject and the rest."""
+    """Where we receive; the signalling side adds SSRC, Subject and the rest.
+
+    ``announce`` is told the SSRC of each offer before it is sent: media may come before the answer is read.
+    """
 
     device_id: DeviceId
     stream_type: StreamType
@@ -43,6 +51,7 @@ class LiveRequest:
     host: str
     port: int
     stream_id: str
+    announce: Callable[[int], Awaitable[None]] = field(default=_untold, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class LiveCall(Protocol):
     ssrc: int | None
     media_host: str
     media_port: int
+    payload_types: tuple[RtpMap, ...]
     ended: asyncio.Event
 
     async def end(self) -> None:
@@ -189,6 +199,16 @@ class IngestFigures:
     quality: Quality | None = None  # of a node that tells it
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What an answer says of the media to come: its SSRC, whence it comes, what payload types mean."""
+
+    ssrc: int | None
+    host: str = ""
+    port: int = 0
+    payload_types: tuple[RtpMap, ...] = ()
+
+
 class Ingest(Protocol):
     """One open receiving end inside the engine."""
 
@@ -211,8 +231,12 @@ class Ingest(Protocol):
         """
         ...
 
-    async def expect(self, ssrc: int | None) -> None:
-        """Take only this SSRC from now on; None takes the first one seen."""
+    async def announce(self, ssrc: int) -> None:
+        """An offer names this SSRC; what comes under it is this stream's, also before the answer."""
+        ...
+
+    async def expect(self, promise: Promise) -> None:
+        """Take only the promised SSRC from now on; without one the first seen that can be this stream's."""
         ...
 
     async def connect(self, host: str, port: int) -> None:

@@ -48,6 +48,7 @@ from tongshi.resources.viewing.ports import (
     MediaEngine,
     NoCentre,
     NoTimeline,
+    Promise,
     Route,
     Signalling,
     Timeline,
@@ -366,7 +367,7 @@ class StreamPool:
             ingest.on_key_frame_wanted(lambda why: self._want_key_frame(stream, why))
         self._reach(stream, Step.INVITED)
         call = await self._call(stream, chosen, ingest)
-        await ingest.expect(call.ssrc)
+        await ingest.expect(Promise(call.ssrc, call.media_host, call.media_port, call.payload_types))
         if chosen is Transport.TCP_ACTIVE:
             await ingest.connect(call.media_host, call.media_port)
         self._reach(stream, Step.ANSWERED)
@@ -383,7 +384,13 @@ class StreamPool:
             return stream.call
         if key.history is None:
             live = LiveRequest(
-                key.device_id, key.stream_type, transport, ingest.host, ingest.port, stream.stream_id
+                key.device_id,
+                key.stream_type,
+                transport,
+                ingest.host,
+                ingest.port,
+                stream.stream_id,
+                announce=ingest.announce,
             )
             stream.call = await self._signalling.open_live(live, limit_s)
             return stream.call
@@ -396,6 +403,7 @@ class StreamPool:
             stream.stream_id,
             key.history.window,
             key.history.download_speed,
+            announce=ingest.announce,
         )
         source = self._centre if stream.route is CENTRE_ROUTE else self._signalling
         stream.call = stream.history_call = await source.open_history(request, limit_s)

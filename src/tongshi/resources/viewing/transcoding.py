@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 
 from tongshi.errors import TongshiError
+from tongshi.protocols.media.codecs import RtpMap
 from tongshi.resources.viewing.model import Codec, EndReason, Transcoding
 from tongshi.resources.viewing.ports import Ingest, Transcoder, TranscodingJob
 
@@ -22,6 +23,7 @@ class TranscodedCall:
     def __init__(self, source: Codec, release: Callable[[], None]) -> None:
         self.ssrc: int | None = secrets.randbelow(1 << 32)
         self.media_host, self.media_port = "", 0
+        self.payload_types: tuple[RtpMap, ...] = ()
         self.ended = asyncio.Event()
         self.end_reason = EndReason.TRANSCODE_FAILED
         self.trouble = ""

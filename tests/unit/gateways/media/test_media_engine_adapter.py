@@ -11,7 +11,9 @@ import pytest
 
 from tongshi.errors import LocalViolation, NotFound, Unavailable
 from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.protocols.media.codecs import RtpMap
 from tongshi.resources.viewing.model import Transport
+from tongshi.resources.viewing.ports import Promise
 
 
 class Native:
@@ -38,17 +40,42 @@ class Native:
         return 5000.0
 
     def open_ingest(
-        self, stream: str, transport: Any, host: str, port: int = 0, ssrc: int | None = None
+        self,
+        stream: str,
+        transport: Any,
+        host: str,
+        port: int = 0,
+        ssrc: int | None = None,
+        *,
+        shared: bool = False,
     ) -> int:
         if self.error is not None:
             raise self.error
         if port in self.taken_ports:
             raise OSError("taken")
-        self.commands.append(("open", stream, transport, port))
+        self.commands.append(("share" if shared else "open", stream, transport, port))
         return port or 40_000
 
-    def set_ssrc(self, stream: str, ssrc: int | None) -> None:
-        self.commands.append(("ssrc", stream, ssrc))
+    def set_ssrc(self, stream: str, ssrc: int | None, *, is_hint: bool = False) -> None:
+        self.commands.append(("hint" if is_hint else "ssrc", stream, ssrc))
+
+    def set_source(self, stream: str, host: str, port: int = 0) -> None:
+        self.commands.append(("source", stream, host, port))
+
+    def set_payload_types(self, stream: str, types: list[tuple[int, str, int]]) -> None:
+        self.commands.append(("types", stream, types))
+
+    def hold(self, stream: str) -> int | None:
+        return None
+
+    def step(self, stream: str) -> int | None:
+        return None
+
+    def let_go(self, stream: str, *, forget: bool) -> None:
+        self.commands.append(("let go", stream, forget))
+
+    def relay_numbers(self, relay: int) -> tuple[int, int] | None:
+        return None
 
     def connect_ingest(self, stream: str, host: str, port: int) -> None:
         self.commands.append(("connect", stream, host, port))
@@ -190,3 +217,50 @@ async def test_a_viewer_of_a_closed_stream_is_refused_and_its_socket_closed(engi
 
 async def test_bytes_are_told_at_the_detach_and_0_when_it_is_gone(engine: AsyncEngine) -> None:
     assert (await engine.detach(9), await engine.detach(10)) == (77, 0)
+
+
+PICTURE = RtpMap(98, "H264", 90_000)
+
+
+@pytest.mark.parametrize(
+    ("transport", "promise", "expected"),
+    [
+        (
+            Transport.UDP,
+            Promise(7, "192.0.2.1", 5000, (PICTURE, RtpMap(97, "VENDOR", 90_000))),
+            [("types", "s", [(98, "h264", 90_000)]), ("ssrc", "s", 7), ("source", "s", "192.0.2.1", 5000)],
+        ),
+        (
+            Transport.TCP_PASSIVE,
+            Promise(7, "192.0.2.1", 9),
+            [("ssrc", "s", 7), ("source", "s", "192.0.2.1", 0)],
+        ),
+        (Transport.UDP, Promise(None, "192.0.2.1", 5000), [("source", "s", "192.0.2.1", 5000)]),
+        (Transport.TCP_PASSIVE, Promise(None, "192.0.2.1", 9), []),
+        (Transport.UDP, Promise(7, "camera.example", 5000), [("ssrc", "s", 7)]),
+    ],
+)
+async def test_a_stream_of_a_shared_port_is_told_what_the_answer_promised(
+    native: Native, transport: Transport, promise: Promise, expected: list[Any]
+) -> None:
+    engine = AsyncEngine(native, "127.0.0.1", shared_port=30_000)
+    engine.start()
+    ingest = await engine.open("s", transport)
+    await ingest.announce(5)
+    await ingest.expect(promise)
+    assert native.commands == [("share", "s", transport.value, 30_000), ("hint", "s", 5), *expected]
+    await engine.stop()
+
+
+async def test_what_is_local_or_called_by_us_has_a_port_of_its_own(native: Native) -> None:
+    engine = AsyncEngine(native, "127.0.0.1", shared_port=30_000)
+    engine.start()
+    for stream, transport, is_local in (
+        ("a", Transport.TCP_ACTIVE, False),
+        ("b", Transport.TCP_PASSIVE, True),
+    ):
+        ingest = await engine.open(stream, transport, is_local=is_local)
+        await ingest.announce(5)
+        await ingest.expect(Promise(None))
+    assert [command[0] for command in native.commands] == ["open", "ssrc", "open", "ssrc"]
+    await engine.stop()

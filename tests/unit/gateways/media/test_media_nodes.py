@@ -27,7 +27,7 @@ class Node(OwnNode):
         self.load, self.is_silent, self.is_unwilling = 0.0, False, False
         self.lost = 0
 
-    async def open(self, stream: str, transport: Transport) -> Ingest:
+    async def open(self, stream: str, transport: Transport, *, is_local: bool = False) -> Ingest:
         if self.is_unwilling:
             raise Unavailable("端口已用完")
         return await super().open(stream, transport)

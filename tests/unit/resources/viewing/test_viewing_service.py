@@ -22,6 +22,7 @@ from tongshi.errors import (
     Unavailable,
 )
 from tongshi.ids import DeviceId
+from tongshi.protocols.media.codecs import RtpMap
 from tongshi.resources.viewing.model import (
     Codec,
     Delivery,
@@ -40,6 +41,7 @@ from tongshi.resources.viewing.ports import (
     HistoryRequest,
     IngestFigures,
     LiveRequest,
+    Promise,
     Route,
     Viewer,
 )
@@ -61,6 +63,7 @@ class Call:
     def __init__(self, ssrc: int | None) -> None:
         self.ssrc = ssrc
         self.media_host, self.media_port = "127.0.0.1", 30_000
+        self.payload_types: tuple[RtpMap, ...] = ()
         self.ended = asyncio.Event()
         self.is_over = False
 
@@ -119,8 +122,10 @@ class Ingest:
     def viewer_url(self, delivery: object, ticket: str) -> str | None:
         return None
 
-    async def expect(self, ssrc: int | None) -> None:
-        self.expected.append(ssrc)
+    async def announce(self, ssrc: int) -> None: ...
+
+    async def expect(self, promise: Promise) -> None:
+        self.expected.append(promise.ssrc)
 
     async def connect(self, host: str, port: int) -> None:
         self.connected.append((host, port))

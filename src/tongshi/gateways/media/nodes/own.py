@@ -22,9 +22,9 @@ class OwnNode:
     def open_streams(self) -> int:
         return self._engine.open_streams
 
-    async def open(self, stream: str, transport: Transport) -> Ingest:
+    async def open(self, stream: str, transport: Transport, *, is_local: bool = False) -> Ingest:
         """As ``MediaEngine.open``."""
-        return await self._engine.open(stream, transport)
+        return await self._engine.open(stream, transport, is_local=is_local)
 
     async def look(self) -> float:
         """How busy the machine's processors are, by its own average of a minute."""

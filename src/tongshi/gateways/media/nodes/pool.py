@@ -45,7 +45,7 @@ class MediaNode(Protocol):
         """Those opened here and not yet closed."""
         ...
 
-    async def open(self, stream: str, transport: Transport) -> Ingest:
+    async def open(self, stream: str, transport: Transport, *, is_local: bool = False) -> Ingest:
         """As ``MediaEngine.open``."""
         ...
 
@@ -144,7 +144,7 @@ class MediaNodes:
             if not refusal:
                 seat.opening.add(stream)
                 try:
-                    return await seat.node.open(stream, transport)
+                    return await seat.node.open(stream, transport, is_local=is_local)
                 except TongshiError as error:
                     refusal = error.message
                     self._note(seat, error.message)

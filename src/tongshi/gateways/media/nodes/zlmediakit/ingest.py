@@ -20,7 +20,7 @@ import structlog
 from tongshi.errors import PeerFailed, TongshiError, Unprocessable
 from tongshi.gateways.media.nodes.zlmediakit.client import Client, Done, Media, MediaList, SendingPort
 from tongshi.resources.viewing.model import Codec, Delivery, Transport
-from tongshi.resources.viewing.ports import IngestFigures
+from tongshi.resources.viewing.ports import IngestFigures, Promise
 
 log = structlog.get_logger(__name__)
 
@@ -76,10 +76,14 @@ class ZlmIngest:
         self._last_bytes_at: float | None = None
         self._is_open = True
 
-    async def expect(self, ssrc: int | None) -> None:
-        """Take only this SSRC from now on."""
-        if ssrc is not None:
-            await self._node.client.call("updateRtpServerSSRC", Done, stream_id=self._stream, ssrc=ssrc)
+    async def announce(self, ssrc: int) -> None:
+        """Nothing: the server's port is this stream's alone."""
+
+    async def expect(self, promise: Promise) -> None:
+        """Take only this SSRC from now on; payload types the server knows from its own configuration."""
+        fields = {"stream_id": self._stream, "ssrc": promise.ssrc}
+        if promise.ssrc is not None:
+            await self._node.client.call("updateRtpServerSSRC", Done, **fields)
 
     async def connect(self, host: str, port: int) -> None:
         """tcp-active: connect to the sender."""

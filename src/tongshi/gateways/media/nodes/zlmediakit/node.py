@@ -78,7 +78,7 @@ class ZlmNode:
         """The stream is closed."""
         self._streams.pop(stream, None)
 
-    async def open(self, stream: str, transport: Transport) -> ZlmIngest:
+    async def open(self, stream: str, transport: Transport, *, is_local: bool = False) -> ZlmIngest:
         """As ``MediaEngine.open``; also PeerTimeout and PeerFailed, which send the stream to another node."""
         if not self._is_ready:
             raise Unavailable("尚未连接", code=50302, retry_after_s=2)
