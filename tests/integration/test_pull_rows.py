@@ -65,6 +65,12 @@ class Town:
                 path, content=data, headers={**signed, "Content-Type": "application/json", **headers}
             )
 
+    async def asked_and_waiting(self) -> None:
+        """Until a question for changes has come in and waits."""
+        async with asyncio.timeout(10):
+            while self.platform.pulls.news.waiters != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
     async def data(self, path: str, body: dict[str, Any], who: str = "all") -> dict[str, Any]:
         answer = await self.post(path, body, who)
         assert answer.status_code == 200, answer.text
@@ -311,8 +317,7 @@ async def test_what_was_compacted_or_never_was_asks_for_a_full(town: Town) -> No
 async def test_a_long_poll_ends_with_the_first_change(town: Town) -> None:
     start = (await town.data(CHANGES, {"sinceVersion": 0}))["toVersion"]
     waiting = asyncio.create_task(town.data(CHANGES, {"sinceVersion": start, "waitSec": 30}))
-    await asyncio.sleep(0.3)
-    assert town.platform.pulls.news.waiters == 1
+    await town.asked_and_waiting()
     await town.put(sample_archives(HOME, 1, name="新")[0])
     answer = await asyncio.wait_for(waiting, 5)
     assert [change["op"] for change in answer["changes"]] == ["update"]
@@ -327,7 +332,7 @@ async def test_a_change_that_is_not_the_callers_ends_no_long_poll(town: Town) ->
     start = (await town.data(CHANGES, {"sinceVersion": 0}, "north"))["toVersion"]
     body = {"sinceVersion": start, "waitSec": 30}
     waiting = asyncio.create_task(town.data(CHANGES, body, "north"))
-    await asyncio.sleep(0.2)
+    await town.asked_and_waiting()
     await town.put(sample_archives(HOME, 1, name="新")[0])
     await asyncio.sleep(0.8)
     assert not waiting.done()
@@ -341,7 +346,7 @@ async def test_waiters_are_few(town: Town, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(news_module, "MAX_WAITERS_OF_A_CALLER", 1)
     start = (await town.data(CHANGES, {"sinceVersion": 0}))["toVersion"]
     waiting = asyncio.create_task(town.post(CHANGES, {"sinceVersion": start, "waitSec": 30}))
-    await asyncio.sleep(0.2)
+    await town.asked_and_waiting()
     answer = await town.post(CHANGES, {"sinceVersion": start, "waitSec": 30})
     assert (answer.status_code, answer.json()["code"]) == (429, 42901)
     assert int(answer.headers["retry-after"]) == 5
@@ -381,8 +386,7 @@ async def test_a_caller_that_hangs_up_is_let_go_at_once(town: Town) -> None:
         "root_path": "",
     }
     serving = asyncio.ensure_future(town.platform.asgi(scope, receive, send))
-    await asyncio.sleep(0.4)
-    assert town.platform.pulls.news.waiters == 1
+    await town.asked_and_waiting()
     started_s = time.monotonic()
     hangs_up.set()
     await asyncio.wait_for(serving, 2)
