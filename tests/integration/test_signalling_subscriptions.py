@@ -37,6 +37,7 @@ from tongshi.protocols.gb28181.positions import (
 from tongshi.protocols.gb28181.query import CatalogQuery, DeviceInfoQuery
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.platforms.model import Relation
+from tongshi.resources.traces.model import TraceFilter, TraceKind, TraceState
 from tongshi.sharing import store as sharing_store
 from tongshi.testing.small_platform import Neighbour, PlatformPlan, SmallPlatform
 
@@ -357,10 +358,15 @@ async def test_alarms_and_positions_are_told_on_to_who_subscribed_them(neighbour
 
 
 class Recorder:
-    """A recorder registered at the district, with the cameras it keeps; it takes every subscription."""
+    """A recorder registered at the district, with the cameras it keeps; it takes every subscription.
 
-    def __init__(self, district: SmallPlatform) -> None:
+    refusals: the statuses of the first ones, which it does not take.
+    """
+
+    def __init__(self, district: SmallPlatform, refusals: tuple[int, ...] = ()) -> None:
         self.taken: list[IncomingSubscription] = []
+        self.refused: list[int] = []
+        self._refusals = list(refusals)
         self.endpoint = SipEndpoint(
             local_id=RECORDER,
             host="127.0.0.1",
@@ -393,6 +399,10 @@ class Recorder:
         invite.reject(486)
 
     async def _take(self, incoming: IncomingSubscription) -> None:
+        if self._refusals:
+            self.refused.append(self._refusals.pop(0))
+            incoming.reject(self.refused[-1])
+            return
         incoming.accept(incoming.expires_s or 600)
         self.taken.append(incoming)
 
@@ -417,6 +427,30 @@ async def test_a_subscription_to_one_device_is_passed_on_below(neighbourhood: Ne
         await asyncio.wait_for(below.ended.wait(), 5)
         assert len(district.gateway.subscriptions.subscriber) == 0
         await recorder.stop()
+
+
+async def test_a_refused_subscription_says_when_it_is_tried_again_and_is_at_once(
+    neighbourhood: Neighbourhood,
+) -> None:
+    """A device that has not read our 200 yet refuses; only the second try comes soon."""
+    rhythm = Rhythm(again_s=0.2, retry_s=600)
+    settings = SubscriptionSettings(((RECORDER, frozenset({Kind.CATALOGUE})),), rhythm, QUICK)
+    district = await neighbourhood.platform(PlatformPlan(DISTRICT, "区级平台", subscriptions=settings))
+    recorder = Recorder(district, (403,))
+    await recorder.start()
+    await neighbourhood.until(lambda: len(recorder.taken) == 1)
+    traces = district.gateway.traces
+    told = [
+        found.summary
+        for key in traces.find(TraceFilter(kind=TraceKind.SUBSCRIPTION))
+        if (found := traces.timeline(key.trace_id)) is not None
+    ]
+    refused = [one for one in told if one.state is TraceState.FAILED]
+    assert [one.outcome for one in refused] == [
+        "对端尚未确认注册，或没有许可本平台订阅（403）；0.2 秒后再次订阅"
+    ]
+    assert refused[0].failed_step == "等待再次订阅"
+    await recorder.stop()
 
 
 def test_events_are_words_of_the_standard() -> None:

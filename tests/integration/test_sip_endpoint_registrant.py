@@ -13,6 +13,7 @@ import pytest
 from tongshi.clock import SystemClock
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
 from tongshi.gateways.signalling.registrant import Registrant
+from tongshi.protocols.sip.agent import Draft
 from tongshi.protocols.sip.digest import (
     Authorization,
     Challenge,
@@ -21,6 +22,7 @@ from tongshi.protocols.sip.digest import (
     secret_hash,
     verify,
 )
+from tongshi.protocols.sip.message import Request
 from tongshi.protocols.sip.timers import TimerValues
 
 SERVER = "34020000002000000001"
@@ -213,6 +215,57 @@ async def test_a_broken_tcp_connection_means_registering_again() -> None:
             connection.abort()
         await until(lambda: len(fixture.registrar.granted) == 2)
         await registrant.stop()
+
+
+class Watching:
+    """A door that notes whether we were registered when the server asked us something."""
+
+    def __init__(self) -> None:
+        self.registrant: Registrant
+        self.seen: list[bool] = []
+
+    def admits(self, source: Remote) -> bool:
+        return True
+
+    def screen(self, request: Request, source: Remote) -> None:
+        self.seen.append(self.registrant.registered.is_set())
+
+    def admits_connection(self, source: Remote, open_already: int) -> bool:
+        return True
+
+
+async def test_what_follows_the_200_at_once_finds_us_registered() -> None:
+    """Both datagrams are read in one go, as uvloop does."""
+    registrar = Registrar()
+
+    async def and_ask(incoming: IncomingRequest) -> None:
+        await registrar.handle(incoming)
+        if registrar.granted == [3600]:
+            loop = registrar.endpoint._loop
+            loop.running().request(Draft("MESSAGE", CAMERA), incoming.remote, loop.now)
+            loop.drain()
+
+    registrar.endpoint._on_request = and_ask
+    fixture, door = Fixture(registrar), Watching()
+    fixture.device.guard(door)
+    read = fixture.device._loop._receive
+    held: list[tuple[bytes, Remote]] = []
+
+    def read_together(data: bytes, source: Remote) -> None:
+        held.append((data, source))
+        if not data.startswith(b"SIP/2.0 200"):
+            for one in held:
+                read(*one)
+            held.clear()
+
+    fixture.device._loop._sockets.on_message = read_together
+    async with fixture:
+        door.registrant = fixture.registrant()
+        await door.registrant.start()
+        await until(lambda: bool(door.seen))
+        fixture.device._loop._sockets.on_message = read
+        await door.registrant.stop()
+    assert door.seen[0]
 
 
 async def test_a_redirection_is_followed_and_a_refusal_there_leads_back() -> None:

@@ -97,6 +97,7 @@ class AgentLoop:
         self._values = values
         self._max_pending = max_pending
         self._waiting: dict[Key, asyncio.Future[Response]] = {}
+        self._listeners: dict[Key, Callable[[Response], None]] = {}
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
         self._broken = ""  # why the connection that is being reported as lost was lost
@@ -148,8 +149,13 @@ class AgentLoop:
             raise Unavailable("信令服务未启动")
         return self.agent
 
-    async def ask(self, start: Callable[[UserAgent, float], Key]) -> Response:
+    async def ask(
+        self, start: Callable[[UserAgent, float], Key], on_answer: Callable[[Response], None] | None = None
+    ) -> Response:
         """Start a request and wait for its final response, whatever the status.
+
+        on_answer: told of the answer at once, before anything that came in behind it is read; who waits here
+        runs later.
 
         Raises:
             PeerTimeout: silence. Unavailable: transport error, too much pending, or nothing runs.
@@ -160,10 +166,13 @@ class AgentLoop:
             raise Unavailable(error.message, retry_after_s=error.retry_after_s) from error
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._waiting[key] = answer
+        if on_answer is not None:
+            self._listeners[key] = on_answer
         self.drain()
         try:
             return await answer
         finally:
+            self._listeners.pop(key, None)
             if self._waiting.pop(key, None) is not None and self.agent is not None:
                 self.agent.forget(key)
 
@@ -254,6 +263,8 @@ class AgentLoop:
         match event:
             case ResponseArrived(key, response):
                 if (future := self._waiting.pop(key, None)) is not None and not future.done():
+                    if (listener := self._listeners.pop(key, None)) is not None:
+                        listener(response)
                     future.set_result(response)
             case RequestFailed(key, is_timeout):
                 fail(self._waiting.pop(key, None), is_timeout, self._broken)

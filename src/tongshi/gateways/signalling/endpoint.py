@@ -187,11 +187,13 @@ class SipEndpoint:
         from_tag: str | None = None,
         to_tag: str = "",
         timeout_s: float = 32.0,
+        on_answer: Callable[[Response], None] | None = None,
     ) -> Response:
         """Send a request outside calls and return its final response, whatever the status.
 
         REGISTER names ourselves in From and To and ``sip:<to_id>@<domain>`` in the Request-URI; every other
         method names ``to_id`` in To and ``sip:<to_id>@<ip:port>`` in the Request-URI.
+        on_answer: told of the response before anything that came in behind it is read.
 
         Raises:
             PeerTimeout: silence for ``timeout_s`` (Timer F).
@@ -211,7 +213,9 @@ class SipEndpoint:
             to_tag=to_tag,
         )
         remote = await self._loop.route(to_id, remote, len(body))
-        return await self._loop.ask(lambda agent, now: agent.request(draft, remote, now, timeout_s))
+        return await self._loop.ask(
+            lambda agent, now: agent.request(draft, remote, now, timeout_s), on_answer
+        )
 
     async def invite(
         self,

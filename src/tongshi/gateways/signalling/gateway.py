@@ -249,6 +249,7 @@ class SignallingGateway:
             self.admission.stranger_table,
             clock,
             senders.find,
+            self.timeline.subscription_refused,
         )
         self._reception = Reception(
             senders=senders,

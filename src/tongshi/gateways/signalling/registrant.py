@@ -2,6 +2,8 @@
 
 Implements: GB/T 28181-2022 9.1.1
 Implements: GB/T 28181-2022 9.1.2
+We are registered from the moment a 2xx is read, not from when its task runs next: a server that subscribes
+or asks right behind its 200 is answered as the one with which we are registered.
 Not here: keepalives; whoever finds them unanswered calls ``renew``.
 """
 
@@ -144,10 +146,19 @@ class Registrant:
             return 0, error.message
         if not response.is_success:
             return 0, f"{response.status} {response.reason}"
+        return self._granted_s(response), "registered"
+
+    def _granted_s(self, response: Response) -> int:
+        return self._expires_s if response.expires is None else response.expires
+
+    def _hear(self, response: Response) -> None:
+        """The answer to a registration, before whatever the server sent behind it."""
+        if not response.is_success:
+            return
         self.server_date = response.headers.get("Date") or None
         self.server_version = response.headers.get("X-GB-Ver")
-        granted_s = response.expires
-        return (self._expires_s if granted_s is None else granted_s), "registered"
+        if self._granted_s(response):
+            self._turn(True, "registered")
 
     async def _exchange(self, expires_s: int, timeout_s: float) -> Response:
         """REGISTER, once more with credentials when challenged, once more when the nonce was stale."""
@@ -165,6 +176,7 @@ class Registrant:
                 cseq=self._cseq,
                 from_tag=self._tag,
                 timeout_s=timeout_s,
+                on_answer=self._hear if expires_s else None,
             )
             minimum = response.headers.get("Min-Expires")
             if response.status == 423 and expires_s and minimum.isascii() and minimum.isdigit():

@@ -59,6 +59,7 @@ class SubscriptionFlows:
 
     Args:
         sender: who speaks, if it is registered and where it should be.
+        on_refused: see ``Subscriber``.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class SubscriptionFlows:
         strangers: Strangers,
         clock: Clock,
         sender: Callable[[str, Remote], Peer | Upper | None],
+        on_refused: Callable[[str, str, float], None],
     ) -> None:
         self._sender = sender
         self._strangers = strangers
@@ -86,6 +88,7 @@ class SubscriptionFlows:
             lambda peer: settings.kinds(peer.id),
             catalogues.refresh,
             settings.rhythm,
+            on_refused,
         )
         self._news = CatalogueNews(newsroom, clock, settings.batching)
         self._relay = Relay(newsroom, self.subscriber, routes.peer_of, clock)

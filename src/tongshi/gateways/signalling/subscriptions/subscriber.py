@@ -4,6 +4,9 @@ Implements: GB/T 28181-2022 9.11
 Implements: GB/T 28181-2022 Annex N
 One per peer, kind and device; each is one task that lives as long as the peer is registered. A refresh that
 is refused or unanswered ends the dialog, and a new SUBSCRIBE follows (quirk 58), not sooner than ``retry_s``.
+Only the second try of all comes after ``again_s``: a peer that has just registered may not have read our 200
+yet, over UDP it may have lost it, and refuses whoever it is not registered with. Each refusal is told with
+the time of the next try (``on_refused``).
 A peer that says that it does not know an event is asked again only after ``unsupported_s``. After a restart
 and after each registration from another address everything is subscribed anew; each other REGISTER is a
 reason to refresh, which shows whether the peer still knows. The catalogue is asked for once in ``verify_s``
@@ -42,6 +45,7 @@ _REFRESH_AT = 0.8  # of the time granted
 _MIN_GRANTED_S = 1.0
 # Not 403 and 404: a peer that has just registered may not have taken us up yet.
 _UNSUPPORTED = frozenset((400, 405, 415, 489, 501))
+_NOT_YET = frozenset((403, 404))
 
 
 class Kind(Enum):
@@ -58,6 +62,7 @@ class Rhythm:
     """Times of our subscriptions."""
 
     expires_s: int = 600  # N.2.1.2.1
+    again_s: float = 2.0
     retry_s: float = 30.0
     unsupported_s: float = 3_600.0
     verify_s: float = 6 * 3_600.0
@@ -87,6 +92,8 @@ class Subscriber:
     Args:
         configured: kinds that the configuration names for a peer.
         verify: asks a peer for its whole catalogue.
+        on_refused: told what was not taken (the code that was subscribed), why, and in how many seconds it is
+            tried again.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class Subscriber:
         configured: Callable[[Peer], frozenset[Kind]],
         verify: Callable[[Peer], None],
         rhythm: Rhythm | None = None,
+        on_refused: Callable[[str, str, float], None] = lambda device_id, reason, again_s: None,
     ) -> None:
         self._endpoint = endpoint
         self._peers = peers
@@ -106,6 +114,7 @@ class Subscriber:
         self._configured = configured
         self._verify = verify
         self._rhythm = rhythm or Rhythm()
+        self._on_refused = on_refused
         self._kept: dict[Wish, _Kept] = {}
         self._by_peer: dict[str, set[Wish]] = {}
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
@@ -211,20 +220,14 @@ class Subscriber:
 
     async def _run(self, wish: Wish) -> None:
         verified = self._clock.now()
-        is_first = True
+        tries = 0
+        was_held = False
         while True:
-            delay_s = self._rhythm.retry_s
+            tries += 1
             try:
                 subscription = await self._subscribe(wish)
-            except PeerFailed as error:
-                status = error.details.get("sipStatus")
-                log.info("subscription_refused", peer_id=wish.peer_id, kind=wish.kind.value, status=status)
-                if status in _UNSUPPORTED:
-                    delay_s = self._rhythm.unsupported_s
-            except (PeerTimeout, Unavailable) as error:
-                log.info(
-                    "subscription_failed", peer_id=wish.peer_id, kind=wish.kind.value, reason=error.message
-                )
+            except (PeerFailed, PeerTimeout, Unavailable) as error:
+                delay_s = self._refused(wish, error, tries)
             except TongshiError as error:
                 log.warning(
                     "subscription_impossible",
@@ -234,18 +237,39 @@ class Subscriber:
                 )
                 return
             else:
+                delay_s = self._rhythm.retry_s
                 kept = self._kept.get(wish)
                 if kept is not None:
                     kept.current = subscription
                 peer = self._peers.get(wish.peer_id)
-                if not is_first and wish.kind is Kind.CATALOGUE and peer is not None:
+                if was_held and wish.kind is Kind.CATALOGUE and peer is not None:
                     # Nobody told us meanwhile, and the first notification names only what is dead.
                     self._verify(peer)
-                is_first = False
+                was_held = True
                 verified = await self._hold(wish, subscription, verified)
                 if kept is not None:
                     kept.current = None
             await asyncio.sleep(delay_s)
+
+    def _refused(self, wish: Wish, error: PeerFailed | PeerTimeout | Unavailable, tries: int) -> float:
+        """Tell why it was not taken. Returns seconds until the next try."""
+        delay_s = min(self._rhythm.again_s, self._rhythm.retry_s) if tries == 1 else self._rhythm.retry_s
+        status = error.details.get("sipStatus")
+        if status in _UNSUPPORTED:
+            delay_s = self._rhythm.unsupported_s
+        reason = error.message
+        if status in _NOT_YET:
+            reason = f"对端尚未确认注册，或没有许可本平台订阅（{status}）"
+        log.info(
+            "subscription_refused",
+            peer_id=wish.peer_id,
+            kind=wish.kind.value,
+            status=status,
+            reason=error.message,
+            again_s=delay_s,
+        )
+        self._on_refused(wish.device_id, reason, delay_s)
+        return delay_s
 
     async def _subscribe(self, wish: Wish) -> Subscription:
         # Looked up each time: a registration that is refreshed makes a new entry.

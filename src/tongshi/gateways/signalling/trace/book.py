@@ -30,6 +30,7 @@ STEPS: Final = {
     "authorised": "授权通过",
     "invited": "向设备发起呼叫",
     "connecting": "建立信令连接",
+    "subscribing": "等待再次订阅",
     "answered": "设备应答",
     "firstPacket": "收到首个媒体包",
     "firstKeyFrame": "收到首个关键帧",

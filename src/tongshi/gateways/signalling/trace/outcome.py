@@ -73,6 +73,12 @@ def standing(session: Session, now: float) -> Standing:
     return _accepted(session.kind, seen, idle_s)
 
 
+def is_unaccepted(session: Session) -> bool:
+    """Did we begin this, and nobody has accepted it?"""
+    seen = _look(session)
+    return seen.asked_by_us and not 200 <= seen.status < 300
+
+
 def _accepted(kind: TraceKind, seen: _Seen, idle_s: float) -> Standing:
     if kind is TraceKind.CALL:
         if "BYE" in seen.methods:

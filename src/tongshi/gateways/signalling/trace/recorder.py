@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from tongshi.clock import Clock
+from tongshi.gateways.signalling.trace.outcome import is_unaccepted
 from tongshi.gateways.signalling.trace.ring import (
     MAX_LINKS,
     MAX_PACKET_BYTES,
@@ -188,6 +189,15 @@ class Recorder:
         if session is not None:
             now = self._clock.now()
             ring.add(session, Note(now, "connecting", reason, is_trouble=True), now)
+
+    def subscription_refused(self, device_id: str, reason: str, again_s: float) -> None:
+        """Say why our last subscription there is not held, and when the next try is."""
+        ring = self.rings[TraceKind.SUBSCRIPTION]
+        session = ring.latest_of(device_id)
+        if session is not None and is_unaccepted(session):
+            now = self._clock.now()
+            text = f"{reason}；{again_s:g} 秒后再次订阅"
+            ring.add(session, Note(now, "subscribing", text, is_trouble=True), now)
 
     def link(self, one: str, other: str) -> None:
         """Two timelines that belong together."""
