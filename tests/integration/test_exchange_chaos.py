@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 
 from tongshi.exchange import inbox
 from tongshi.resources.devices import store as devices
+from tongshi.resources.devices.model import digested
 from tongshi.storage.schema import device_archive
 from tongshi.testing.chaos.journal import Record
 from tongshi.testing.chaos.one import Plan
@@ -108,7 +109,7 @@ def _forgets_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def deaf(conn: Connection, house: Any, sender: str, items: Any, at: datetime, **how: Any) -> Any:
         items.archives[:] = [
-            (index, msgspec.structs.replace(a, values=(a.values[0], "无名", *a.values[2:])))
+            (index, msgspec.structs.replace(a, line=digested("", (a.device_id, "无名", *a.values[2:]))[0]))
             for index, a in items.archives
         ]
         return honest(conn, house, sender, items, at, **how)

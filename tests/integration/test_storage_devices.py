@@ -43,6 +43,54 @@ def device(number: int) -> str:
     return f"3101040000132{number:07}"
 
 
+# More than go by a prepared statement, so that PostgreSQL takes lines.
+_TOLD = (
+    "",
+    "null",
+    '"',
+    "a,b",
+    "\\.",
+    "\\",
+    'C:\\x\\"',
+    "a\nb",
+    "\r\n",
+    "\t",
+    "\x7f\x01",
+    "\u2028",
+    "true",
+    "{}",
+    "1e5",
+    "-0.0",
+    "外滩“观景台”",
+    " a ",
+    "//",
+    "''",
+)
+
+
+async def test_any_text_comes_back_as_it_went_among_many(database: Database) -> None:
+    numbers = (0.0, 1e-7, 121.40010000000001, 1e22, -5e-324, None)
+    told = []
+    for n, words in enumerate(_TOLD * 10):
+        # Leaves of the digest tree are made of what was told as civil code.
+        bare = archive(n, civil_code=words if n < len(_TOLD) else "310104")
+        item = replace(
+            bare.item, name=words, address=words * 2, max_view_distance=numbers[n % 6], port=n - 50
+        )
+        ext = ExtendedAttributes(is_networked=(None, True, False)[n % 3], scene_photo_url=words)
+        told.append(msgspec.structs.replace(bare, item=item, ext=ext))
+    result = await database.write(store.upsert_many, told, LOWER, AT)
+    assert len(result.inserted) == len(told)
+    held = await database.read(store.get_many, [one.device_id for one in told])
+    for one in told:
+        assert (held[one.device_id].item, held[one.device_id].ext) == (one.item, one.ext)
+    digests = await database.read(store.shard_digests, LOWER)
+    assert sum(leaf.count for leaf in digests) == len(told)
+    by_leaf = {leaf.civil_code: leaf.digest for leaf in digests}
+    plain = [digest(one) for one in told if one.shard == "310104"]
+    assert by_leaf["310104"] == store.combine(plain)
+
+
 def full_item() -> CatalogItem:
     """An item with every field set."""
     return CatalogItem(

@@ -43,7 +43,7 @@ from tongshi.exchange.model import (
 from tongshi.exchange.reading import Items
 from tongshi.ids import platform_id
 from tongshi.resources.devices import store as devices
-from tongshi.resources.devices.model import FlatArchive, UpsertResult, digest_of
+from tongshi.resources.devices.model import FlatArchive, UpsertResult, digested
 
 # A full that rests longer than this is begun anew.
 FULL_RESTS = timedelta(hours=2)
@@ -211,7 +211,7 @@ def _take(
         elif archive.owner:
             archives.append(archive)
         else:
-            digest = digest_of(sender, archive.values)
+            _, digest = digested(sender, archive.values)
             archives.append(msgspec.structs.replace(archive, owner=sender, digest=digest))
     ours = store.owners_via(conn, sender)
     merged = devices.upsert_flat(conn, archives, sender, at, spoken_for=ours, is_full=is_full)
@@ -222,7 +222,7 @@ def _take(
     online = {archive.device_id: archive.online for archive in archives if archive.online is not None}
     if online:
         devices.set_statuses(conn, online, STATUS_SOURCE, at, origin=sender)
-    return _Taken([archive.values[0] for archive in archives], rejected, merged)
+    return _Taken([archive.device_id for archive in archives], rejected, merged)
 
 
 def _foreign(items: Items, device_ids: Sequence[str]) -> list[Rejection]:

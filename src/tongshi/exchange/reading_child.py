@@ -24,7 +24,7 @@ from tongshi.resources.devices.model import FlatArchive, Source
 LENGTH = struct.Struct(">I")
 # Index, then the fields of an archive; index, id, code, message and field of what was refused.
 _Read = tuple[list[tuple[Any, ...]], list[tuple[int, str, int, str, str | None]]]
-_Row = tuple[int, tuple[Any, ...], str, int, int | None, str, str, bytes, bool | None, str | None]
+_Row = tuple[int, str, bytes, str, int, int | None, str, str, bytes, bool | None, str | None]
 _decode = msgspec.msgpack.Decoder(tuple[list[_Row], list[tuple[int, str, int, str, str | None]]]).decode
 
 
@@ -46,7 +46,8 @@ def pack(read: Items) -> bytes:
     archives = [
         (
             index,
-            a.values,
+            a.device_id,
+            a.line,
             a.owner,
             a.revision,
             a.updated_at_ms,
@@ -70,9 +71,11 @@ def unpack(told: bytes | bytearray) -> Items:
         [
             (
                 index,
-                FlatArchive(values, owner, revision, at_ms, sources[source], shard, digest, online, origins),
+                FlatArchive(
+                    key, line, owner, revision, at_ms, sources[source], shard, digest, online, origins
+                ),
             )
-            for index, values, owner, revision, at_ms, source, shard, digest, online, origins in archives
+            for index, key, line, owner, revision, at_ms, source, shard, digest, online, origins in archives
         ],
         [Rejection(*one) for one in rejected],
     )

@@ -8,7 +8,6 @@ adds a column names a new form.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +17,7 @@ from msgspec.structs import astuple
 from tongshi.errors import InvalidRequest
 from tongshi.exchange.model import Key
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, MAX_LIST_ENTRIES, MAX_TEXT_CHARS, CatalogItem
-from tongshi.resources.devices.model import FlatArchive, Source, digest_of
+from tongshi.resources.devices.model import FlatArchive, Source, digested
 from tongshi.storage.schema import EXT_COLUMNS
 from tongshi.web.reading import decode
 
@@ -67,9 +66,7 @@ _WireRow = msgspec.defstruct(
 NAMES = tuple(_WireRow.__struct_fields__)
 _END = len(_ITEM) + len(EXT_COLUMNS)
 _LISTS = (*(i for i, field in enumerate(_ITEM) if field.kind == "list"), _END - 1)
-_lists_of = itemgetter(*_LISTS)
 _FLOATS = tuple(i for i, field in enumerate(_ITEM) if field.kind == "float")
-_floats_of = itemgetter(*_FLOATS)
 _CIVIL_CODE = next(i for i, field in enumerate(_ITEM) if field.attribute == "civil_code")
 _decode = msgspec.json.Decoder(_WireRow).decode
 _REST = Source.REST
@@ -94,13 +91,14 @@ def parse(data: msgspec.Raw) -> FlatArchive:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         values = _slowly(told)
     stored = values[:_END]
-    if _may_break(_lists_of(stored)):
-        _check_lists(stored)
-    if 0.0 in _floats_of(stored):
-        stored = _with_one_zero(stored)
     owner, revision, updated_at_ms, online = values[_END:]
-    digest = digest_of(owner, stored)
-    return FlatArchive(stored, owner, revision, updated_at_ms, _REST, stored[_CIVIL_CODE][:6], digest, online)
+    line, digest = digested(owner, stored)
+    if _may_break(line):
+        _check_lists(stored)
+    if b"-0.0" in line:
+        line, digest = digested(owner, _with_one_zero(stored))
+    shard = stored[_CIVIL_CODE][:6]
+    return FlatArchive(stored[0], line, owner, revision, updated_at_ms, _REST, shard, digest, online)
 
 
 def _slowly(told: bytes) -> tuple[Any, ...]:
@@ -109,15 +107,14 @@ def _slowly(told: bytes) -> tuple[Any, ...]:
     return astuple(row)
 
 
-def _may_break(lists: tuple[str, ...]) -> bool:
-    """Whether a list could hold an empty, a long or one entry too many: one look instead of one a list."""
-    text = "\n".join(("", *lists, ""))
+def _may_break(line: bytes) -> bool:
+    """Whether a list could hold an empty, a long or one entry too many: some looks at all texts at once."""
     return (
-        "//" in text
-        or "\n/" in text
-        or "/\n" in text
-        or len(text) > MAX_TEXT_CHARS
-        or text.count("/") >= MAX_LIST_ENTRIES
+        b"//" in line
+        or b'"/' in line
+        or b'/"' in line
+        or len(line) > MAX_TEXT_CHARS
+        or line.count(b"/") >= MAX_LIST_ENTRIES
     )
 
 

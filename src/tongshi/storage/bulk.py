@@ -6,7 +6,7 @@ merge; few rows go by a prepared statement there too, since a staging table cost
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
@@ -48,6 +48,39 @@ def bulk_upsert(conn: Connection, table: Table, columns: Sequence[str], rows: Se
         conn.exec_driver_sql(_insert(table.name, columns, _values(conn, columns), keys), list(rows))
 
 
+def takes_lines(conn: Connection, count: int) -> bool:
+    """Whether so many rows are best told by ``insert_lines``."""
+    return conn.dialect.name == "postgresql" and count > _FEW
+
+
+def insert_lines(conn: Connection, table: Table, columns: Sequence[str], lines: Sequence[bytes]) -> None:
+    r"""Insert rows that are JSON arrays without their brackets, where ``takes_lines``.
+
+    Such a row is a line of CSV whose NULL is ``null``: text stands in quotes, and nothing else does. So a row
+    that came as JSON reaches the table without one value of it being made and encoded again. No text in it
+    may hold a backslash, which means one thing in JSON and another in CSV; bytes are told as ``\x`` with
+    hexadecimal digits, outside of quotes.
+    """
+    if not lines:
+        return
+
+    async def told() -> AsyncIterator[bytes]:
+        yield b"\n".join(lines)
+
+    _run(
+        conn,
+        lambda driver: driver.copy_to_table(
+            table.name,
+            source=told(),
+            columns=list(columns),
+            format="csv",
+            null="null",
+            quote='"',
+            escape="\\",
+        ),
+    )
+
+
 def fetch(conn: Connection, statement: Select[Any]) -> Sequence[Sequence[Any]]:
     """Rows of a select as plain sequences, five thousand at a time without a wrapper around each.
 
@@ -57,10 +90,7 @@ def fetch(conn: Connection, statement: Select[Any]) -> Sequence[Sequence[Any]]:
         return conn.execute(statement).all()
     compiled = statement.compile(dialect=conn.dialect, compile_kwargs={"render_postcompile": True})
     values = [compiled.params[name] for name in compiled.positiontup or ()]
-    # A statement first: the driver's transaction begins with it, and the fetch must be inside.
-    conn.exec_driver_sql("SELECT 1")
-    adapted: Any = conn.connection.dbapi_connection
-    rows: Sequence[Sequence[Any]] = adapted.run_async(lambda driver: driver.fetch(str(compiled), *values))
+    rows: Sequence[Sequence[Any]] = _run(conn, lambda driver: driver.fetch(str(compiled), *values))
     return rows
 
 
@@ -153,7 +183,12 @@ def _insert(table: str, columns: Sequence[str], source: str, keys: Sequence[str]
 
 
 def _copy(conn: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    # A statement first: the driver's transaction begins with it, and COPY must be inside.
+    _run(conn, lambda driver: driver.copy_records_to_table(table, records=rows, columns=list(columns)))
+
+
+def _run(conn: Connection, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Let PostgreSQL's driver itself do something within the unit's transaction."""
+    # A statement first: the driver's transaction begins with it, and the work must be inside.
     conn.exec_driver_sql("SELECT 1")
     adapted: Any = conn.connection.dbapi_connection
-    adapted.run_async(lambda driver: driver.copy_records_to_table(table, records=rows, columns=list(columns)))
+    return adapted.run_async(work)

@@ -44,13 +44,6 @@ _FENCE = text(
     f"SELECT (CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) + {_EPOCH_SQL}) << 20"
 )
 _COLUMNS = ("seq", "kind", "key", "op", "origin", "revision", "at")
-_NOTE = f"""
-    INSERT INTO change ({", ".join(_COLUMNS)})
-    SELECT CAST($1 AS bigint) + told.place, CAST($2 AS text), told.key, told.op, CAST($5 AS text),
-        told.revision, CAST($7 AS bigint)
-    FROM unnest(CAST($3 AS text[]), CAST($4 AS text[]), CAST($6 AS bigint[]))
-        WITH ORDINALITY AS told (key, op, revision, place)
-"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +72,6 @@ def record_many(
         return 0
     last = _last_number(conn)
     at_ms = to_ms(at)
-    if conn.dialect.name == "postgresql":
-        # Most of a row is the same for all; only what differs travels.
-        keys, ops, revisions = zip(*items, strict=True)
-        conn.exec_driver_sql(_NOTE, (last, kind, list(keys), list(ops), origin, list(revisions), at_ms))
-        return last + len(items)
     rows = [
         (seq, kind, key, op, origin, revision, at_ms)
         for seq, (key, op, revision) in enumerate(items, start=last + 1)

@@ -163,13 +163,15 @@ class FlatArchive(msgspec.Struct, frozen=True, gc=False):
     """An archive as it is stored and digested, for work on many at a time.
 
     Attributes:
-        values: the item without Status, then the extended attributes, in order; lists joined by "/".
+        line: ``values`` as JSON without the brackets, just as they are digested. One value instead of
+            fifty, for most ways from a wire to a table look at none of them.
         updated_at_ms: milliseconds since 1970-01-01 UTC, or None to let the store say.
         digest: SM3 of the canonical bytes, 32 bytes.
         origins: of an archive as JSON; None for one that came as a whole.
     """
 
-    values: tuple[Any, ...]
+    device_id: str
+    line: bytes
     owner: str
     revision: int
     updated_at_ms: int | None
@@ -180,21 +182,23 @@ class FlatArchive(msgspec.Struct, frozen=True, gc=False):
     origins: str | None = None
 
     @property
-    def device_id(self) -> str:
-        return self.values[0]  # type: ignore[no-any-return]  # the item's first field
+    def values(self) -> tuple[Any, ...]:
+        """The item without Status, then the extended attributes, in order; lists joined by "/"."""
+        return _values(b"[%b]" % self.line)
 
 
 def flatten(archive: DeviceArchive) -> FlatArchive:
     """The stored form of an archive."""
-    values = (*flat_item(archive.item), *flat_ext(archive.ext))
+    line, row_digest = digested(archive.owner, (*flat_item(archive.item), *flat_ext(archive.ext)))
     return FlatArchive(
-        values=values,
+        device_id=archive.device_id,
+        line=line,
         owner=archive.owner,
         revision=archive.revision,
         updated_at_ms=None if archive.updated_at is None else to_ms(archive.updated_at),
         source=archive.source,
         shard=archive.shard,
-        digest=digest_of(archive.owner, values),
+        digest=row_digest,
         online=archive.online,
         origins=encode_origins(archive.origins),
     )
@@ -247,16 +251,18 @@ def digest(archive: DeviceArchive) -> bytes:
     return hashlib.new("sm3", canonical(archive)).digest()
 
 
-def digest_of(owner: str, values: tuple[Any, ...]) -> bytes:
-    """``digest`` from the stored values."""
+def digested(owner: str, values: tuple[Any, ...]) -> tuple[bytes, bytes]:
+    """``FlatArchive.line`` and ``digest`` from the stored values."""
+    item, ext = _encode(values[:_ITEM_END])[1:-1], _encode(values[_ITEM_END:])[1:-1]
     row = _SM3.copy()
-    row.update(_encode((owner, values[:_ITEM_END], values[_ITEM_END:])))
-    return row.digest()
+    row.update(b"[%b,[%b],[%b]]" % (_encode(owner), item, ext))
+    return b"%b,%b" % (item, ext), row.digest()
 
 
 # Looking the algorithm up costs as much as digesting a row.
 _SM3 = hashlib.new("sm3")
 _encode = msgspec.json.Encoder().encode
+_values = msgspec.json.Decoder(tuple[Any, ...]).decode
 _origins = msgspec.json.Decoder(dict[str, Origin])
 _STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
 _ITEM_END = len(ITEM_FIELDS) - 1

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
+import msgspec
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -52,7 +53,16 @@ from tongshi.resources.devices.model import (
 from tongshi.sharing.model import Scope
 from tongshi.sharing.scope_store import within
 from tongshi.storage import changes
-from tongshi.storage.bulk import among, bulk_insert, bulk_upsert, chunks, fetch, in_key_order
+from tongshi.storage.bulk import (
+    among,
+    bulk_insert,
+    bulk_upsert,
+    chunks,
+    fetch,
+    in_key_order,
+    insert_lines,
+    takes_lines,
+)
 from tongshi.storage.schema import EXT_COLUMNS, ITEM_COLUMNS, device_archive, device_shard, device_status
 from tongshi.storage.times import from_ms, to_ms
 
@@ -80,9 +90,18 @@ _COLUMNS = (
     "shard",
     "digest",
 )
-_OWNER, _REVISION = _COLUMNS.index("owner_platform"), _COLUMNS.index("revision")
-_SHARD = _COLUMNS.index("shard")
-assert _COLUMNS[-1] == "digest"
+_REVISION = _COLUMNS.index("revision")
+# What ``_line`` writes after the archive's own values.
+assert _COLUMNS[-8:] == (
+    "owner_platform",
+    "revision",
+    "source",
+    "updated_at",
+    "missing_since",
+    "origins",
+    "shard",
+    "digest",
+)
 _STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
 _ITEM_LISTS = tuple(
     i - (i > _STATUS) for i, f in enumerate(ITEM_FIELDS) if f.kind == "list"
@@ -134,13 +153,13 @@ def upsert_flat(
         act: on whose behalf, for the history.
     """
     lock(conn)
-    wanted = {archive.values[0]: archive for archive in archives}
+    wanted = {archive.device_id: archive for archive in archives}
     known = _known(conn, list(wanted))
     at_ms = to_ms(at)
     tree = _TreeChanges()
     sorted_out: dict[str, list[str]] = {name: [] for name in UpsertResult.__slots__}
     # What was not there is inserted, which is cheaper than a merge; the lock keeps others from coming first.
-    fresh = [_stored(new, new.revision or 1, at_ms) for key, new in wanted.items() if key not in known]
+    fresh = [new for key, new in wanted.items() if key not in known]
     merged: list[tuple[Any, ...]] = []
     for device_id in [key for key in wanted if key in known]:
         new, old = wanted[device_id], known[device_id]
@@ -149,21 +168,22 @@ def upsert_flat(
         if verdict != "updated":
             continue
         merged.append(_stored(new, new.revision or old.revision + 1, at_ms))
+        tree.add_all([new])
         if old.missing_since is None:
             tree.remove(old.owner_platform, old.shard, old.digest)
-    sorted_out["inserted"] = [row[0] for row in fresh]
+    sorted_out["inserted"] = [new.device_id for new in fresh]
     if fresh:
         _check_bound(conn, len(fresh))
     if merged:
         history_store.note_updates(
             conn, [row[0] for row in merged], {row[0]: row for row in merged}, origin, at, act
         )
-    bulk_insert(conn, device_archive, _COLUMNS, fresh)
+    _insert(conn, fresh, at_ms)
     bulk_upsert(conn, device_archive, _COLUMNS, merged)
-    written = fresh + merged
-    tree.add_rows(written)
+    tree.add_all(fresh)
     tree.write(conn)
-    noted: list[tuple[str, changes.Op, int]] = [(row[0], "put", row[_REVISION]) for row in written]
+    noted: list[tuple[str, changes.Op, int]] = [(new.device_id, "put", new.revision or 1) for new in fresh]
+    noted += [(row[0], "put", row[_REVISION]) for row in merged]
     changes.record_many(conn, KIND, noted, origin, at)
     return UpsertResult(**{name: tuple(ids) for name, ids in sorted_out.items()})
 
@@ -457,10 +477,9 @@ class _TreeChanges:
         self._come: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
         self._gone: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
 
-    def add_rows(self, rows: Iterable[Row]) -> None:
-        """Rows in the order of ``_COLUMNS``."""
-        for row in rows:
-            self._come[row[_OWNER], row[_SHARD]].append(row[-1])
+    def add_all(self, archives: Iterable[FlatArchive]) -> None:
+        for archive in archives:
+            self._come[archive.owner, archive.shard].append(archive.digest)
 
     def remove(self, owner: str, shard: str, row_digest: bytes) -> None:
         self._gone[owner, shard].append(row_digest)
@@ -478,6 +497,33 @@ class _TreeChanges:
                 count, total = count + old.row_count, total + int.from_bytes(old.digest, "big")
             rows.append((owner, shard, count, (total % _MODULUS).to_bytes(32, "big")))
         bulk_upsert(conn, device_shard, ("owner_platform", "shard", "row_count", "digest"), rows)
+
+
+def _insert(conn: Connection, fresh: Sequence[FlatArchive], at_ms: int) -> None:
+    """Archives that are not there yet. PostgreSQL takes most of them as they were digested."""
+    lines: list[bytes] = []
+    rows: list[tuple[Any, ...]] = []
+    is_lined = takes_lines(conn, len(fresh))
+    for new in fresh:
+        line = _line(new, at_ms) if is_lined else None
+        if line is None:
+            rows.append(_stored(new, new.revision or 1, at_ms))
+        else:
+            lines.append(line)
+    insert_lines(conn, device_archive, _COLUMNS, lines)
+    bulk_insert(conn, device_archive, _COLUMNS, rows)
+
+
+def _line(new: FlatArchive, at_ms: int) -> bytes | None:
+    """A row in the order of ``_COLUMNS`` for ``insert_lines``; None when a text in it holds a backslash."""
+    updated_at_ms = at_ms if new.updated_at_ms is None else new.updated_at_ms
+    head = _encode((new.owner, new.revision or 1, new.source, updated_at_ms, None, new.origins, new.shard))
+    if b"\\" in new.line or b"\\" in head:
+        return None
+    return b"%b,%b,\\x%b" % (new.line, head[1:-1], new.digest.hex().encode())
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 def _stored(new: FlatArchive, revision: int, at_ms: int) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ from tongshi.resources.devices.model import (
     FlatArchive,
     Source,
     digest,
-    digest_of,
+    digested,
     flat_ext,
     flat_item,
     flatten,
@@ -158,9 +158,8 @@ def _stored(house: House, change: Change, held: DeviceArchive | None, at: dateti
 
 def _flat(archive: DeviceArchive, owner: str) -> FlatArchive:
     """A person's word: the next revision, now."""
-    values = (*flat_item(archive.item), *flat_ext(archive.ext))
-    digest = digest_of(owner, values)
-    return FlatArchive(values, owner, 0, None, Source.FILE, archive.shard, digest)
+    line, digest = digested(owner, (*flat_item(archive.item), *flat_ext(archive.ext)))
+    return FlatArchive(archive.device_id, line, owner, 0, None, Source.FILE, archive.shard, digest)
 
 
 def _fault(house: House, archive: DeviceArchive, known: Head | None) -> tuple[int, str, str] | None:
