@@ -154,6 +154,7 @@ impl FlvMuxer {
         for (index, (config, raw)) in adts::frames(&frame.data).enumerate() {
             let ahead = index as u64 * u64::from(adts::SAMPLES) * 90_000 / u64::from(config.rate_hz());
             let time_ms = to_ms(frame.pts + ahead);
+            self.note_sound(time_ms);
             if self.aac.replace(config) != Some(config) {
                 self.write_aac_header(time_ms, out);
             }
@@ -162,6 +163,13 @@ impl FlvMuxer {
             out.extend_from_slice(&[AAC, 1]);
             out.extend_from_slice(raw);
             end_tag(start, out);
+        }
+    }
+
+    /// Without a picture a viewer starts at any sound.
+    fn note_sound(&mut self, time_ms: u32) {
+        if self.video.is_none() {
+            self.key_ms = time_ms;
         }
     }
 

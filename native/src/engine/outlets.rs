@@ -59,6 +59,13 @@ impl Outlets {
         audience.viewers.push(viewer);
     }
 
+    /// The stream ends: viewers get what was held back for them.
+    pub fn finish(&mut self, now_ms: f64) {
+        for audience in &mut self.audiences {
+            audience.track.finish(&mut audience.viewers, now_ms);
+        }
+    }
+
     /// Take a viewer out; with the last of a container its track goes too.
     pub fn leave(&mut self, id: u64) -> Option<Viewer> {
         for (index, audience) in self.audiences.iter_mut().enumerate() {

@@ -3,8 +3,8 @@
 //! After: RFC 8216bis 3.3 (media segments in fMP4), 6.2.2 (partial segments)
 //!
 //! A part ends where the next frame would make it longer than the target, and before each key frame, so that a segment
-//! can begin there. Its length is known when the next frame comes, so it goes out one frame late; what is open when the stream
-//! ends is not sent. Segments and playlists are the reader's business; for it eight bytes stand before each part.
+//! can begin there. Its length is known when the next frame comes, so it goes out one frame late; the last one when the stream
+//! ends. Segments and playlists are the reader's business; for it eight bytes stand before each part.
 
 use bytes::Bytes;
 
@@ -72,6 +72,15 @@ impl PartMuxer {
         }
         ended
     }
+
+    /// The part that is open when the stream ends; its last picture lasts as long as the one before.
+    pub fn finish(&mut self) -> Option<Part> {
+        let lasts = self.inner.duration;
+        self.open.take().map(|open| {
+            let end = open.newest.saturating_add(lasts);
+            open.finish(end)
+        })
+    }
 }
 
 impl Open {
@@ -124,6 +133,16 @@ mod tests {
         let lengths: Vec<_> = got.iter().map(|part| (part.0, part.1)).collect();
         assert_eq!(lengths, [(43_200, 1), (43_200, 0), (3600, 0)].repeat(2));
         assert!(got.iter().all(|part| part.2.len() == 2 * (part.0 / 3600) as usize));
+    }
+
+    #[test]
+    fn what_is_open_at_the_end_is_given_with_the_length_of_its_pictures() {
+        let mut muxer = PartMuxer::new();
+        assert_eq!(muxer.finish(), None);
+        let given = pictures(15, 25, 3600).iter().filter_map(|one| muxer.push(one, one.key)).count();
+        let last = muxer.finish().unwrap();
+        assert_eq!((given, &last.bytes[..8]), (1, &[0, 0, 0x2A, 0x30, 0, 0, 0, 0][..]));
+        assert_eq!(names(&last.bytes[8..]), ["moof", "mdat"].repeat(3));
     }
 
     #[test]

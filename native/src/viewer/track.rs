@@ -19,6 +19,9 @@ const SOUND_WAIT_TICKS: u64 = 27_000;
 pub enum Container {
     Flv,
     Fmp4,
+    /// The sound alone.
+    FlvAudio,
+    Fmp4Audio,
     Ps,
     /// Parts of HLS segments, for whoever makes playlists of them.
     Parts,
@@ -27,9 +30,11 @@ pub enum Container {
 }
 
 impl Container {
-    pub const ALL: [Container; 7] = [
+    pub const ALL: [Container; 9] = [
         Container::Flv,
         Container::Fmp4,
+        Container::FlvAudio,
+        Container::Fmp4Audio,
         Container::Ps,
         Container::Parts,
         Container::Rtp(Tracks::All),
@@ -41,12 +46,19 @@ impl Container {
         match self {
             Self::Flv => "flv",
             Self::Fmp4 => "fmp4",
+            Self::FlvAudio => "flv-audio",
+            Self::Fmp4Audio => "fmp4-audio",
             Self::Ps => "ps",
             Self::Parts => "parts",
             Self::Rtp(Tracks::All) => "rtp",
             Self::Rtp(Tracks::Video) => "rtp-video",
             Self::Rtp(Tracks::Audio) => "rtp-audio",
         }
+    }
+
+    /// Whether pictures are left out: a viewer can start with any frame then.
+    fn is_sound_alone(self) -> bool {
+        matches!(self, Self::FlvAudio | Self::Fmp4Audio | Self::Rtp(Tracks::Audio))
     }
 
     pub fn from_name(name: &str) -> Option<Self> {
@@ -65,8 +77,8 @@ enum Muxer {
 impl Muxer {
     fn new(container: Container, gop: &GopCache, wall_ms: u64) -> Self {
         match container {
-            Container::Flv => Self::Flv(FlvMuxer::new()),
-            Container::Fmp4 => Self::Fmp4(Fmp4Muxer::new()),
+            Container::Flv | Container::FlvAudio => Self::Flv(FlvMuxer::new()),
+            Container::Fmp4 | Container::Fmp4Audio => Self::Fmp4(Fmp4Muxer::new()),
             Container::Rtp(tracks) => Self::Rtp(RtpMuxer::new(tracks, wall_ms)),
             Container::Parts => Self::Parts(PartMuxer::new()),
             Container::Ps => {
@@ -87,10 +99,7 @@ impl Muxer {
                 muxer.write(frame, &mut out);
                 Bytes::from(out)
             }
-            Self::Rtp(muxer) => {
-                let key = key || muxer.is_sound_alone();
-                return muxer.packets(frame).map(|packets| Tag { bytes: Bytes::from(packets), key });
-            }
+            Self::Rtp(muxer) => Bytes::from(muxer.packets(frame)?),
             // It is the part before this frame that goes out.
             Self::Parts(muxer) => return muxer.push(frame, key).map(|p| Tag { bytes: p.bytes, key: p.key }),
         };
@@ -119,6 +128,7 @@ pub(super) struct Tag {
 /// A stream in one container, with what a new viewer starts from. Lives while somebody watches.
 pub struct Track {
     muxer: Muxer,
+    is_sound_alone: bool,
     /// The tags since the last key frame; bounded like the GOP cache beside it.
     recent: VecDeque<Tag>,
     recent_bytes: usize,
@@ -134,6 +144,7 @@ impl Track {
     pub fn new(container: Container, gop: &GopCache, cap_bytes: usize, wall_ms: u64) -> Self {
         let mut track = Self {
             muxer: Muxer::new(container, gop, wall_ms),
+            is_sound_alone: container.is_sound_alone(),
             recent: VecDeque::new(),
             recent_bytes: 0,
             cap_bytes,
@@ -148,7 +159,11 @@ impl Track {
 
     /// Wrap one frame and queue it for all viewers of this container.
     pub fn push(&mut self, frame: &Frame, viewers: &mut [Viewer], now_ms: f64) {
-        let Some(tag) = self.muxer.wrap(frame, frame.key) else { return };
+        // RTP leaves them out by itself, since its reports go by the key frames.
+        if self.is_sound_alone && frame.codec.is_video() && !matches!(self.muxer, Muxer::Rtp(_)) {
+            return;
+        }
+        let Some(tag) = self.muxer.wrap(frame, frame.key || self.is_sound_alone) else { return };
         if tag.key {
             self.recent.clear();
             self.recent_bytes = 0;
@@ -167,6 +182,16 @@ impl Track {
             viewer.offer(&tag, header.as_ref(), now_ms);
         }
         self.keep(tag);
+    }
+
+    /// The stream ends: give what is held back.
+    pub fn finish(&mut self, viewers: &mut [Viewer], now_ms: f64) {
+        let Muxer::Parts(muxer) = &mut self.muxer else { return };
+        let Some(part) = muxer.finish() else { return };
+        let (header, tag) = (muxer.init(), Tag { bytes: part.bytes, key: part.key });
+        for viewer in viewers.iter_mut() {
+            viewer.offer(&tag, header.as_ref(), now_ms);
+        }
     }
 
     /// Whether sound may still come beside the first pictures.
