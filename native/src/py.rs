@@ -6,9 +6,11 @@ use crate::bench;
 use crate::demux::PayloadType;
 use crate::engine::{self, EngineError, Options, RelayTarget, Transport, WebrtcOptions};
 use crate::frame::Codec;
+use crate::net;
 use crate::ps_demux::PsDemuxer;
 use crate::ps_mux::PsMuxer;
 use crate::sender::{self, SenderOptions};
+use crate::viewer::datagrams::{Datagrams, PortPair};
 use crate::viewer::{rtsp, websocket, Container, Dialogue};
 use bytes::Bytes;
 use pyo3::exceptions::{PyBrokenPipeError, PyKeyError, PyOSError, PyRuntimeError, PyValueError};
@@ -122,6 +124,15 @@ fn stats_dict<'py>(py: Python<'py>, stats: &engine::StreamStats) -> PyResult<Bou
     dict.set_item("kernel_drops", stats.kernel_drops)?;
     dict.set_item("backlog_bytes", stats.backlog_bytes)?;
     Ok(dict)
+}
+
+/// Take over pairs of UDP sockets; all are closed when one is wrong.
+fn port_pairs(ports: &[(u8, i32, i32)]) -> io::Result<Vec<PortPair>> {
+    let owned: Vec<_> = ports
+        .iter()
+        .map(|&(channel, rtp, rtcp)| (channel, net::own_udp_socket(rtp), net::own_udp_socket(rtcp)))
+        .collect();
+    owned.into_iter().map(|(channel, rtp, rtcp)| Ok(PortPair { channel, rtp: rtp?, rtcp: rtcp? })).collect()
 }
 
 /// One engine: its own threads, sockets and streams.
@@ -313,7 +324,8 @@ impl Engine {
         py.detach(|| self.0.remove_relay(relay)).map_err(|e| python_error(&e, &relay.to_string()))
     }
 
-    #[pyo3(signature = (stream, container, fd, head, dialogue=""))]
+    #[pyo3(signature = (stream, container, fd, head, dialogue="", ports=Vec::new(), silence_ms=60_000.0))]
+    #[allow(clippy::too_many_arguments)] // Arguments of the contract.
     fn attach(
         &self,
         py: Python<'_>,
@@ -322,15 +334,20 @@ impl Engine {
         fd: i32,
         head: &[u8],
         dialogue: &str,
+        ports: Vec<(u8, i32, i32)>,
+        silence_ms: f64,
     ) -> PyResult<u64> {
-        // Taken over first, so that it is closed whatever is wrong with the rest.
-        let socket = crate::net::own_tcp_socket(fd).map_err(|_| PyValueError::new_err("fd"))?;
+        // Taken over first, so that they are closed whatever is wrong with the rest.
+        let (socket, pairs) = (net::own_tcp_socket(fd), port_pairs(&ports));
+        let socket = socket.map_err(|_| PyValueError::new_err("fd"))?;
+        let pairs = pairs.map_err(|_| PyValueError::new_err("ports"))?;
         let container = Container::from_name(container)
             .ok_or_else(|| PyValueError::new_err(format!("container: {container}")))?;
         let dialogue = match dialogue {
             "" => Dialogue::Silent,
             "websocket" => Dialogue::WebSocket(websocket::Reader::new()),
-            "rtsp" => Dialogue::Rtsp(rtsp::Reader::new()),
+            "rtsp" if pairs.is_empty() => Dialogue::Rtsp(rtsp::Reader::new()),
+            "rtsp" => Dialogue::RtspOverUdp(rtsp::Reader::new(), Datagrams::new(pairs, silence_ms)),
             other => return Err(PyValueError::new_err(format!("dialogue: {other}"))),
         };
         let head = Bytes::copy_from_slice(head);
@@ -377,6 +394,9 @@ impl Engine {
         dict.set_item("frames", stats.frames)?;
         dict.set_item("skipped", stats.skipped)?;
         dict.set_item("queued_bytes", stats.queued_bytes)?;
+        dict.set_item("reported_loss_rate", stats.reported.map(|r| r.loss_rate))?;
+        dict.set_item("reported_lost", stats.reported.map(|r| r.lost))?;
+        dict.set_item("reported_jitter", stats.reported.map(|r| r.jitter))?;
         Ok(dict)
     }
 

@@ -1,7 +1,7 @@
 //! Frames as RTP of elementary streams, each packet behind the four bytes that interleave it into an RTSP connection.
 //!
 //! After: RFC 6184 5.6, 5.8 (H.264), RFC 7798 4.4.1, 4.4.3 (H.265), RFC 3551 4.5.14 (G.711), RFC 3640 3.3.6 (AAC),
-//! RFC 3550 6.4.1 (sender reports), RFC 2326 10.12 (interleaving)
+//! RFC 3550 6.4.1 (sender reports), RFC 2326 10.12 (interleaving); `viewer/datagrams.rs` takes them apart for UDP
 //!
 //! Video is on channels 0 and 1, sound on 2 and 3. All viewers share the packets, so they share sequence numbers and SSRC too;
 //! what a slow one is spared is a gap to it. A report goes before each key frame, and before the next sound, so that a viewer has
@@ -19,7 +19,7 @@ pub const AAC_TYPE: u8 = 97;
 const PCMA_TYPE: u8 = 8;
 const PCMU_TYPE: u8 = 0;
 
-/// Payload of one packet: it fits into an Ethernet frame, should somebody forward it over UDP.
+/// Payload of one packet: it fits into an Ethernet frame, as a datagram too.
 const PAYLOAD_MAX: usize = 1388;
 const FU_A: u8 = 28;
 const FU_H265: u8 = 49;
@@ -84,6 +84,11 @@ impl Sender {
     }
 }
 
+/// The SSRC of what goes out on a channel.
+pub fn ssrc_of(channel: u8) -> u32 {
+    1 + u32::from(channel >> 1)
+}
+
 fn interleave(channel: u8, length: usize, out: &mut Vec<u8>) {
     let [high, low] = (length as u16).to_be_bytes();
     out.extend_from_slice(&[b'$', channel, high, low]);
@@ -101,7 +106,8 @@ pub struct RtpMuxer {
 
 impl RtpMuxer {
     pub fn new(tracks: Tracks, wall_ms: u64) -> Self {
-        let (video, audio) = (Sender::new(VIDEO_CHANNEL, 1), Sender::new(AUDIO_CHANNEL, 2));
+        let sender = |channel: u8| Sender::new(channel, ssrc_of(channel));
+        let (video, audio) = (sender(VIDEO_CHANNEL), sender(AUDIO_CHANNEL));
         Self { tracks, video, audio, wall_ms, first_pts: None }
     }
 
@@ -114,21 +120,16 @@ impl RtpMuxer {
         }
     }
 
-    /// A viewer of sound alone can start anywhere.
-    pub fn is_sound_alone(&self) -> bool {
-        self.tracks == Tracks::Audio
-    }
-
     /// The interleaved packets of one frame; None for what is not carried.
     pub fn packets(&mut self, frame: &Frame) -> Option<Vec<u8>> {
-        if !self.wants(frame) {
-            return None;
-        }
-        let mut out = Vec::with_capacity(frame.data.len() + frame.data.len() / 64 + 256);
         if frame.key {
             self.video.owes_report = true;
             self.audio.owes_report = true;
         }
+        if !self.wants(frame) {
+            return None;
+        }
+        let mut out = Vec::with_capacity(frame.data.len() + frame.data.len() / 64 + 256);
         match frame.codec {
             Codec::H264 | Codec::H265 => self.video(frame, &mut out),
             Codec::G711A => self.g711(PCMA_TYPE, frame, &mut out),
@@ -313,5 +314,12 @@ mod tests {
             }
         }
         assert_eq!(channels, [1, 0, 3, 2, 0, 2].repeat(2));
+        // The key frames of a picture that was not set up count too.
+        let mut muxer = RtpMuxer::new(Tracks::Audio, 0);
+        let mut sound = |n: u64| {
+            assert!(muxer.packets(&frame(Codec::H264, n * 3600, true, annexb(&[&[0x65, 1]]))).is_none());
+            pieces(&muxer.packets(&frame(Codec::G711A, n * 3600, false, vec![0xD5; 160])).unwrap()).len()
+        };
+        assert_eq!([sound(0), sound(1)], [2, 2]);
     }
 }

@@ -4,8 +4,11 @@
 //! whose queue is full gets no more until the next key frame, which then takes the place of what is still queued; the
 //! tag that was sent in part is finished first, so that the bytes stay a valid file. Nobody waits for anybody: sockets do not block.
 //!
+//! An RTSP client may have its packets by UDP ([`datagrams`]): its connection then carries words alone.
+//!
 //! Over a WebSocket each tag is one message: its head is kept beside the shared bytes and never copied into them.
 
+pub mod datagrams;
 pub mod rtsp;
 mod track;
 pub mod websocket;
@@ -14,9 +17,11 @@ pub use track::{Container, Track};
 
 use crate::net;
 use bytes::Bytes;
+use datagrams::{Datagrams, Reported};
 use socket2::Socket;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
+use std::os::fd::RawFd;
 use track::Tag;
 use websocket::{CloseCode, Prefix};
 
@@ -39,6 +44,8 @@ pub enum Ending {
     Eof,
     Reset,
     Stalled,
+    /// It gave no sign of life for longer than it was told.
+    Silent,
     Detached,
     StreamClosed,
     /// It broke the rules of its dialogue.
@@ -51,6 +58,7 @@ impl Ending {
             Self::Eof => "eof",
             Self::Reset => "reset",
             Self::Stalled => "stalled",
+            Self::Silent => "silent",
             Self::Detached => "detached",
             Self::StreamClosed => "stream closed",
             Self::Protocol => "protocol",
@@ -66,13 +74,31 @@ pub enum Dialogue {
     WebSocket(websocket::Reader),
     /// The bytes as they are, which are interleaved already; a playing client's requests are answered between them.
     Rtsp(rtsp::Reader),
+    /// The same requests, while the packets go to the client's own ports.
+    RtspOverUdp(rtsp::Reader, Datagrams),
 }
 
 impl Dialogue {
     fn prefix(&self, length: usize) -> Prefix {
         match self {
-            Self::Silent | Self::Rtsp(_) => Prefix::default(),
+            Self::Silent | Self::Rtsp(_) | Self::RtspOverUdp(..) => Prefix::default(),
             Self::WebSocket(_) => Prefix::of_message(length),
+        }
+    }
+
+    fn datagrams(&self) -> Option<&Datagrams> {
+        if let Self::RtspOverUdp(_, datagrams) = self {
+            Some(datagrams)
+        } else {
+            None
+        }
+    }
+
+    fn datagrams_mut(&mut self) -> Option<&mut Datagrams> {
+        if let Self::RtspOverUdp(_, datagrams) = self {
+            Some(datagrams)
+        } else {
+            None
         }
     }
 }
@@ -103,6 +129,8 @@ impl Queued {
 pub struct Viewer {
     pub id: u64,
     pub token: u64,
+    /// What else of it is watched.
+    pub report_tokens: Vec<(RawFd, u64)>,
     pub container: Container,
     socket: Socket,
     dialogue: Dialogue,
@@ -137,6 +165,7 @@ impl Viewer {
         let mut viewer = Self {
             id,
             token: 0,
+            report_tokens: Vec::new(),
             container,
             socket,
             dialogue,
@@ -167,6 +196,9 @@ impl Viewer {
 
     /// Start from what the track has.
     pub fn join(&mut self, track: &mut Track, now_ms: f64) {
+        if let Some(datagrams) = self.dialogue.datagrams_mut() {
+            datagrams.heard(now_ms);
+        }
         track.greet(self, now_ms);
     }
 
@@ -178,7 +210,10 @@ impl Viewer {
 
     /// Queue a piece of the container.
     fn queue_media(&mut self, bytes: Bytes, piece: Piece) {
-        if !bytes.is_empty() {
+        if let Some(datagrams) = self.dialogue.datagrams_mut() {
+            self.queued_bytes += bytes.len();
+            datagrams.push(bytes);
+        } else if !bytes.is_empty() {
             self.queue(self.dialogue.prefix(bytes.len()), bytes, piece);
         }
     }
@@ -213,7 +248,11 @@ impl Viewer {
     }
 
     fn has_no_room(&self, tag: &Tag) -> bool {
-        !self.queue.is_empty() && self.queued_bytes + tag.bytes.len() > self.cap_bytes + self.burst_bytes
+        !self.is_empty() && self.queued_bytes + tag.bytes.len() > self.cap_bytes + self.burst_bytes
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.dialogue.datagrams().is_none_or(Datagrams::is_empty)
     }
 
     /// Drop the frames that have not begun to be sent.
@@ -226,9 +265,13 @@ impl Viewer {
             dropped += u64::from(!keep);
             keep
         });
+        self.queued_bytes = self.queue.iter().map(Queued::len).sum::<usize>() - self.front_sent;
+        if let Some(datagrams) = self.dialogue.datagrams_mut() {
+            dropped += datagrams.skip();
+            self.queued_bytes += datagrams.queued_bytes();
+        }
         self.skipped += dropped;
         self.frames -= dropped;
-        self.queued_bytes = self.queue.iter().map(Queued::len).sum::<usize>() - self.front_sent;
         self.burst_bytes = 0;
     }
 
@@ -262,7 +305,7 @@ impl Viewer {
                     websocket::Word::Close => has_left = true,
                 })
                 .map_err(|code| self.close_code = Some(code)),
-            Dialogue::Rtsp(reader) => reader
+            Dialogue::Rtsp(reader) | Dialogue::RtspOverUdp(reader, _) => reader
                 .feed(heard, &mut |word| {
                     has_left |= matches!(word, rtsp::Word::Leave(_));
                     let (rtsp::Word::Answer(answer) | rtsp::Word::Leave(answer)) = word;
@@ -281,6 +324,34 @@ impl Viewer {
             return Err(Ending::Eof);
         }
         Ok(())
+    }
+
+    /// Read the reports that came to its other ports.
+    pub fn listen_to_reports(&mut self, now_ms: f64) {
+        if let Some(datagrams) = self.dialogue.datagrams_mut() {
+            datagrams.hear(now_ms);
+        }
+    }
+
+    /// It said something by its connection.
+    pub fn heard(&mut self, now_ms: f64) {
+        if let Some(datagrams) = self.dialogue.datagrams_mut() {
+            datagrams.heard(now_ms);
+        }
+    }
+
+    /// When it is given up unless it is heard before; None when its connection tells.
+    pub fn silent_at_ms(&self) -> Option<f64> {
+        self.dialogue.datagrams().map(Datagrams::silent_at_ms)
+    }
+
+    pub fn report_fds(&self) -> Vec<RawFd> {
+        self.dialogue.datagrams().map_or_else(Vec::new, Datagrams::report_fds)
+    }
+
+    /// What it told of its reception last.
+    pub fn reported(&self) -> Option<Reported> {
+        self.dialogue.datagrams().and_then(|datagrams| datagrams.reported)
     }
 
     /// Put a word in front of what waits, behind what was begun and behind other words.
@@ -303,7 +374,7 @@ impl Viewer {
             return;
         }
         let code = self.close_code.unwrap_or(match ending {
-            Ending::Stalled => CloseCode::Policy,
+            Ending::Stalled | Ending::Silent => CloseCode::Policy,
             Ending::Protocol => CloseCode::Protocol,
             Ending::Eof | Ending::Reset | Ending::Detached | Ending::StreamClosed => CloseCode::GoingAway,
         });
@@ -312,6 +383,9 @@ impl Viewer {
             self.queue(Prefix::default(), frame, Piece::Word);
         }
         let _ = self.flush(now_ms);
+        if let (Some(datagrams), true) = (self.dialogue.datagrams(), ending != Ending::Eof) {
+            datagrams.bye();
+        }
     }
 
     /// The socket can take bytes again.
@@ -321,7 +395,16 @@ impl Viewer {
 
     /// Has bytes and a socket that may take them.
     pub fn wants_flush(&self) -> bool {
+        self.may_write() || self.is_paced()
+    }
+
+    fn may_write(&self) -> bool {
         !self.is_blocked && !self.queue.is_empty()
+    }
+
+    /// Datagrams wait for their turn.
+    pub fn is_paced(&self) -> bool {
+        self.dialogue.datagrams().is_some_and(|datagrams| !datagrams.is_empty())
     }
 
     /// Bytes wait for a socket that takes none.
@@ -337,7 +420,7 @@ impl Viewer {
     pub fn flush(&mut self, now_ms: f64) -> Result<(), Ending> {
         // The clock of a stall starts with the first bytes that wait, and again with each that go out.
         self.progress_ms.get_or_insert(now_ms);
-        while self.wants_flush() {
+        while self.may_write() {
             let mut slices = [IoSlice::new(&[]); VECTORS];
             let (mut wanted, mut count, mut skip) = (0, 0, self.front_sent);
             for part in self.queue.iter().flat_map(|queued| [queued.prefix.as_bytes(), &queued.bytes[..]]) {
@@ -364,6 +447,14 @@ impl Viewer {
                 Err(_) => return Err(Ending::Reset),
             }
         }
+        if let Some(datagrams) = self.dialogue.datagrams_mut() {
+            let flushed = datagrams.flush(now_ms);
+            self.queued_bytes -= flushed.taken;
+            self.sent_bytes += flushed.sent as u64;
+            if datagrams.is_empty() {
+                self.burst_bytes = 0;
+            }
+        }
         Ok(())
     }
 
@@ -380,7 +471,7 @@ impl Viewer {
         }
         self.front_sent = left;
         if self.queue.is_empty() {
-            self.burst_bytes = 0;
+            self.burst_bytes = if self.is_paced() { self.burst_bytes } else { 0 };
             self.progress_ms = None;
         }
     }

@@ -7,10 +7,11 @@ Literals are known
 to type checkers only: import them under TYPE_CHECKING.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self, TypedDict, final
 
 Transport = Literal["udp", "tcp-passive", "tcp-active"]
-Container = Literal["flv", "fmp4", "ps", "parts", "rtp", "rtp-video", "rtp-audio"]
+Container = Literal["flv", "fmp4", "flv-audio", "fmp4-audio", "ps", "parts", "rtp", "rtp-video", "rtp-audio"]
 Dialogue = Literal["", "websocket", "rtsp"]
 
 SOURCE_DIGEST: str
@@ -111,6 +112,9 @@ class ViewerStats(TypedDict):
     frames: int
     skipped: int  # frames left out because the viewer was slow
     queued_bytes: int
+    reported_loss_rate: float | None  # by RTCP, of an RTSP client that is served over UDP
+    reported_lost: int | None
+    reported_jitter: int | None
 
 @final
 class Engine:
@@ -219,7 +223,16 @@ class Engine:
         (bind), KeyError.
         """
     def remove_relay(self, relay: int) -> None: ...
-    def attach(self, stream: str, container: Container, fd: int, head: bytes, dialogue: Dialogue = "") -> int:
+    def attach(
+        self,
+        stream: str,
+        container: Container,
+        fd: int,
+        head: bytes,
+        dialogue: Dialogue = "",
+        ports: Sequence[tuple[int, int, int]] = ...,
+        silence_ms: float = 60_000.0,
+    ) -> int:
         """Serve one viewer on a connected TCP socket.
 
         The engine owns ``fd`` from here (also on error it closes it).
@@ -229,6 +242,12 @@ class Engine:
         container "parts" is for HLS: after the init segment each tag is fragments of at most half a second,
         behind their length in 90 kHz ticks and flags (1 begins with a key frame, 2 with an init segment).
         "rtp", "rtp-video" and "rtp-audio" are RTP interleaved for RTSP: video on channel 0, sound on 2.
+        "flv-audio" and "fmp4-audio" are the sound alone; a viewer starts with the next frame of it.
+
+        ports: of the dialogue "rtsp", when its packets go by UDP instead: the channel of a track's RTP, and
+        the descriptors of two UDP sockets for its RTP and RTCP, each connected to the client's port; the
+        engine owns them too. A client of whom neither a request nor a report came for ``silence_ms`` is
+        ended ("silent").
 
         head: bytes written first (the HTTP response header). Chunked transfer is not used; the
         answer ends by close.

@@ -24,6 +24,7 @@ from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.model import Codec, Timeouts, Transport
 from tongshi.resources.viewing.ports import (
     ControlReply,
+    Datagrams,
     DeviceFact,
     HistoryRequest,
     IngestFigures,
@@ -136,7 +137,13 @@ class Ingest:
         return b"gop"
 
     async def attach(
-        self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None], dialogue: str = ""
+        self,
+        container: str,
+        fd: int,
+        head: bytes,
+        on_closed: Callable[[str], None],
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
     ) -> int:
         return 1
 

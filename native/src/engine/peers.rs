@@ -145,6 +145,7 @@ impl Peers {
             frames: peer.frames,
             skipped: peer.skipped,
             queued_bytes: peer.queued_bytes,
+            reported: None,
         })
     }
 

@@ -12,6 +12,7 @@ use crate::events::Kind;
 use crate::frame::Codec;
 use crate::nal::records::ParameterSets;
 use crate::net::{self, Ready};
+use crate::viewer::datagrams::PACE_MS;
 use crate::viewer::{Ending, Viewer};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -204,7 +205,7 @@ impl Stream {
         self.after_input(context);
         self.care_for_relays(context);
         self.care_for_peers(context);
-        self.drop_stalled(context);
+        self.drop_lost(context);
         self.look_for_picture(context);
     }
 
@@ -238,16 +239,22 @@ impl Stream {
         }
     }
 
-    fn drop_stalled(&mut self, context: &mut Context) {
+    fn drop_lost(&mut self, context: &mut Context) {
         let stall_ms = context.options.viewer_stall_ms;
-        let stalled: Vec<u64> = self
+        let is_silent = |v: &Viewer| v.silent_at_ms().is_some_and(|at| at <= context.now_ms);
+        let lost: Vec<(u64, Ending)> = self
             .outlets
             .viewers()
-            .filter(|v| v.has_stalled(context.now_ms, stall_ms))
-            .map(|v| v.id)
+            .filter_map(|v| match v.has_stalled(context.now_ms, stall_ms) {
+                true => Some((v.id, Ending::Stalled)),
+                false => is_silent(v).then_some((v.id, Ending::Silent)),
+            })
             .collect();
-        for id in stalled {
-            self.end_viewer(context, id, Ending::Stalled);
+        for (id, ending) in lost {
+            self.end_viewer(context, id, ending);
+        }
+        if let Some(at_ms) = self.outlets.viewers().filter_map(Viewer::silent_at_ms).reduce(f64::min) {
+            context.care_at(at_ms);
         }
         if self.outlets.viewers().any(Viewer::is_waiting) {
             context.care_in(STALL_CHECK_MS.min(stall_ms));
@@ -257,12 +264,16 @@ impl Stream {
     /// Give viewers and relays what was gathered in this tick.
     pub fn flush(&mut self, context: &mut Context) {
         let mut ended = Vec::new();
-        let mut is_waiting = false;
+        let (mut is_waiting, mut is_paced) = (false, false);
         for viewer in self.outlets.viewers_mut().filter(|v| v.wants_flush()) {
             if let Err(ending) = viewer.flush(context.now_ms) {
                 ended.push((viewer.id, ending));
             }
             is_waiting |= viewer.is_waiting();
+            is_paced |= viewer.is_paced();
+        }
+        if is_paced {
+            context.care_in(PACE_MS);
         }
         if is_waiting {
             context.care_in(STALL_CHECK_MS.min(context.options.viewer_stall_ms));
@@ -279,6 +290,18 @@ impl Stream {
         let id = viewer.id;
         let interest = if viewer.listens() { Interest::Both } else { Interest::Output };
         viewer.token = context.watch(net::fd(viewer.socket()), interest, self.key, Part::Viewer(id))?;
+        for fd in viewer.report_fds() {
+            match context.watch(fd, Interest::Input, self.key, Part::Viewer(id)) {
+                Ok(token) => viewer.report_tokens.push((fd, token)),
+                Err(error) => {
+                    forget(context, &viewer);
+                    return Err(error.into());
+                }
+            }
+        }
+        if let Some(at_ms) = viewer.silent_at_ms() {
+            context.care_at(context.now_ms + at_ms);
+        }
         context.viewer_joined();
         let gop_bytes = context.options.gop_bytes;
         let (now_ms, wall_ms) = (context.now_ms, wall_clock_ms());
@@ -294,7 +317,13 @@ impl Stream {
 
     fn on_viewer_ready(&mut self, context: &mut Context, ready: Ready, id: u64) {
         let Some(viewer) = self.outlets.viewers_mut().find(|v| v.id == id) else { return };
+        if ready.token != viewer.token {
+            return viewer.listen_to_reports(context.now_ms);
+        }
         viewer.unblock();
+        if ready.readable {
+            viewer.heard(context.now_ms);
+        }
         let heard = if ready.readable && viewer.listens() { viewer.listen() } else { Ok(()) };
         if let Err(ending) = heard {
             self.end_viewer(context, id, ending);
@@ -307,7 +336,7 @@ impl Stream {
     pub fn end_viewer(&mut self, context: &mut Context, id: u64, ending: Ending) {
         let Some(mut viewer) = self.outlets.leave(id) else { return };
         viewer.take_leave(ending, context.now_ms);
-        context.forget(net::fd(viewer.socket()), viewer.token);
+        forget(context, &viewer);
         context.viewer_left();
         context.announce(Kind::ViewerClosed, &self.name, id, ending.name());
     }
@@ -383,6 +412,7 @@ impl Stream {
     /// Close every socket of the stream.
     pub fn close(mut self, context: &mut Context) -> StreamStats {
         let stats = self.stats(context.now_ms);
+        self.outlets.finish(context.now_ms);
         let viewers: Vec<u64> = self.outlets.viewers().map(|v| v.id).collect();
         for id in viewers {
             self.end_viewer(context, id, Ending::StreamClosed);
@@ -394,6 +424,14 @@ impl Stream {
         }
         self.source.close(context);
         stats
+    }
+}
+
+/// Stop watching what belongs to a viewer.
+fn forget(context: &mut Context, viewer: &Viewer) {
+    context.forget(net::fd(viewer.socket()), viewer.token);
+    for &(fd, token) in &viewer.report_tokens {
+        context.forget(fd, token);
     }
 }
 

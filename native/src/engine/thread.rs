@@ -15,6 +15,7 @@ use crate::demux::PayloadType;
 use crate::events::{EventRing, Kind};
 use crate::net::{EventFd, SocketMemory};
 use crate::relay::Numbers;
+use crate::viewer::datagrams::Reported;
 use crate::viewer::{Container, Dialogue, Ending, Viewer};
 use bytes::Bytes;
 use socket2::Socket;
@@ -39,6 +40,8 @@ pub struct ViewerStats {
     pub frames: u64,
     pub skipped: u64,
     pub queued_bytes: usize,
+    /// What it told of its reception, when it does.
+    pub reported: Option<Reported>,
 }
 
 /// Commands on their way to a packet thread.
@@ -352,6 +355,7 @@ impl PacketThread {
             frames: viewer.frames,
             skipped: viewer.skipped,
             queued_bytes: viewer.queued_bytes,
+            reported: viewer.reported(),
         })
     }
 

@@ -209,6 +209,22 @@ pub fn own_tcp_socket(fd: RawFd) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Take over a UDP socket of another owner that is connected to its one peer. It is closed when this fails.
+pub fn own_udp_socket(fd: RawFd) -> io::Result<Socket> {
+    // SAFETY: F_GETFD only asks whether the number is an open descriptor.
+    if fd <= 2 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: open, and given to us for good by the caller's contract.
+    let socket = unsafe { Socket::from_raw_fd(fd) };
+    if socket.r#type()? != Type::DGRAM {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    socket.peer_addr()?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 /// A short word for an event's detail.
 pub fn reason(error: &io::Error) -> &'static str {
     match error.kind() {

@@ -35,6 +35,11 @@ impl Reader {
         Self::default()
     }
 
+    /// What is held of an unfinished head.
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// Take what came, however it is cut.
     pub fn feed(&mut self, data: &[u8], take: &mut impl FnMut(Word)) -> Result<(), Broken> {
         for &byte in data {
@@ -72,8 +77,8 @@ impl Reader {
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             let value = value.trim();
             match name.to_ascii_lowercase().as_str() {
-                "cseq" if value.len() <= ANSWER_FIELD_MAX => sequence = value,
-                "session" if value.len() <= ANSWER_FIELD_MAX => session = value,
+                "cseq" if may_be_answered(value) => sequence = value,
+                "session" if may_be_answered(value) => session = value,
                 "content-length" => length = value.parse().map_err(|_| Broken)?,
                 _ => {}
             }
@@ -97,6 +102,11 @@ impl Reader {
         let answer = (answer + "\r\n").into_bytes();
         Ok(if method == "TEARDOWN" { Word::Leave(answer) } else { Word::Answer(answer) })
     }
+}
+
+/// What comes back in an answer is short and printable, so that it adds no line of its own.
+fn may_be_answered(value: &str) -> bool {
+    value.len() <= ANSWER_FIELD_MAX && value.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -142,6 +152,14 @@ mod tests {
         ] {
             assert_eq!(read(&[said]).1, Err(Broken));
         }
+    }
+
+    #[test]
+    fn nothing_that_is_said_adds_a_line_to_its_answer() {
+        let said = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\nPublic: X\r\nSession: a\rb\r\n\r\n";
+        let wanted =
+            b"RTSP/1.0 200 OK\r\nCSeq: \r\nPublic: OPTIONS, GET_PARAMETER, SET_PARAMETER, TEARDOWN\r\n\r\n";
+        assert_eq!(read(&[said]).0, [Word::Answer(wanted.to_vec())]);
     }
 
     #[test]

@@ -38,6 +38,7 @@ from tongshi.gateways.media.nodes.farm import Farm
 from tongshi.gateways.media.player import OwnCentre
 from tongshi.gateways.media.recorder import Recorder, Rhythm
 from tongshi.gateways.media.recording_files import Shelves
+from tongshi.gateways.media.rtsp_ports import PortRange
 from tongshi.gateways.media.rtsp_server import RtspServer
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
@@ -317,7 +318,10 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     )
     signalling.attach_voice(voice)
     rtsp_port = config.media.rtsp_port
-    rtsp = RtspServer(viewing.tickets, engine, config.media.host, rtsp_port) if rtsp_port else None
+    rtsp_ports = PortRange(config.media.rtsp_udp_first_port, config.media.rtsp_udp_last_port)
+    rtsp = (
+        RtspServer(viewing.tickets, engine, config.media.host, rtsp_port, rtsp_ports) if rtsp_port else None
+    )
     viewers = ViewerServer(
         viewing.tickets, config.media.host, config.media.http_port, clock, uplinks=Uplinks(voice)
     )

@@ -141,6 +141,9 @@ class MediaNodeSection(_Section, frozen=True):
 class MediaSection(_Section, frozen=True):
     """The media engine and the viewers' port (0 lets the system choose); ``rtsp_port`` 0 is closed.
 
+    From ``rtsp_udp_first_port`` to ``rtsp_udp_last_port`` RTSP clients are served by UDP, two ports a track;
+    0 serves them within their connections alone.
+
     ``places``: first digits of the codes of devices that this engine stands nearest to; none is anywhere.
     ``rtp_shared_port`` takes all media of devices, UDP and TCP, at one port; 0 opens a port a stream.
     """
@@ -148,6 +151,8 @@ class MediaSection(_Section, frozen=True):
     host: str = "127.0.0.1"
     http_port: Port = 8081
     rtsp_port: Port = 0
+    rtsp_udp_first_port: Port = 0
+    rtsp_udp_last_port: Port = 0
     webrtc_port: Port = 0
     webrtc_host: str = ""
     rtp_shared_port: Port = 0
@@ -167,6 +172,8 @@ class MediaSection(_Section, frozen=True):
         names = [node.name for node in self.nodes]
         if len({*names, "local"}) != len(names) + 1:
             raise ValueError("media.nodes: name is used twice, or is local")
+        if self.rtsp_udp_first_port and self.rtsp_udp_last_port <= self.rtsp_udp_first_port:
+            raise ValueError("media.rtsp_udp_last_port: not behind the first")
 
 
 class SnapshotsSection(_Section, frozen=True):

@@ -18,6 +18,7 @@ from tongshi.gateways.media.nodes.farm import Farm, FarmPlan
 from tongshi.gateways.media.player import OwnCentre
 from tongshi.gateways.media.recorder import Recorder, Rhythm
 from tongshi.gateways.media.recording_files import Shelves
+from tongshi.gateways.media.rtsp_ports import PortRange
 from tongshi.gateways.media.rtsp_server import RtspServer
 from tongshi.gateways.media.spool import FileSpools
 from tongshi.gateways.media.transcoder.pool import Transcoders
@@ -71,6 +72,7 @@ from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.storage.engine import Database
 
 HOST = "127.0.0.1"
+RTSP_UDP_PORTS = (21_000, 21_399)  # below what the system gives away by itself; several platforms share them
 ACTIONS = frozenset(
     {
         Permission.ARCHIVE_READ,
@@ -202,7 +204,7 @@ class SmallPlatform:
             base_url=lambda: f"http://{HOST}:{self.server.port}",
         )
         self.server = ViewerServer(self.viewing.tickets, HOST, 0, self.clock, uplinks=Uplinks(self.voice))
-        self.rtsp = RtspServer(self.viewing.tickets, self.engine, HOST, 0)
+        self.rtsp = RtspServer(self.viewing.tickets, self.engine, HOST, 0, PortRange(*RTSP_UDP_PORTS))
         self.gateway.attach_voice(self.voice)
         self.gateway.attach(self.viewing)
         self.filters = ControlFilters(db, filter_store, self.clock)

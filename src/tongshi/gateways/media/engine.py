@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -20,7 +20,7 @@ from tongshi.gateways.media.payload_types import is_numeric, payload_types
 from tongshi.gateways.media.whep import refusal
 from tongshi.protocols.media.rtsp import Description
 from tongshi.resources.viewing.model import Codec, Delivery, Quality, Transport
-from tongshi.resources.viewing.ports import IngestFigures, Promise
+from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,16 @@ class NativeEngine(Protocol):
         self, stream: str, transport: Any, host: str, port: int, ssrc: int, local_host: str = ...
     ) -> tuple[int, int]: ...
     def remove_relay(self, relay: int) -> None: ...
-    def attach(self, stream: str, container: Any, fd: int, head: bytes, dialogue: Any = ...) -> int: ...
+    def attach(
+        self,
+        stream: str,
+        container: Any,
+        fd: int,
+        head: bytes,
+        dialogue: Any = ...,
+        ports: Sequence[tuple[int, int, int]] = ...,
+        silence_ms: float = ...,
+    ) -> int: ...
     def add_peer(self, stream: str, offer: str) -> tuple[int, str]: ...
     def detach(self, viewer: int) -> None: ...
     def stats(self, stream: str) -> Any: ...
@@ -156,9 +165,15 @@ class EngineIngest:
         return await self._engine.run(self._engine.native.snapshot_gop, self._stream)
 
     async def attach(
-        self, container: str, fd: int, head: bytes, on_closed: Closed, dialogue: str = ""
+        self,
+        container: str,
+        fd: int,
+        head: bytes,
+        on_closed: Closed,
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
     ) -> int:
-        return await self._engine.attach(self._stream, container, fd, head, on_closed, dialogue)
+        return await self._engine.attach(self._stream, container, fd, head, on_closed, dialogue, datagrams)
 
     async def answer(self, offer: str, on_closed: Closed) -> tuple[int, str]:
         return await self._engine.answer(self._stream, offer, on_closed)
@@ -315,13 +330,23 @@ class AsyncEngine:
             pass
 
     async def attach(
-        self, stream: str, container: str, fd: int, head: bytes, on_closed: Closed, dialogue: str = ""
+        self,
+        stream: str,
+        container: str,
+        fd: int,
+        head: bytes,
+        on_closed: Closed,
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
     ) -> int:
-        """Hand a viewer's socket to the engine, which owns it from here on."""
+        """Hand a viewer's sockets to the engine, which owns them from here on."""
+        given = datagrams or Datagrams()
         if stream not in self._ingests:
-            os.close(fd)
+            for one in (fd, *given.descriptors):
+                os.close(one)
             raise NotFound("视频流不存在", code=40404)
-        opening = self.run(self.native.attach, stream, container, fd, head, dialogue)
+        sockets = (list(given.pairs), given.silence_s * 1000)
+        opening = self.run(self.native.attach, stream, container, fd, head, dialogue, *sockets)
         return await asyncio.shield(asyncio.ensure_future(self._watched("viewer", opening, on_closed)))
 
     async def answer(self, stream: str, offer: str, on_closed: Closed) -> tuple[int, str]:

@@ -1,9 +1,12 @@
 """RTSP for tools: describes a stream, sets it up within the connection, and hands the socket to the engine.
 
 What comes before PLAY is read here, bounded in size, number and time; from PLAY on the engine writes RTP
-between its answers to what the client still says (``native/src/viewer/rtsp.rs``). Only RTP within the
-connection is offered: who asks for UDP gets 461, upon which clients ask for TCP. The ticket in the address is
-looked at by each request and taken by PLAY. Not here: sending to us (ANNOUNCE, RECORD), pause and seek.
+between its answers to what the client still says (``native/src/viewer/rtsp.rs``). RTP goes within the
+connection, or by UDP to the host that the connection comes from, when there are ports for it; without, who
+asks for UDP gets 461, upon which clients ask for TCP. A client over UDP of whom neither a request nor a
+report came for ``SESSION_TIMEOUT_S`` is ended, and so is one whose connection closed. The ticket in the
+address is looked at by each request and taken by PLAY. Not here: sending to us (ANNOUNCE, RECORD), pause and
+seek.
 """
 
 from __future__ import annotations
@@ -18,23 +21,27 @@ import structlog
 from tongshi.errors import NotFound, RemoteViolation, TongshiError
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.listener import Listener, read_head
+from tongshi.gateways.media.rtsp_ports import PortPair, PortRange
 from tongshi.protocols.media.rtsp import (
     CHANNELS,
     MAX_HEAD_BYTES,
+    Carriage,
     Request,
     Target,
-    is_interleaved,
+    choose_carriage,
     parse_request,
     parse_url,
     render_response,
     sdp,
     tracks_of,
 )
+from tongshi.resources.viewing.ports import Datagrams
 from tongshi.resources.viewing.tickets import Tickets
 
 log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_S: Final = 10.0
+SESSION_TIMEOUT_S = 60.0
 MAX_REQUESTS: Final = 20  # before PLAY; a client needs four or five
 _METHODS: Final = "OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN"
 _CONTAINERS: Final = {("audio", "video"): "rtp", ("video",): "rtp-video", ("audio",): "rtp-audio"}
@@ -49,9 +56,12 @@ class _Answered(Exception):
 
 
 class RtspServer:
-    """Listens for RTSP clients of ``rtsp://.../live/{streamId}?ticket=``."""
+    """Listens for RTSP clients of ``rtsp://.../live/{streamId}?ticket=``; without ``ports`` none uses UDP."""
 
-    def __init__(self, tickets: Tickets, engine: AsyncEngine, host: str, port: int) -> None:
+    def __init__(
+        self, tickets: Tickets, engine: AsyncEngine, host: str, port: int, ports: PortRange | None = None
+    ) -> None:
+        self._ports = ports or PortRange(0, 0)
         self._tickets = tickets
         self._engine = engine
         self._listener = Listener(host, port, self._serve)
@@ -69,7 +79,7 @@ class RtspServer:
         await self._listener.stop()
 
     async def _serve(self, connection: socket.socket, client_host: str) -> None:
-        talk = _Conversation(self._tickets, self._engine, connection, client_host)
+        talk = _Conversation(self._tickets, self._engine, self._ports, connection, client_host)
         held = b""
         try:
             for _ in range(MAX_REQUESTS):
@@ -84,20 +94,34 @@ class RtspServer:
             pass
         except Exception:
             log.exception("rtsp_request_failed")
+        finally:
+            talk.close()
 
 
 class _Conversation:
     """One client up to PLAY."""
 
     def __init__(
-        self, tickets: Tickets, engine: AsyncEngine, connection: socket.socket, client_host: str
+        self,
+        tickets: Tickets,
+        engine: AsyncEngine,
+        ports: PortRange,
+        connection: socket.socket,
+        client_host: str,
     ) -> None:
+        self._ports = ports
         self._tickets = tickets
         self._engine = engine
         self._connection = connection
         self._client_host = client_host
         self._session = secrets.token_hex(8)
-        self._tracks: set[str] = set()
+        self._tracks: dict[str, PortPair | None] = {}
+
+    def close(self) -> None:
+        """Give back the ports that the engine did not take."""
+        for pair in self._tracks.values():
+            if pair is not None:
+                pair.close()
 
     async def answer(self, request: Request, *, has_more: bool) -> bool:
         """Whether the conversation goes on here. Raises OSError, TimeoutError: the client is gone."""
@@ -143,11 +167,27 @@ class _Conversation:
         target = self._look(request)
         if target.track not in tracks_of(await self._engine.describe(target.stream_id)):
             raise NotFound("没有这一路", code=40404) if target.track else _Answered(459)
-        if not is_interleaved(request.fields.get("transport", "")):
-            raise _Answered(461)
-        self._tracks.add(target.track)
-        transport = f"RTP/AVP/TCP;unicast;interleaved={CHANNELS[target.track]}"
-        await self._send(200, request, {"Session": self._session, "Transport": transport})
+        offered = request.fields.get("transport", "")
+        carriage = choose_carriage(offered, self._client_host, has_udp=len(self._ports) > 0)
+        others = [pair is None for track, pair in self._tracks.items() if track != target.track]
+        if carriage is None or (carriage.client_port == 0) in [not one for one in others]:
+            raise _Answered(461)  # both tracks go the same way
+        transport = self._carry(target.track, carriage)
+        session = f"{self._session};timeout={round(SESSION_TIMEOUT_S)}"
+        await self._send(200, request, {"Session": session, "Transport": transport})
+
+    def _carry(self, track: str, carriage: Carriage) -> str:
+        """Take note of a track's way; what its Transport header says. Raises Unavailable: no ports left."""
+        before = self._tracks.pop(track, None)
+        if before is not None:
+            before.close()
+        if not carriage.client_port:
+            self._tracks[track] = None
+            return f"RTP/AVP/TCP;unicast;interleaved={CHANNELS[track]}"
+        local_host = str(self._connection.getsockname()[0])
+        pair = self._tracks[track] = self._ports.open(local_host, self._client_host, carriage.client_port)
+        ours, theirs = (f"{port}-{port + 1}" for port in (pair.port, carriage.client_port))
+        return f"RTP/AVP;unicast;client_port={theirs};server_port={ours}"
 
     async def _play(self, request: Request, has_more: bool) -> None:
         if not self._tracks:
@@ -158,7 +198,20 @@ class _Conversation:
         container = _CONTAINERS[tuple(sorted(self._tracks))]
         admission = self._tickets.admit(target.stream_id, target.ticket, self._client_host)
         head = render_response(200, request.sequence, {"Session": self._session, "Range": "npt=now-"})
-        await self._tickets.serve(admission, container, self._connection.detach(), head, "rtsp")
+        datagrams = self._datagrams()
+        await self._tickets.serve(
+            admission, container, self._connection.detach(), head, "rtsp", datagrams=datagrams
+        )
+
+    def _datagrams(self) -> Datagrams | None:
+        """The ports, which are the engine's from here on; None within the connection."""
+        pairs, self._tracks = self._tracks, {}
+        handed = [
+            (int(CHANNELS[track].partition("-")[0]), pair.rtp.detach(), pair.rtcp.detach())
+            for track, pair in pairs.items()
+            if pair is not None
+        ]
+        return Datagrams(tuple(handed), SESSION_TIMEOUT_S) if handed else None
 
     def _look(self, request: Request) -> Target:
         target = parse_url(request.url)

@@ -1,24 +1,28 @@
 """RTSP/1.0 as far as a tool needs it to play a live stream, and the SDP that describes one; no I/O.
 
 After RFC 2326 (methods, headers, interleaving), RFC 4566 (SDP), RFC 6184 8.1, RFC 7798 7.1, RFC 3551 and
-RFC 3640 4.1 (what the SDP says of each codec).
+RFC 3640 4.1 (what the SDP says of each codec). Over UDP a stream goes to the host that asks for it and to no
+other, and to none of its first 1024 ports, where services are.
 """
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tongshi.errors import RemoteViolation
+from tongshi.errors import Forbidden, RemoteViolation
 
 MAX_HEAD_BYTES: Final = 8 * 1024
 MAX_FIELDS: Final = 64
 VIDEO_TYPE: Final = 96
 AAC_TYPE: Final = 97
 CHANNELS: Final = {"video": "0-1", "audio": "2-3"}  # the engine's; a client's wish is answered with them
+MAX_TRANSPORTS: Final = 16
+FIRST_CLIENT_PORT: Final = 1024
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
@@ -36,6 +40,7 @@ _REASONS: Final = {
     503: "Service Unavailable",
 }
 _G711: Final = {"g711a": (8, "PCMA"), "g711u": (0, "PCMU")}
+_CLIENT_PORT: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?\Z", re.ASCII)
 _METHOD: Final = re.compile(r"[A-Z_]{1,20}\Z")
 _URL: Final = re.compile(
     r"rtsp://[^/?#\s]{1,255}/live/([0-9A-Za-z]{1,64})(?:/(video|audio))?/?(?:\?ticket=([0-9A-Za-z_-]{1,64}))?"
@@ -119,10 +124,51 @@ def track_url(url: str, track: str) -> str:
     return f"{path.rstrip('/')}/{track}{mark}{query}"
 
 
-def is_interleaved(transport: str) -> bool:
-    """Whether one of the transports that a client offers is RTP within this connection."""
-    offers = (offer.strip().upper() for offer in transport.split(","))
-    return any(offer.startswith("RTP/AVP/TCP") for offer in offers)
+@dataclass(frozen=True, slots=True)
+class Carriage:
+    """How a track is carried: to the client's UDP port and the next one, or (0) within the connection."""
+
+    client_port: int = 0
+
+
+def choose_carriage(transport: str, client_host: str, *, has_udp: bool) -> Carriage | None:
+    """The first of the transports that a client offers which can be had; None when none can.
+
+    Raises:
+        Forbidden: a stream to another host is asked for (40300).
+    """
+    for offer in transport.split(",")[:MAX_TRANSPORTS]:
+        profile, *rest = (word.strip() for word in offer.split(";"))
+        words = {
+            name.strip().lower(): value.strip() for name, _, value in (one.partition("=") for one in rest)
+        }
+        if words.get("mode", "play").strip('"').lower() != "play":
+            continue
+        if profile.upper() == "RTP/AVP/TCP":
+            return Carriage()
+        if has_udp and profile.upper() in ("RTP/AVP", "RTP/AVP/UDP") and "unicast" in words:
+            if not _is_host(words.get("destination", ""), client_host):
+                raise Forbidden("只能发往发起请求的地址")
+            if port := _client_port(words.get("client_port", "")):
+                return Carriage(port)
+    return None
+
+
+def _is_host(destination: str, client_host: str) -> bool:
+    try:
+        return not destination or ipaddress.ip_address(destination) == ipaddress.ip_address(client_host)
+    except ValueError:
+        return False
+
+
+def _client_port(text: str) -> int:
+    """The first of a pair of ports that follow each other; 0 for what is none."""
+    match = _CLIENT_PORT.match(text)
+    if match is None:
+        return 0
+    first = int(match[1])
+    last = int(match[2]) if match[2] else first + 1
+    return first if FIRST_CLIENT_PORT <= first < last <= 65_535 and last == first + 1 else 0
 
 
 def render_response(status: int, sequence: str, fields: Mapping[str, str], body: bytes = b"") -> bytes:

@@ -209,6 +209,22 @@ class Promise:
     payload_types: tuple[RtpMap, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Datagrams:
+    """UDP sockets for a viewer's packets, each connected to his port, the engine's once they are handed over.
+
+    ``pairs``: the channel of a track's RTP, and the descriptors of its RTP and RTCP. Who says nothing for
+    ``silence_s``, by them or by his connection, is gone.
+    """
+
+    pairs: tuple[tuple[int, int, int], ...] = ()
+    silence_s: float = 60.0
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return tuple(one for _, *two in self.pairs for one in two)
+
+
 class Ingest(Protocol):
     """One open receiving end inside the engine."""
 
@@ -254,11 +270,18 @@ class Ingest(Protocol):
         ...
 
     async def attach(
-        self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None], dialogue: str = ""
+        self,
+        container: str,
+        fd: int,
+        head: bytes,
+        on_closed: Callable[[str], None],
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
     ) -> int:
         """Serve one viewer on a connected socket, which belongs to the engine from here on, also on error.
 
-        ``dialogue`` "" writes the container's bytes as they are, "websocket" each tag as one message.
+        ``dialogue`` "" writes the container's bytes as they are, "websocket" each tag as one message, "rtsp"
+        answers what an RTSP client asks, whose packets go by ``datagrams`` when there are any.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -94,7 +94,16 @@ class Native:
     def snapshot_gop(self, stream: str) -> bytes:
         return b""
 
-    def attach(self, stream: str, container: Any, fd: int, head: bytes, dialogue: Any = "") -> int:
+    def attach(
+        self,
+        stream: str,
+        container: Any,
+        fd: int,
+        head: bytes,
+        dialogue: Any = "",
+        ports: Sequence[tuple[int, int, int]] = (),
+        silence_ms: float = 0,
+    ) -> int:
         os.close(fd)
         if self.early is not None:
             self.tell("viewer_closed", stream, 9, "eof")

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tongshi.errors import RemoteViolation
+from tongshi.errors import Forbidden, RemoteViolation
 from tongshi.protocols.media.rtsp import (
+    Carriage,
     Description,
     Request,
     Target,
-    is_interleaved,
+    choose_carriage,
     parse_request,
     parse_url,
     render_response,
@@ -74,11 +75,45 @@ def test_any_address_is_read_or_refused(text: str) -> None:
         pass
 
 
-def test_only_rtp_within_the_connection_is_taken() -> None:
-    assert is_interleaved("RTP/AVP/TCP;unicast;interleaved=0-1")
-    assert is_interleaved("RTP/AVP;unicast;client_port=1-2, rtp/avp/tcp;unicast")
-    assert not is_interleaved("RTP/AVP;unicast;client_port=4588-4589")
-    assert not is_interleaved("")
+HOST = "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("transport", "with_udp", "without"),
+    [
+        ("RTP/AVP/TCP;unicast;interleaved=0-1", Carriage(), Carriage()),
+        ("RTP/AVP;unicast;client_port=4588-4589", Carriage(4588), None),
+        ('RTP/AVP/UDP;unicast;client_port=4588-4589;mode="PLAY"', Carriage(4588), None),
+        ("rtp/avp; Unicast; Client_Port=4588", Carriage(4588), None),
+        ("RTP/AVP;unicast;destination=192.0.2.7;client_port=4588-4589", Carriage(4588), None),
+        ("RTP/AVP;unicast;client_port=1-2, rtp/avp/tcp;unicast", Carriage(), Carriage()),
+        ("RTP/AVP;unicast;client_port=4588-4589, RTP/AVP/TCP", Carriage(4588), Carriage()),
+        ("RTP/AVP;client_port=4588-4589", None, None),  # multicast, as RFC 2326 12.39 has it
+        ("RTP/AVP;multicast;client_port=4588-4589", None, None),
+        ("RTP/AVP;unicast;client_port=53-54", None, None),
+        ("RTP/AVP;unicast;client_port=4588-4590", None, None),
+        ("RTP/AVP;unicast;client_port=4589-4588", None, None),
+        ("RTP/AVP;unicast;client_port=65535", None, None),
+        ("RTP/AVP;unicast;client_port=70000-70001", None, None),
+        ("RTP/AVP;unicast;client_port=x", None, None),
+        ("RTP/AVP;unicast", None, None),
+        ("RTP/AVP/TCP;unicast;mode=record", None, None),
+        ("RTP/SAVP;unicast;client_port=4588-4589", None, None),
+        (",".join(["x"] * 100) + ",RTP/AVP/TCP", None, None),
+        ("", None, None),
+    ],
+)
+def test_the_first_transport_that_can_be_had_is_taken(
+    transport: str, with_udp: Carriage | None, without: Carriage | None
+) -> None:
+    assert choose_carriage(transport, HOST, has_udp=True) == with_udp
+    assert choose_carriage(transport, HOST, has_udp=False) == without
+
+
+@pytest.mark.parametrize("host", ["192.0.2.8", "::1", "example.org", "192.0.2.7.", "0"])
+def test_no_stream_is_sent_to_another_host(host: str) -> None:
+    with pytest.raises(Forbidden):
+        choose_carriage(f"RTP/AVP;unicast;destination={host};client_port=4588-4589", HOST, has_udp=True)
 
 
 def test_h264_and_g711_are_described() -> None:

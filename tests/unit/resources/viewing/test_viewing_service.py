@@ -37,6 +37,7 @@ from tongshi.resources.viewing.model import (
 )
 from tongshi.resources.viewing.ports import (
     ControlReply,
+    Datagrams,
     HistoryCall,
     HistoryRequest,
     IngestFigures,
@@ -137,7 +138,13 @@ class Ingest:
         return b"gop"
 
     async def attach(
-        self, container: str, fd: int, head: bytes, on_closed: Callable[[str], None], dialogue: str = ""
+        self,
+        container: str,
+        fd: int,
+        head: bytes,
+        on_closed: Callable[[str], None],
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
     ) -> int:
         number = len(self.viewers) + 1
         self.viewers[number] = on_closed

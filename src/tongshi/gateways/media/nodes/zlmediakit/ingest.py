@@ -20,7 +20,7 @@ import structlog
 from tongshi.errors import PeerFailed, TongshiError, Unprocessable
 from tongshi.gateways.media.nodes.zlmediakit.client import Client, Done, Media, MediaList, SendingPort
 from tongshi.resources.viewing.model import Codec, Delivery, Transport
-from tongshi.resources.viewing.ports import IngestFigures, Promise
+from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise
 
 log = structlog.get_logger(__name__)
 
@@ -156,7 +156,13 @@ class ZlmIngest:
                     left("disconnected", sent)
 
     async def attach(
-        self, container: str, fd: int, head: bytes, on_closed: Closed, dialogue: str = ""
+        self,
+        container: str,
+        fd: int,
+        head: bytes,
+        on_closed: Closed,
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
     ) -> int:
         """Fetch the stream from the server and write it to a descriptor, which belongs to us from here on.
 
@@ -165,7 +171,8 @@ class ZlmIngest:
         """
         path = _CONTAINERS.get(container)
         if path is None or dialogue:
-            os.close(fd)
+            for one in (fd, *(datagrams.descriptors if datagrams is not None else ())):
+                os.close(one)
             raise Unprocessable(f"媒体节点 {self._name} 不提供 {container}")
         self._numbers += 1
         number = self._numbers
