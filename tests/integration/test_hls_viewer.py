@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urljoin
 
 import av
 import pytest
 
+from tongshi.clock import BEIJING
 from tongshi.gateways.media import hls
 from tongshi.ids import DeviceId
 from tongshi.resources.viewing.model import Delivery, EndReason, Opening, Step, Timeouts
+from tongshi.resources.viewing.recordings import RecordLocation, Window
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.testing.plan import CameraPlan
+from tongshi.testing.recordings import Recorded
 from tongshi.testing.small_platform import QUICK, PlatformPlan, SmallPlatform
 
 PLATFORM = "31010100002000000001"
@@ -141,3 +145,67 @@ async def test_a_ticket_taken_for_one_connection_does_not_last(neighbourhood: Ne
         opening.view.stream_id, url.partition("ticket=")[2], platform.viewer.client_host
     )
     assert (await fetch(url))[0] == 410
+
+
+async def played_to_its_end(neighbourhood: Neighbourhood) -> tuple[Any, Opening, str]:
+    """Three seconds of a recording, asked for by a player until it ends; and the playlist that says so."""
+    end = datetime(2026, 5, 19, 22, 30, tzinfo=BEIJING)
+    platform: SmallPlatform = await neighbourhood.platform(PlatformPlan(PLATFORM))
+    recorded = (Recorded(end - timedelta(minutes=30), end),)
+    await neighbourhood.camera(
+        platform, CameraPlan(id=CODE, scene="crossing-day", civil_code="310101", recorded=recorded)
+    )
+    await neighbourhood.known(platform, CODE)
+    window = Window(end - timedelta(seconds=3), end)
+    wish = Wish(DeviceId(CODE), deliveries=(Delivery.LL_HLS,), expire_s=5, window=window)
+    opening = (await platform.history.watch(platform.viewer, wish, RecordLocation.AUTO)).opening
+    playlist = await text(opening.urls[0][1])
+    async with asyncio.timeout(20):
+        while "#EXT-X-ENDLIST" not in playlist:
+            hint = re.findall(r'PRELOAD-HINT:TYPE=PART,URI="([0-9]+)\.([0-9]+)\.m4s', playlist)[0]
+            playlist = await text(f"{opening.urls[0][1]}&_HLS_msn={hint[0]}&_HLS_part={hint[1]}")
+    return platform, opening, playlist
+
+
+async def test_a_recording_that_is_over_is_played_to_its_last_picture(neighbourhood: Neighbourhood) -> None:
+    platform, opening, playlist = await played_to_its_end(neighbourhood)
+    url = opening.urls[0][1]
+    names = re.findall(r'MAP:URI="([^"]+)"', playlist) + re.findall(
+        r"^[0-9]+\.m4s.*$", playlist, re.MULTILINE
+    )
+    await neighbourhood.until(
+        lambda: not len(platform.viewing.streams)
+    )  # the call is over, the player is not
+    media = [await fetch(urljoin(url, name)) for name in names]
+    assert {status for status, _ in media} == {200}
+    with av.open(io.BytesIO(b"".join(body for _, body in media)), "r", format="mp4") as container:
+        times = [frame.time or 0.0 for frame in container.decode(video=0)]
+    assert 2.7 <= times[-1] - times[0] <= 3.3
+    told_s = sum(float(one) for one in re.findall(r"EXTINF:([0-9.]+)", playlist))
+    assert abs(told_s - (times[-1] - times[0])) < 0.1
+    assert "PRELOAD-HINT" not in playlist
+    assert await text(f"{url}&_HLS_msn=1&_HLS_part=90") == playlist  # nothing is waited for
+    view = platform.viewing.session(platform.viewer, opening.view.session_id)
+    assert view.end_reason is None
+    session = platform.viewing._sessions.get(opening.view.session_id)
+    platform.viewing._running.left(session, "asks no more")
+    view = platform.viewing.session(platform.viewer, opening.view.session_id)
+    assert view.end_reason is EndReason.FINISHED
+    assert (await fetch(url))[0] == 410
+
+
+async def test_who_lost_his_right_gets_nothing_of_what_is_over_either(neighbourhood: Neighbourhood) -> None:
+    platform, opening, _ = await played_to_its_end(neighbourhood)
+    assert platform.viewing.end_where(lambda session: True, EndReason.REVOKED) == 1
+    assert (await fetch(opening.urls[0][1]))[0] == 410
+    assert (await fetch(opening.urls[0][1].replace("index.m3u8", "0.m4s")))[0] == 410
+
+
+async def test_who_waits_for_a_part_when_his_right_is_taken_gets_none(neighbourhood: Neighbourhood) -> None:
+    platform, opening = await opened(neighbourhood)
+    url = opening.urls[0][1]
+    number, part = re.findall(r'PRELOAD-HINT:TYPE=PART,URI="([0-9]+)\.([0-9]+)\.m4s', await text(url))[0]
+    waiting = asyncio.create_task(fetch(f"{url}&_HLS_msn={int(number) + 1}&_HLS_part={part}"))
+    await asyncio.sleep(0.1)
+    assert platform.viewing.end_where(lambda session: True, EndReason.REVOKED) == 1
+    assert (await waiting)[0] == 410

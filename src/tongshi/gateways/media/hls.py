@@ -5,7 +5,8 @@ second), and are kept in a bounded ring. So HLS costs the loop a request for eac
 other ways out do not: it is for players that know nothing else. A feed ends when nobody asked for
 ``FEED_IDLE_S``; ``WAIT_S`` is less, and less than a viewer may be silent. Each viewer has a session of his
 own, whose ticket is good until he stops asking (``Tickets.admit``). G.711 sound has no place in MP4 and is
-left out.
+left out. A stream that ended in order, as a recording does at its end, leaves a playlist that says so
+(``EXT-X-ENDLIST``) and what it lists, for as long as its players ask; a session that ended gets nothing more.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import structlog
 
-from tongshi.errors import InvalidRequest, LimitExceeded, NotFound, TongshiError, Unavailable
+from tongshi.errors import Gone, InvalidRequest, LimitExceeded, NotFound, TongshiError, Unavailable
 from tongshi.protocols.media.hls import PartRing
 from tongshi.resources.viewing.ports import Ingest
-from tongshi.resources.viewing.tickets import Tickets
+from tongshi.resources.viewing.tickets import Admission, Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class HlsFeed:
     def __init__(self, ingest: Ingest, on_end: Callable[[], None]) -> None:
         self.ring = PartRing()
         self.failure: TongshiError | None = None
+        self.is_kept = False  # the engine closed it, and there is something to fetch
         self._changed = asyncio.Event()
         self._on_end = on_end
         self._idle: asyncio.TimerHandle | None = None
@@ -53,7 +55,11 @@ class HlsFeed:
         """Somebody asked: live on."""
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(FEED_IDLE_S, self._task.cancel)
+        self._idle = asyncio.get_running_loop().call_later(FEED_IDLE_S, self._nobody_asks)
+
+    def _nobody_asks(self) -> None:
+        if not self._task.cancel():
+            self._on_end()  # it was over already, and kept for those who asked
 
     async def until(self, is_so: Callable[[], bool]) -> bool:
         """Wait until something is so of the ring; False when it did not come about in time."""
@@ -69,8 +75,11 @@ class HlsFeed:
 
     async def stop(self) -> None:
         """End it, and wait until it has ended."""
+        if self._idle is not None:
+            self._idle.cancel()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._on_end()
 
     async def _run(self, ingest: Ingest) -> None:
         ours, theirs = socket.socketpair()
@@ -80,6 +89,7 @@ class HlsFeed:
             ours.setblocking(False)
             reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_MESSAGE_BYTES)
             await self._receive(reader)
+            self.is_kept = self.ring.newest >= (0, 0)
         except TongshiError as error:
             self.failure = error
         except (asyncio.IncompleteReadError, OSError, ValueError) as error:
@@ -89,9 +99,10 @@ class HlsFeed:
             (writer or ours).close()
             self.ring.is_over = True
             self._tell()
-            if self._idle is not None:
-                self._idle.cancel()
-            self._on_end()
+            if not self.is_kept:
+                if self._idle is not None:
+                    self._idle.cancel()
+                self._on_end()
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         """Until the engine closes: an init segment first, then parts."""
@@ -127,14 +138,15 @@ class HlsDesk:
             Unavailable: nothing came. LimitExceeded: too many feeds.
         """
         admission = self._tickets.admit(stream_id, ticket, client_host, is_lasting=True)
-        feed = self._feeds.get(stream_id)
-        if feed is None:
-            feed = self._open(stream_id, self._tickets.ingest_of(admission))
+        feed = self._feed(stream_id, admission)
         feed.asked()
         if name == "index.m3u8":
             kind, body = PLAYLIST_TYPE, await self._playlist(feed, target, ticket)
         else:
             kind, body = MEDIA_TYPE, await self._media(feed, name)
+        # It may have waited, and the session or the stream have ended meanwhile.
+        if not self._tickets.is_over(admission) and feed.ring.is_over:
+            raise Unavailable("视频切片中断", code=50302, retry_after_s=1)
         self._tickets.add_bytes(admission, len(body))
         return kind, body
 
@@ -142,14 +154,24 @@ class HlsDesk:
         """End every feed."""
         await asyncio.gather(*(feed.stop() for feed in tuple(self._feeds.values())))
 
+    def _feed(self, stream_id: str, admission: Admission) -> HlsFeed:
+        """The stream's feed. Raises Gone: the stream is over, and nothing of it is kept (41002)."""
+        feed, is_over = self._feeds.get(stream_id), self._tickets.is_over(admission)
+        if feed is not None and (is_over or not feed.ring.is_over):
+            return feed
+        if is_over:
+            raise Gone("视频已播放完毕", code=41002)
+        return self._open(stream_id, self._tickets.ingest_of(admission))
+
     def _open(self, stream_id: str, ingest: Ingest) -> HlsFeed:
         if len(self._feeds) >= MAX_FEEDS:
             raise LimitExceeded("HLS 路数已满", code=42904, retry_after_s=10)
-        feed = self._feeds[stream_id] = HlsFeed(ingest, lambda: self._forget(stream_id))
+        feed = self._feeds[stream_id] = HlsFeed(ingest, lambda: self._forget(stream_id, feed))
         return feed
 
-    def _forget(self, stream_id: str) -> None:
-        self._feeds.pop(stream_id, None)
+    def _forget(self, stream_id: str, feed: HlsFeed) -> None:
+        if self._feeds.get(stream_id) is feed:
+            del self._feeds[stream_id]
 
     async def _playlist(self, feed: HlsFeed, target: str, ticket: str) -> bytes:
         ring = feed.ring

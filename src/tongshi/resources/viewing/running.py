@@ -21,6 +21,10 @@ from tongshi.resources.viewing.streams import StreamPool, trouble_words
 
 log = structlog.get_logger(__name__)
 
+# Ends that are no trouble: who plays by asking again and again is told of them, and has what came before.
+IN_ORDER = frozenset({EndReason.FINISHED, EndReason.DEVICE_ENDED})
+MAX_AFTER_END_S = 60.0
+
 
 class RunningSessions:
     """Shared by who opens sessions (``Viewing``) and who serves them (``Tickets``)."""
@@ -79,7 +83,7 @@ class RunningSessions:
         """Its viewer is gone, and the engine has closed him."""
         log.info("viewer_left", session_id=session.session_id, reason=reason)
         session.engine_viewer = None
-        self.end(session, EndReason.VIEWER_LEFT)
+        self.end(session, session.stream_end or EndReason.VIEWER_LEFT)
 
     def lost(self, session: Session, reason: EndReason, error: TongshiError | None) -> None:
         """Its stream ended under it."""
@@ -91,6 +95,12 @@ class RunningSessions:
             session.learn()
             session.lost_packets = session.lease.stream.lost_packets
             session.spool.sender_finished()
+            return
+        if session.is_lasting and reason in IN_ORDER and session.end_reason is None:
+            session.learn()
+            session.stream_end = reason
+            loop = asyncio.get_running_loop()
+            session.timers.append(loop.call_later(MAX_AFTER_END_S, self.end, session, reason))
             return
         self.end(session, reason)
 

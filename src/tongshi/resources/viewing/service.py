@@ -260,7 +260,7 @@ class Viewing:
             NotFound: no such session, or another person's (40404). Gone: it is over (41002).
         """
         session = self._own(viewer, session_id, False)
-        if session.end_reason is not None or session.lease is None:
+        if session.end_reason is not None or session.stream_end is not None or session.lease is None:
             raise Gone("会话已结束", code=41002)
         return session.lease.stream
 

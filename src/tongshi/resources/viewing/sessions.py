@@ -75,6 +75,7 @@ class Session:
         self.is_taken = False  # the ticket was used
         self.is_lasting = False  # and may be used again, for many requests of one viewer
         self.leaving: asyncio.TimerHandle | None = None  # ends a lasting one that asks no more
+        self.stream_end: EndReason | None = None  # its stream ended in order; what is left may be fetched
         self.engine_viewer: int | None = None
         self.bytes_sent = 0
         self.spool: Spool | None = None  # of a download

@@ -16,7 +16,7 @@ import structlog
 from tongshi.clock import BEIJING, Clock
 from tongshi.errors import Forbidden, Gone, InvalidRequest, NotFound, Unauthenticated, Unprocessable
 from tongshi.resources.viewing.model import EndReason, Step
-from tongshi.resources.viewing.ports import Answering, Ingest, Spool
+from tongshi.resources.viewing.ports import Answering, Datagrams, Ingest, Spool
 from tongshi.resources.viewing.running import RunningSessions
 from tongshi.resources.viewing.sessions import Session
 
@@ -80,19 +80,35 @@ class Tickets:
         assert lease.stream.ingest is not None  # and so is its stream
         return lease.stream.ingest
 
+    def is_over(self, admission: Admission) -> bool:
+        """Whether the stream of a lasting session ended in order, and its viewer fetches what is left.
+
+        Raises:
+            Gone: the session itself ended since (41002).
+        """
+        if admission.session.end_reason is not None:
+            raise Gone("播放凭据已使用或已过期", code=41002)
+        return admission.session.stream_end is not None
+
     def add_bytes(self, admission: Admission, sent: int) -> None:
         """An admitted request of a lasting session was answered with so much."""
         admission.session.bytes_sent += sent
 
     async def serve(
-        self, admission: Admission, container: str, fd: int, head: bytes, dialogue: str = ""
+        self,
+        admission: Admission,
+        container: str,
+        fd: int,
+        head: bytes,
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
     ) -> None:
-        """Hand an admitted viewer's socket to the engine, which owns it from here on (``Ingest.attach``)."""
+        """Hand an admitted viewer's sockets to the engine, whose they are then (``Ingest.attach``)."""
         session, ingest = admission.session, self.ingest_of(admission)
         self._running.mark(session, Step.OPENED)
         try:
             number = await ingest.attach(
-                container, fd, head, lambda reason: self._running.left(session, reason), dialogue
+                container, fd, head, lambda reason: self._running.left(session, reason), dialogue, datagrams
             )
         except BaseException:
             self._running.end(session, EndReason.FAILED)
