@@ -12,10 +12,16 @@ export RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 -Cpasses=s
 cargo +nightly build --quiet --release --target "$host" --bins
 built=${CARGO_TARGET_DIR:-target}/$host/release
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(rtp tcp_framing ps_demux es nal muxers)
+[ ${#targets[@]} -gt 0 ] || targets=(rtp tcp_framing ps_demux es nal muxers rtsp websocket webrtc_offer)
+data=../../tests/data
 for target in "${targets[@]}"; do
+  case $target in
+    rtsp | websocket) seeds=("$data/$target") ;;
+    webrtc_offer) seeds=("$data/webrtc") ;;
+    *) seeds=("$data/media/good" "$data/media/bad") ;;
+  esac
   mkdir -p "corpus/$target" "artifacts/$target"
   echo "==> $target, $seconds s"
   "$built/$target" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0 \
-    -artifact_prefix="artifacts/$target/" "corpus/$target" ../../tests/data/media/good ../../tests/data/media/bad
+    -artifact_prefix="artifacts/$target/" "corpus/$target" "${seeds[@]}"
 done

@@ -18,6 +18,8 @@ use tongshi_media::ps_mux::PsMuxer;
 use tongshi_media::reorder::{Arrival, Reorderer};
 use tongshi_media::rtp::{self, RtpPacket};
 use tongshi_media::tcp_framing::Deframer;
+use tongshi_media::viewer::{datagrams, rtsp, websocket};
+use tongshi_media::webrtc::Offer;
 use tongshi_media::{adts, timeline};
 
 const ROUNDS: usize = 20_000;
@@ -243,4 +245,63 @@ fn times() {
         let _ = timeline.unwrap(&mut track, raw);
         let _ = track.extrapolate(random.next() as u32 as i64);
     }
+}
+
+/// The seeds of a fuzz target, bent.
+fn each_bent(folder: &str, seed: u64, mut check: impl FnMut(&[u8], &mut Random)) {
+    let path = format!("{}/../tests/data/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let seeds: Vec<Vec<u8>> = paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let mut random = Random::new(seed);
+    for _ in 0..ROUNDS {
+        let data = bend(&seeds[random.below(seeds.len())], &mut random);
+        check(&data, &mut random);
+    }
+}
+
+#[test]
+fn what_rtsp_clients_say() {
+    each_bent("rtsp", 9, |data, random| {
+        let read = |size: usize| {
+            let (mut reader, mut words) = (rtsp::Reader::new(), Vec::new());
+            let ended = data.chunks(size).try_for_each(|part| {
+                let read = reader.feed(part, &mut |word| words.push(word));
+                assert!(reader.held_bytes() <= rtsp::REQUEST_MAX);
+                read
+            });
+            (words, ended)
+        };
+        let whole = read(data.len().max(1));
+        for rtsp::Word::Answer(answer) | rtsp::Word::Leave(answer) in &whole.0 {
+            let text = std::str::from_utf8(answer).unwrap().replace("\r\n", "");
+            assert!(text.starts_with("RTSP/1.0 ") && !text.contains(['\r', '\n']));
+        }
+        assert_eq!(read(1 + random.below(40)), whole);
+        let _ = datagrams::read_report(data.get(1..).unwrap_or_default());
+    });
+}
+
+#[test]
+fn what_viewers_say_over_a_websocket() {
+    each_bent("websocket", 10, |data, random| {
+        let read = |size: usize| {
+            let (mut reader, mut words) = (websocket::Reader::new(), Vec::new());
+            let ended =
+                data.chunks(size).try_for_each(|part| reader.feed(part, &mut |word| words.push(word)));
+            (words, ended)
+        };
+        assert_eq!(read(1 + random.below(40)), read(data.len().max(1)));
+    });
+}
+
+/// Our own reading; that str0m answers bent offers without a panic is tested in `webrtc.rs`.
+#[test]
+fn offers_of_browsers() {
+    each_bent("webrtc", 11, |data, _| {
+        let text = String::from_utf8_lossy(data);
+        for codec in [Codec::H264, Codec::H265] {
+            let _ = Offer::read(&text).map(|offer| offer.format(codec, Some(100)).map(|f| f.profile_level()));
+        }
+    });
 }
