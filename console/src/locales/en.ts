@@ -327,7 +327,7 @@ const en: Words<typeof zh> = {
     timeline: 'Recordings of the day; arrows go ten seconds, space pauses',
     frameOn: 'Next picture',
     frameBack: 'Last picture',
-    noFrame: 'The browser holds no more pictures; resume, or click on the bar',
+    noFrame: 'No more pictures are at hand; resume, or click on the bar',
     ended: 'The recording has ended',
     searchFailed: 'The search failed: ',
     nothing: 'Nothing was recorded on this day',

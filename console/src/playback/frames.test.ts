@@ -1,6 +1,6 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 
-import { frameLength, target } from './frames'
+import { FrameStepper, frameLength, target } from './frames'
 
 describe('target', () => {
   const held = [[0, 4], [6, 8]] as const
@@ -25,5 +25,27 @@ describe('frameLength', () => {
     expect(length).toBeCloseTo(0.08, 3)
     expect(frameLength(0.08, 10, 300)).toBe(0.08)
     expect(frameLength(0.08, 10, 2)).toBe(0.08)
+  })
+})
+
+describe('FrameStepper', () => {
+  function paused(end: number): { currentTime: number; buffered: { length: number; end: () => number } } {
+    return { currentTime: 4, buffered: { length: 1, end: () => end } }
+  }
+
+  it('shows a picture that has come behind the last one', async () => {
+    const video = paused(4.08)
+    expect(await new FrameStepper(video as unknown as HTMLVideoElement).follow()).toBe(true)
+    expect(video.currentTime).toBeCloseTo(4.06)
+  })
+
+  it('says so when none comes', async () => {
+    vi.useFakeTimers()
+    vi.stubGlobal('window', globalThis)
+    const followed = new FrameStepper(paused(4.02) as unknown as HTMLVideoElement).follow()
+    await vi.runAllTimersAsync()
+    expect(await followed).toBe(false)
+    vi.useRealTimers()
+    vi.unstubAllGlobals()
   })
 })

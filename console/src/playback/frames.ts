@@ -1,6 +1,8 @@
 // One picture on or back in a paused video, as far as the browser still holds them.
 
 const GUESS_S = 0.04
+const WAIT_MS = 1500
+const LOOK_MS = 30
 const LONGEST_S = 1
 
 /** Where a step leads; null when nothing is held there. ``ranges`` are start and end of what is held, seconds. */
@@ -43,6 +45,21 @@ export class FrameStepper {
     this.video.pause()
     this.video.currentTime = next
     return by * this.frameS
+  }
+
+  /** Show the newest picture once it has come; false when none came. */
+  async follow(): Promise<boolean> {
+    const before = this.video.currentTime
+    for (let waited = 0; waited < WAIT_MS; waited += LOOK_MS) {
+      const { buffered } = this.video
+      const newest = buffered.length === 0 ? 0 : buffered.end(buffered.length - 1) - this.frameS / 2
+      if (newest > before + this.frameS / 4) {
+        this.video.currentTime = newest
+        return true
+      }
+      await new Promise((resolve) => window.setTimeout(resolve, LOOK_MS))
+    }
+    return false
   }
 
   close(): void {

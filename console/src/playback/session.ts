@@ -41,6 +41,7 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
   let turn = 0
   let search = 0
   let ticking = 0
+  let isFetching = false
   let pending = start
 
   const bar = computed(() => pieces(found.value?.segments ?? [], day.value))
@@ -145,32 +146,48 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
     session.value = null
   }
 
-  async function steer(body: Record<string, unknown>): Promise<void> {
+  /** Whether it was done. */
+  async function steer(body: Record<string, unknown>): Promise<boolean> {
     const running = session.value
-    if (running === null) return
+    if (running === null) return false
     notice.value = ''
     try {
       const now = await call<PlaybackState>('POST', '/api/v1/video/playback/control', { sessionId: running.sessionId, ...body })
-      if (session.value !== running) return
+      if (session.value !== running) return false
       state.value = now.state === 'paused' ? 'paused' : 'playing'
       speed.value = now.scale
       note({ position: Date.parse(now.positionTime), scale: now.scale, isPaused: now.state === 'paused' })
       if (now.state === 'paused') stepper?.hold()
       else stepper?.release()
+      return true
     } catch (error) {
-      if (session.value !== running) return
+      if (session.value !== running) return false
       const reason = reasonOf(error)
       speed.value = told.scale
       notice.value = reason.code ? `${reason.message}（${reason.code}）` : reason.message
       if (reason.supported.length > 0) speeds.value = reason.supported
+      return false
     }
   }
 
-  /** One picture on or back while paused, as far as this browser has them; says so when it has no more. */
-  function step(by: 1 | -1): void {
+  /** One picture on or back while paused: of what this browser has, else on by the sender; says so when there is no more. */
+  async function step(by: 1 | -1): Promise<void> {
     const moved = stepper?.step(by) ?? 0
+    if (moved === 0 && by === 1) return fetchFrame()
     notice.value = moved === 0 ? t('playback.noFrame') : ''
     note({ ...told, position: (position.value ?? told.position) + moved * 1000 * told.scale })
+  }
+
+  /** Have the sender show its next picture, and show it here once it has come. */
+  async function fetchFrame(): Promise<void> {
+    if (isFetching) return
+    isFetching = true
+    try {
+      if (!(await steer({ action: 'step' }))) return
+      if (!(await stepper?.follow())) notice.value = t('playback.noFrame')
+    } finally {
+      isFetching = false
+    }
   }
 
   function note(next: { position: number; scale: number; isPaused: boolean }): void {

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from tongshi.errors import PeerFailed, RemoteViolation, Unprocessable
+from tongshi.errors import PeerFailed, RemoteViolation
 from tongshi.gateways.signalling.endpoint import IncomingRequest
 from tongshi.gateways.signalling.live import DownwardCall, LiveCaller
 from tongshi.gateways.signalling.peers import Peer
@@ -74,13 +74,6 @@ class DownwardHistory:
         except RemoteViolation:
             # The reply may stand in the body of the 200, and need not (B.1): then the 200 is the answer.
             return Reply(cseq=self._cseq)
-
-    async def step(self) -> float:
-        raise Unprocessable(
-            "设备录像不支持逐帧播放：GB/T 28181 附录 B 没有这一命令，可改用 0.125 倍速",
-            field="action",
-            details={"supported": ["play", "pause", "resume", "seek", "scale", "stop"]},
-        )
 
     async def _send(self, command: Command) -> Response:
         self._cseq += 1

@@ -23,7 +23,16 @@ from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import BASIC_SCALES, Command, Method, Reply, Span
 from tongshi.protocols.gb28181.records import RecordFile
 from tongshi.resources.viewing.model import Closing, Opening
-from tongshi.resources.viewing.ports import Centre, Guard, HistoryCall, NoCentre, Recordings, Viewer
+from tongshi.resources.viewing.ports import (
+    Centre,
+    Guard,
+    HistoryCall,
+    Holding,
+    NoCentre,
+    Recordings,
+    Stepping,
+    Viewer,
+)
 from tongshi.resources.viewing.recordings import (
     MAX_PLAYBACK,
     MAX_SEARCH,
@@ -38,6 +47,7 @@ from tongshi.resources.viewing.recordings import (
 )
 from tongshi.resources.viewing.service import Viewing
 from tongshi.resources.viewing.sessions import Wish
+from tongshi.resources.viewing.stepping import Stepper, no_step
 from tongshi.resources.viewing.streams import SharedStream
 from tongshi.sharing.permissions import Permission
 
@@ -205,7 +215,10 @@ class HistoryViewing:
             state = self._state(stream, stream.playhead, "stopped")
             await self._viewing.stop(viewer, session_id)
             return state
-        reply = await stream.history_call.steer(command)
+        if stream.stepper is not None and command.method is Method.PLAY:
+            reply = await stream.stepper.play(command, stream.playhead.position_s(self._clock.now()))
+        else:
+            reply = await stream.history_call.steer(command)
         _check(reply, command)
         obey(stream, command, reply, self._clock.now())
         return self._state(stream, stream.playhead)
@@ -228,11 +241,40 @@ class HistoryViewing:
 
     async def _step(self, stream: SharedStream, head: Playhead, call: HistoryCall) -> PlayState:
         """One picture on, and it stands."""
-        position_s = await call.step()
-        now = self._clock.now()
-        stream.is_paused = True
-        head.stand(now, position_s)
+        if isinstance(call, Stepping):
+            position_s = await call.step()
+            stream.is_paused = True
+        else:
+            position_s = await self._lead(stream, head, call)
+            head.scale = 1.0
+        head.stand(self._clock.now(), position_s)
         return self._state(stream, head)
+
+    async def _lead(self, stream: SharedStream, head: Playhead, call: HistoryCall) -> float:
+        """Hold back what a device sends, pause it, and lead it past the viewer."""
+        stepper = stream.stepper
+        if stepper is None:
+            if not isinstance(stream.ingest, Holding):
+                raise no_step("承载该录像的媒体节点不支持逐帧播放")
+            stepper = stream.stepper = Stepper(stream.ingest, call)
+        now = self._clock.now()
+        await stepper.hold()
+        if not stream.is_paused:
+            await self._stand(stream, stepper, call, now)
+        return await stepper.step(head.position_s(now), head.scale)
+
+    async def _stand(self, stream: SharedStream, stepper: Stepper, call: HistoryCall, now: float) -> None:
+        """Pause what is held back already; it goes on when its sender cannot."""
+        command = Command(method=Method.PAUSE, cseq=0)
+        try:
+            reply = await call.steer(command)
+        except BaseException:
+            await stepper.let_go()
+            raise
+        if not reply.is_success:
+            await stepper.let_go()
+            raise no_step("设备不支持暂停，无法逐帧播放")
+        obey(stream, command, reply, now)
 
     async def _stop(self, call: HistoryCall, command: Command) -> None:
         try:

@@ -91,11 +91,16 @@ class HistoryCall(LiveCall, Protocol):
         """
         ...
 
+
+@runtime_checkable
+class Stepping(Protocol):
+    """A call whose sender shows single pictures itself."""
+
     async def step(self) -> float:
-        """Show the next picture of what is paused; where it is, seconds from the start of the recording.
+        """Show the next picture and stand; where it is, seconds from the start of the recording.
 
         Raises:
-            Unprocessable: whoever sends it cannot (42203, details ``supported``).
+            Unprocessable: it cannot (42203, details ``supported``).
         """
         ...
 
@@ -299,6 +304,23 @@ class Ingest(Protocol):
 
     async def close(self) -> None:
         """Close with its viewers and relays; idempotent."""
+        ...
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A receiving end that can hold pictures back. Times are of the stream's own clock, 90 kHz."""
+
+    async def hold(self) -> int | None:
+        """Hold pictures back from now on; the time of the last one shown, None before the first."""
+        ...
+
+    async def step(self) -> int | None:
+        """Show the next one that is held; its time, None when there is none."""
+        ...
+
+    async def let_go(self, *, forget: bool) -> None:
+        """Hold nothing back any more; what is held is shown, or forgotten: then a key frame goes first."""
         ...
 
 

@@ -56,6 +56,7 @@ from tongshi.resources.viewing.ports import (
     Wishing,
 )
 from tongshi.resources.viewing.recordings import Playhead, RecordLocation, Search, timeline
+from tongshi.resources.viewing.stepping import Stepper
 from tongshi.resources.viewing.transcoding import TranscodedCall
 
 log = structlog.get_logger(__name__)
@@ -98,6 +99,7 @@ class SharedStream:
         self.lost_packets = 0
         self.playhead: Playhead | None = None
         self.is_paused = False
+        self.stepper: Stepper | None = None  # once single pictures were asked for
         self.woken_at = 0.0  # when it was last told to go on: silence counts from there
         self.codec: Codec | None = None
         self.quality: Quality | None = None  # as of the last sweep
@@ -339,7 +341,9 @@ class StreamPool:
             self.end(stream, EndReason.DEVICE_ENDED)
 
     async def _drain(self, stream: SharedStream, ingest: Ingest) -> None:
-        """The word that a recording is finished may overtake its last packets."""
+        """The word that a recording is finished may overtake its last packets, and the viewer's steps."""
+        if stream.stepper is not None:
+            await _either(stream.stepper.opened, ingest.ended)
         for _ in range(DRAIN_LOOKS):
             await asyncio.sleep(DRAIN_LOOK_S)
             figures = await ingest.figures()
