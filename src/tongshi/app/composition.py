@@ -127,6 +127,7 @@ from tongshi.resources.viewing.service import Viewing
 from tongshi.resources.viewing.voice import Voice
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
+from tongshi.sharing.answers import KeptAnswers
 from tongshi.sharing.decision import Access
 from tongshi.sharing.file_keys import FileKeys
 from tongshi.sharing.gate import SharingGate
@@ -411,6 +412,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         gate=SharingGate(accounts, grants, clock, own_id, refusals),
         recorder=AuditRecorder(database, clock, _both(metrics.observe, watch.observe)),
         clock=clock,
+        answers=KeptAnswers(database),
         static=STATIC if STATIC.is_dir() else None,
         connect_sources=media_origins(config),
     )

@@ -20,6 +20,7 @@ from tongshi.errors import TongshiError
 from tongshi.resources.alarms import model as alarm_model
 from tongshi.resources.alarms import store as alarm_store
 from tongshi.resources.devices import history_store
+from tongshi.sharing import answer_store
 from tongshi.storage import changes
 from tongshi.storage.engine import Database
 
@@ -33,6 +34,7 @@ MAX_STEPS = 500
 # Rows of one step, so that no write waits long for a step to end.
 HISTORY_AT_ONCE = 5_000
 AUDIT_AT_ONCE = 2_000
+ANSWERS_AT_ONCE = 500
 
 
 def _cut_history(conn: Connection, before: datetime) -> int:
@@ -43,6 +45,10 @@ def _cut_audit(conn: Connection, before: datetime) -> int:
     return audit.purge(conn, before, before + audit.RETENTION, AUDIT_AT_ONCE)
 
 
+def _cut_answers(conn: Connection, before: datetime) -> int:
+    return answer_store.forget(conn, before, ANSWERS_AT_ONCE)
+
+
 # Forgets what is older than a time, a bounded number at once, and says how many went.
 Forget = Callable[[Connection, datetime], int]
 TASKS: dict[str, tuple[Forget, timedelta]] = {
@@ -50,6 +56,7 @@ TASKS: dict[str, tuple[Forget, timedelta]] = {
     "alarms": (alarm_store.forget, alarm_model.KEEP),
     "history of records": (_cut_history, history_store.KEPT),
     "audit": (_cut_audit, audit.RETENTION),
+    "kept answers": (_cut_answers, timedelta()),
 }
 
 

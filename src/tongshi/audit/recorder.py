@@ -57,7 +57,9 @@ class AuditRecorder:
         is_refusal = attempt.status >= 400
         if is_refusal and self._is_repeated(attempt):
             return
-        if not is_refusal and (attempt.operation.is_audited_within or tag in _QUIET):
+        # What is answered from memory ran no service that could have recorded it.
+        is_told = attempt.operation.is_audited_within and not attempt.is_replayed
+        if not is_refusal and (is_told or tag in _QUIET):
             return
         await self._db.write(store.append, _entry(attempt, tag))
 
@@ -87,6 +89,8 @@ def _entry(attempt: Attempt, tag: AuditTag) -> store.AuditEntry:
         details["code"] = attempt.code
     if attempt.rows:
         details["rows"] = attempt.rows
+    if attempt.is_replayed:
+        details["isReplayed"] = True
     on_behalf = attempt.head.headers.get("x-tongshi-onbehalf", "")
     if on_behalf:
         details["onBehalf"] = on_behalf[:256]

@@ -99,6 +99,7 @@ from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.locks import PtzLocks
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing.accounts import Accounts
+from tongshi.sharing.answers import KeptAnswers
 from tongshi.sharing.decision import Access
 from tongshi.sharing.file_keys import FileKeys
 from tongshi.sharing.gate import SharingGate
@@ -259,6 +260,7 @@ class RestPlatform:
             gate=SharingGate(accounts, grants, clock, own_id),
             recorder=AuditRecorder(db, clock, metrics.observe),
             clock=clock,
+            answers=KeptAnswers(db),
         )
         await accounts.prepare()
         await plans.prepare()

@@ -2,7 +2,8 @@
 
 Implements: DB31DSJ/Z 001-2024 6.4.3.2
 The order of checks is fixed: credential, permission, rate, then the body is read, its digest compared and its
-JSON decoded; data scope is the service's, through the one access decision of ``sharing``.
+JSON decoded; a call that ran already is answered as it was (``idempotency``); data scope is the service's,
+through the one access decision of ``sharing``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -40,11 +42,11 @@ from tongshi.errors import (
     Unauthenticated,
     Unsupported,
 )
-from tongshi.web import envelope, reading, uploads
+from tongshi.web import envelope, idempotency, reading, uploads
 from tongshi.web.headers import SafetyHeaders
 from tongshi.web.limits import Allowance, Meter
 from tongshi.web.operations import AnyOperation, Call, Open, Quota, Reply, RowsResponse, check_table
-from tongshi.web.ports import Attempt, Gate, Head, Identity, Recorder
+from tongshi.web.ports import Answers, Attempt, Gate, Head, Identity, Kept, Recorder
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +62,7 @@ def build(
     gate: Gate,
     recorder: Recorder,
     clock: Clock,
+    answers: Answers,
     static: Path | None = None,
     connect_sources: Sequence[str] = (),
     lifespan: Lifespan[Starlette] | None = None,
@@ -69,6 +72,7 @@ def build(
 
     Args:
         operations: the whole table; it is checked first.
+        answers: where the answers of calls that are to run once are kept.
         static: folder of the built console, served at ``/``; None when there is none.
         connect_sources: further origins that the console may fetch media from (Content-Security-Policy).
 
@@ -76,7 +80,7 @@ def build(
         BadTable: an operation without permission or audit tag, or two of one name, row or route.
     """
     check_table(operations)
-    server = _Server(gate, recorder, clock, Meter(), new_request_id)
+    server = _Server(gate, recorder, clock, Meter(), new_request_id, answers)
     by_path: dict[str, dict[str, AnyOperation]] = defaultdict(dict)
     for operation in operations:
         by_path[operation.path][operation.method] = operation
@@ -115,7 +119,8 @@ class _Progress:
     identity: Identity | None = None
     allowance: Allowance | None = None
     rows: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
+    expires_at: datetime | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,7 @@ class _Server:
     clock: Clock
     meter: Meter
     new_request_id: Callable[[], str]
+    answers: Answers
 
     async def serve(self, operation: AnyOperation, request: Request) -> Response:
         started_now = self.clock.now()
@@ -132,7 +138,7 @@ class _Server:
         status, code, message = 500, 50000, "内部错误，请凭 requestId 查日志"
         try:
             response = await self._run(operation, request, progress)
-            status, code, message = response.status_code, 0, ""
+            status, code, message = response.status_code, progress.kept.code if progress.kept else 0, ""
         except TongshiError as error:
             status, code, message = error.http_status, error.code, error.message
             if isinstance(error, LocalViolation):
@@ -150,6 +156,7 @@ class _Server:
             message=message,
             rows=progress.rows,
             duration_s=self.clock.now() - started_now,
+            is_replayed=progress.kept is not None,
         )
         try:
             await self.recorder.record(attempt)
@@ -167,7 +174,9 @@ class _Server:
         if operation.file_folder is not None:
             file = await uploads.receive(request, operation.file_folder, operation.max_body_bytes, promised)
             try:
-                return await self._handle(operation, request, progress, operation.body(), file)
+                is_keyed = idempotency.HEADER.lower() in progress.head.headers
+                digest = await asyncio.to_thread(uploads.digest_of, file) if is_keyed else None
+                return await self._once(operation, request, progress, operation.body(), digest, file)
             finally:
                 file.unlink(missing_ok=True)
         raw = await reading.read_body(request, operation.max_body_bytes)
@@ -179,7 +188,34 @@ class _Server:
         headers = progress.head.headers
         plain = await asyncio.to_thread(reading.unpack, raw, headers, operation.max_body_bytes)
         body = reading.decode_body(plain, headers.get("content-type", ""), operation.body)
-        return await self._handle(operation, request, progress, body, None)
+        return await self._once(operation, request, progress, body, plain, None)
+
+    async def _once(
+        self,
+        operation: AnyOperation,
+        request: Request,
+        progress: _Progress,
+        body: msgspec.Struct,
+        sent: bytes | None,
+        file: Path | None,
+    ) -> Response:
+        """The call, or the first answer when it is a repetition."""
+        claim = idempotency.claim_of(operation, progress.identity, progress.head, sent)
+        if claim is None:
+            return await self._handle(operation, request, progress, body, file)
+
+        async def work() -> tuple[Response, int, datetime | None]:
+            response = await self._handle(operation, request, progress, body, file)
+            return response, progress.rows, progress.expires_at
+
+        def failure(error: TongshiError) -> Response:
+            return self._failure(error, progress.head)
+
+        outcome = await idempotency.run_once(self.answers, claim, work, failure)
+        if outcome.kept is not None:
+            progress.kept, progress.rows = outcome.kept, outcome.kept.rows
+            outcome.response.headers["X-Request-Id"] = progress.head.request_id
+        return outcome.response
 
     async def _handle(
         self,
@@ -246,6 +282,8 @@ class _Server:
             return Response(status_code=304, headers=fresh)
         rows = getattr(reply.data, "rows", None)
         progress.rows = len(rows) if isinstance(rows, list | tuple) else 0
+        expires_at = getattr(reply.data, "expires_at", None)
+        progress.expires_at = expires_at if isinstance(expires_at, datetime) else None
         response = envelope.success(
             reply.data,
             request_id=progress.head.request_id,

@@ -12,6 +12,7 @@ import msgspec
 
 from tongshi import __version__
 from tongshi.web.envelope import Trouble
+from tongshi.web.idempotency import HEADER, takes_key
 from tongshi.web.operations import AnyOperation, Nothing, Open
 
 _REF = "#/components/schemas/{name}"
@@ -128,6 +129,7 @@ def _parameters(
     operation: AnyOperation, schema_of: dict[type, dict[str, Any]], components: dict[str, Any]
 ) -> list[dict[str, Any]]:
     text = {"type": "string", "maxLength": 256}
+    key = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": text} for name in operation.parameters
     ]
@@ -139,6 +141,8 @@ def _parameters(
             if schema.get("type") == "array":
                 parameter |= {"style": "form", "explode": False}
             found.append(parameter)
+    if takes_key(operation):
+        found.append({"name": HEADER, "in": "header", "required": False, "schema": key})
     return found
 
 
@@ -156,6 +160,8 @@ def _responses(operation: AnyOperation, schema_of: dict[type, dict[str, Any]]) -
     }
     if operation.permission is not Open.PUBLIC:
         codes |= {"401", "403"}
+    if takes_key(operation):
+        codes.add("409")
     # Whatever names something may name what is not there, or not to be seen.
     if operation.parameters or operation.body is not Nothing or operation.query is not Nothing:
         codes.add("404")

@@ -1,4 +1,4 @@
-"""What the web kit needs of others: a gate that knows callers and permissions, and a recorder."""
+"""What the web kit needs of others: a gate that knows callers and permissions, a recorder, kept answers."""
 
 from __future__ import annotations
 
@@ -83,9 +83,64 @@ class Attempt:
     message: str
     rows: int
     duration_s: float
+    is_replayed: bool = False
 
 
 class Recorder(Protocol):
     """Takes note of every attempt, refused ones too."""
 
     async def record(self, attempt: Attempt) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A call that is to run once.
+
+    Attributes:
+        id: digest of caller, operation and key (32 bytes).
+        caller: ``Identity.key``, by which answers are counted.
+        asked: digest of the request under the key (32 bytes).
+        at, until: when it came, and when its answer is forgotten at the latest.
+    """
+
+    id: bytes
+    caller: str
+    asked: bytes
+    at: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer as it was sent; ``code`` is that of its envelope."""
+
+    status: int
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What an earlier call of this id asked and came to; ``kept`` is None while it has no answer."""
+
+    asked: bytes
+    started_at: datetime
+    kept: Kept | None
+
+
+class Answers(Protocol):
+    """Answers of calls that are to run once, known to every process of the platform."""
+
+    async def claim(self, claim: Claim) -> Claimed | None:
+        """Take the id for this call; what holds it already otherwise."""
+        ...
+
+    async def keep(self, claim: Claim, kept: Kept, until: datetime) -> None:
+        """Note the answer of a call that claimed."""
+        ...
+
+    async def drop(self, claim: Claim) -> None:
+        """Let go of a claim, so that the next call runs."""
+        ...

@@ -52,6 +52,12 @@ async def receive(request: Request, folder: Path, limit_bytes: int, promised: Bo
     return path
 
 
+def digest_of(path: Path) -> bytes:
+    """SHA-256 of a received file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def full_disk(error: OSError) -> Unavailable:
     """What a failed write means for a person."""
     if error.errno in _NO_SPACE:

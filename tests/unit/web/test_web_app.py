@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from tongshi.clock import ManualClock
 from tongshi.errors import Conflict, Forbidden, Unauthenticated
+from tongshi.testing.unlimited import NoAnswers
 from tongshi.web.app import build
 from tongshi.web.operations import (
     Answer,
@@ -164,7 +165,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def client(notebook: Notebook, clock: ManualClock) -> TestClient:
-    return TestClient(build(table(), gate=HandGate(), recorder=notebook, clock=clock))
+    return TestClient(build(table(), gate=HandGate(), recorder=notebook, clock=clock, answers=NoAnswers()))
 
 
 READER = {"authorization": "reader"}
@@ -387,4 +388,4 @@ def test_a_table_that_breaks_a_rule_does_not_start(
     spoil: Callable[[list[AnyOperation]], list[AnyOperation]], reason: str
 ) -> None:
     with pytest.raises(BadTable, match=reason):
-        build(spoil(table()), gate=HandGate(), recorder=Notebook(), clock=ManualClock())
+        build(spoil(table()), gate=HandGate(), recorder=Notebook(), clock=ManualClock(), answers=NoAnswers())

@@ -9,6 +9,7 @@ text joined by "/", as GB/T 28181 writes them. JSON is text. Each table that gro
 from __future__ import annotations
 
 from tongshi.storage.schema.alarms import alarm, alarm_delivery, alarm_route
+from tongshi.storage.schema.calls import kept_answer
 from tongshi.storage.schema.columns import metadata
 from tongshi.storage.schema.control import control_filter, ptz_lock, ptz_lock_end
 from tongshi.storage.schema.devices import (
@@ -95,6 +96,7 @@ __all__ = [
     "file_job",
     "file_undo",
     "grant_record",
+    "kept_answer",
     "metadata",
     "open_call",
     "peer_fingerprint",
