@@ -293,7 +293,7 @@ class _Server:
         )
         for cookie in reply.cookies:
             response.headers.append("Set-Cookie", cookie)
-        if operation.quota in (Quota.BULK, Quota.EXCHANGE):
+        if operation.quota in (Quota.QUERY, Quota.BULK, Quota.EXCHANGE):
             await _pack(response, progress.head, reply.compress)
         return response
 

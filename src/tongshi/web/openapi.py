@@ -102,7 +102,7 @@ def _operation(
         "parameters": _parameters(operation, schema_of, components),
         "responses": _responses(operation, schema_of),
         "x-permission": operation.permission.value,
-        "x-quota": operation.quota.name.lower(),
+        "x-quota": operation.quota.wire_name,
         "x-audit": operation.audit.value,
         "x-state": "implemented" if operation.is_implemented else "not-implemented",
     }

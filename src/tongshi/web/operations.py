@@ -75,23 +75,34 @@ class Unrecorded(StrEnum):
 
 
 class Quota(Enum):
-    """Quota class: (calls a minute for one caller, burst)."""
+    """Class of operations: (wire name, Chinese name, calls a minute for one caller, burst).
 
-    PUBLIC = (60, 20)
-    QUERY = (1200, 200)
-    BULK = (120, 30)
-    VIDEO = (300, 60)
-    CONTROL = (1200, 100)
-    EXCHANGE = (1200, 200)
-    ADMIN = (300, 60)
+    The names keep classes of equal rates apart: each has its own buckets and its own quota.
+    """
+
+    PUBLIC = ("public", "公开", 60, 20)
+    QUERY = ("query", "查询", 1200, 200)
+    BULK = ("bulk", "批量", 120, 30)
+    VIDEO = ("video", "视频", 300, 60)
+    CONTROL = ("control", "控制", 1200, 100)
+    EXCHANGE = ("exchange", "交换", 1200, 200)
+    ADMIN = ("admin", "管理", 300, 60)
 
     @property
-    def per_minute(self) -> int:
+    def wire_name(self) -> str:
         return self.value[0]
 
     @property
-    def burst(self) -> int:
+    def shown_name(self) -> str:
         return self.value[1]
+
+    @property
+    def per_minute(self) -> int:
+        return self.value[2]
+
+    @property
+    def burst(self) -> int:
+        return self.value[3]
 
 
 async def _never() -> None:

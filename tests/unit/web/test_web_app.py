@@ -149,6 +149,7 @@ def table() -> list[AnyOperation]:
         ),
         operation("run", "GET", "/run", search, response=Seen, query=Search, has_side_effect=True),
         operation("small", "POST", "/small", conflict, max_body_bytes=10),
+        operation("exchange", "GET", "/exchange", search, response=Seen, query=Search, quota=Quota.EXCHANGE),
         operation("bulk", "GET", "/bulk", search, response=Seen, query=Search, quota=Quota.BULK),
     ]
 
@@ -333,6 +334,14 @@ def test_a_flood_hears_429_with_the_time_to_wait_and_recovers(client: TestClient
     assert statuses[-2:] == [200, 429]
     clock.advance(1.0)
     assert client.get("/things", headers=READER).status_code == 200
+
+
+def test_each_class_of_operations_has_its_own_bucket(client: TestClient) -> None:
+    assert len({quota.wire_name for quota in Quota}) == len(Quota) == 7
+    for _ in range(Quota.QUERY.burst):
+        client.get("/things", headers=READER)
+    assert client.get("/things", headers=READER).status_code == 429
+    assert client.get("/exchange", headers=READER).status_code == 200
 
 
 def test_guessing_credentials_is_metered_by_address(client: TestClient) -> None:
