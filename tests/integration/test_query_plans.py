@@ -27,7 +27,7 @@ from tongshi.resources.devices.model import DeviceArchive, Source
 from tongshi.resources.devices.query import Area, DeviceQueries, Show
 from tongshi.resources.devices.query_store import BoxPlan, Spot
 from tongshi.resources.devices.query_wire import raw_of
-from tongshi.resources.devices.search_terms import Match, document, needle
+from tongshi.resources.devices.search_terms import Match, Needle, document, needle
 from tongshi.resources.devices.selection import Selection, Sort
 from tongshi.sharing.model import EVERYTHING, Scope, Target
 from tongshi.storage import changes
@@ -242,7 +242,7 @@ def _plans(conn: Connection, ask: Any) -> list[str]:
     asked: list[tuple[str, Any]] = []
 
     def note(*args: Any) -> None:
-        if args[2].startswith("SELECT"):
+        if args[2].startswith(("SELECT", "WITH")):
             asked.append((args[2], args[3]))
 
     event.listen(conn, "before_cursor_execute", note)
@@ -419,6 +419,26 @@ async def test_an_answer_says_how_much_is_not_indexed_yet(
     monkeypatch.undo()
     _, page = await queries.page(asked, Sort.ID, 100)
     assert (page.lag, page.total) == (None, 40)
+
+
+async def test_what_words_propose_is_looked_up_again_when_an_archive_changed(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+    honest = query_store.proposed
+
+    def noted(conn: Connection, asked: Needle, most: int) -> tuple[int, ...] | None:
+        looked_up.append(asked.whole)
+        return honest(conn, asked, most)
+
+    monkeypatch.setattr(query_store, "proposed", noted)
+    asked = Selection(EVERYTHING, needle=needle("新名", Match.CONTAINS))
+    for count in (1, 2):
+        await town.db.write(store.upsert_many, [_renamed(row) for row in town.rows[:count]], OWNERS[0], AT)
+        for _ in range(3):
+            ids, _found = await town.queries.page(asked, Sort.ID, 100)
+            assert ids == sorted(row.device_id for row in town.rows[:count])
+        assert looked_up == ["新名"] * count
 
 
 async def _not_now(index: SearchIndex) -> bool:

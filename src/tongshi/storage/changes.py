@@ -22,7 +22,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import Connection, ScalarSelect, delete, func, insert, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    ScalarSelect,
+    column,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from tongshi.errors import Gone, LocalViolation
 from tongshi.storage.bulk import bulk_insert
@@ -98,10 +109,11 @@ def read_after(conn: Connection, seq: int, limit: int, kinds: Collection[str] | 
 
 def head(conn: Connection) -> int:
     """The last number a reader can have reached now; the floor when the feed is empty."""
-    statement = select(func.max(change.c.seq))
+    newest = select(func.max(change.c.seq))
     if conn.dialect.name == "postgresql":
-        statement = statement.where(change.c.seq < conn.execute(_FENCE).scalar_one())
-    return max(conn.execute(statement).scalar() or 0, floor(conn))
+        newest = newest.where(change.c.seq < _FENCE.columns(column("fence", BigInteger)).scalar_subquery())
+    found, floor_ = conn.execute(select(newest.scalar_subquery(), floor_value())).one()
+    return max(found or 0, int(floor_ or 0))
 
 
 def floor(conn: Connection) -> int:

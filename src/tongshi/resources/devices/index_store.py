@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, delete, func, literal, select, text
+from sqlalchemy import BigInteger, Connection, cast, delete, func, literal, select, text
 
 from tongshi.resources.devices.search_terms import Document, document, pieces
 from tongshi.resources.devices.wire import DeviceTold, told_values
@@ -115,13 +115,10 @@ def is_current(conn: Connection) -> bool:
 
 def current_to(conn: Connection) -> int | None:
     """The change to which the index followed, if it knows every archive as this snapshot shows it."""
-    position, floor = conn.execute(_STANDING).one()
-    if position is None or int(position) < int(floor or 0):
+    position, floor, newer = conn.execute(_STANDING).one()
+    if position is None or int(position) < int(floor or 0) or newer is not None:
         return None
-    # Without the feed's fence: what is visible and cannot be followed yet counts as not indexed. A statement
-    # of its own, because PostgreSQL looks at every change when it does not know the number.
-    newer = select(change.c.seq).where(change.c.seq > int(position), change.c.kind == KIND).limit(1)
-    return int(position) if conn.execute(newer).first() is None else None
+    return int(position)
 
 
 def is_trailing(conn: Connection) -> bool:
@@ -223,9 +220,16 @@ _NAMES = (POSITION, STARTED, REACHED)
 _STATE = select(setting.c.name, setting.c.value).where(setting.c.name.in_(_NAMES))
 
 
-_STANDING = select(
-    select(setting.c.value).where(setting.c.name == POSITION).scalar_subquery(), changes.floor_value()
+_FOLLOWED = select(setting.c.value).where(setting.c.name == POSITION).scalar_subquery()
+# Without the feed's fence: what is visible and cannot be followed yet counts as not indexed. In order,
+# because PostgreSQL would otherwise look at every change when it does not know the number.
+_NEWER = (
+    select(change.c.seq)
+    .where(change.c.seq > cast(_FOLLOWED, BigInteger), change.c.kind == KIND)
+    .order_by(change.c.seq)
+    .limit(1)
 )
+_STANDING = select(_FOLLOWED, changes.floor_value(), _NEWER.scalar_subquery())
 
 
 def _state(conn: Connection) -> State:

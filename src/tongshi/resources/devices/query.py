@@ -31,6 +31,7 @@ from tongshi.resources.devices.geometry import Box, Shape
 from tongshi.resources.devices.indexing import Lag, SearchIndex
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.devices.query_store import BoxPlan, Cell, Group, Lite, Shown, Spot
+from tongshi.resources.devices.search_terms import Needle
 from tongshi.resources.devices.selection import UNASSIGNED, Cursors, Place, Selection, Sort
 from tongshi.sharing import store as sharing
 from tongshi.sharing.model import Context, Decision, Grant, Subject, SubjectKind, Target, judge
@@ -48,8 +49,8 @@ MANY_PROPOSED = 3_000
 # So many devices are looked at one by one before the index is asked for a very short keyword.
 GLIMPSE = 1_000
 MAX_CLUSTERS = 1_024
-# Counts of selections that are kept for all questions.
-MAX_REMEMBERED = 256
+# Counts of selections, and words with what is proposed for them, that are kept for all questions.
+MAX_REMEMBERED, MAX_NEEDLES = 256, 128
 # Seconds that one question may take in the database, or for its shape. Past the first a question is begun
 # anew as one of few at a time, so that who asks for little need not wait for those who ask for everything.
 QUICK_S, BUDGET_S = 0.5, 5.0
@@ -143,11 +144,26 @@ class Counts:
 
     Whoever moves a map asks each time how many have no position, and each search whether the scope holds
     much. What depends on more than archives (status, members of a plan, tags, words) is counted each time.
+    What the index of words proposes changes with archives only, so that whoever turns a page, or types what
+    others typed before, does not have it looked up again.
     """
 
     def __init__(self, limit: int = MAX_REMEMBERED) -> None:
         self._limit = limit
         self._known: dict[tuple[Selection, int | None], tuple[int, int]] = {}
+        self._proposed: dict[Needle, tuple[int, tuple[int, ...] | None]] = {}
+
+    def proposed(self, conn: Connection, needle: Needle, position: int | None) -> tuple[int, ...] | None:
+        """See ``query_store.proposed``; the position as for ``placeless``."""
+        known = self._proposed.get(needle)
+        if known is not None and known[0] == position:
+            return known[1]
+        numbers = store.proposed(conn, needle, MANY_PROPOSED)
+        if position is not None:
+            if len(self._proposed) >= MAX_NEEDLES:
+                self._proposed.clear()
+            self._proposed[needle] = position, numbers
+        return numbers
 
     def placeless(self, conn: Connection, selection: Selection, position: int | None) -> int:
         """Devices without a position, in this snapshot.
@@ -226,12 +242,20 @@ class DeviceQueries:
         def ask(conn: Connection, position: int | None) -> tuple[list[str], Found]:
             bare = replace(selection, needle=None)
             is_much = partial(self._counts.is_much, conn, bare, position)
-            return _page(conn, selection, sort, limit, after, skip, with_total, with_rows, is_much)
+            propose = partial(self._proposed, conn, position)
+            return _page(conn, selection, sort, limit, after, skip, with_total, with_rows, is_much, propose)
 
         if selection.needle is None:
             return await self._read(lambda conn: ask(conn, None), _LESS)
         (ids, found), lag = await self._indexed(ask, _LESS)
         return ids, replace(found, lag=lag)
+
+    def _proposed(self, conn: Connection, position: int | None, selection: Selection) -> Selection:
+        """The selection with what the index of words proposes for it, when that is not much."""
+        if selection.needle is None or selection.proposed is not None:
+            return selection
+        numbers = self._counts.proposed(conn, selection.needle, position)
+        return selection if numbers is None else replace(selection, proposed=numbers)
 
     async def groups(self, selection: Selection, codes: Sequence[str], by: str) -> list[Group]:
         """Counts of a selection below each division: ``child`` divisions, ``street`` or ``department``.
@@ -315,11 +339,12 @@ def _page(
     with_total: bool,
     with_rows: bool,
     is_scope_much: Callable[[], bool],
+    propose: Callable[[Selection], Selection],
 ) -> tuple[list[str], Found]:
     if with_total:
-        selection = _proposed(conn, selection)
+        selection = propose(selection)
     total = store.count(conn, selection) if with_total else None
-    found = _keys(conn, selection, sort, limit + 1, after, skip, total, is_scope_much)
+    found = _keys(conn, selection, sort, limit + 1, after, skip, total, is_scope_much, propose)
     kept = found[:limit]
     ids = [key for key, _ in kept]
     rows = store.lite(conn, ids) if with_rows else []
@@ -336,10 +361,11 @@ def _keys(
     skip: int,
     total: int | None,
     is_scope_much: Callable[[], bool],
+    propose: Callable[[Selection], Selection],
 ) -> list[tuple[str, Place]]:
     """Keys of a page by the plan that fits how much there is; in order of id much is not found first."""
     if sort not in (Sort.ID, Sort.ID_DOWN):
-        return store.keys(conn, _proposed(conn, selection), sort, limit, after, skip)
+        return store.keys(conn, propose(selection), sort, limit, after, skip)
     needle = selection.needle
     if total is not None:
         is_much = total >= MANY
@@ -350,17 +376,9 @@ def _keys(
             seen = store.keys(conn, selection, sort, limit, after, skip, is_walk=True, among_next=few)
             if len(seen) == limit:
                 return seen
-        selection = _proposed(conn, selection)
+        selection = propose(selection)
         is_much = selection.proposed is None and is_scope_much()
     return store.keys(conn, selection, sort, limit, after, skip, is_walk=is_much)
-
-
-def _proposed(conn: Connection, selection: Selection) -> Selection:
-    """The selection with what the index of words proposes for it, when that is not much."""
-    if selection.needle is None or selection.proposed is not None:
-        return selection
-    numbers = store.proposed(conn, selection.needle, MANY_PROPOSED)
-    return selection if numbers is None else replace(selection, proposed=numbers)
 
 
 def _in_area(

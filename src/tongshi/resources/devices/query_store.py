@@ -283,19 +283,24 @@ def shown_in_box(
 ) -> Shown:
     """Devices in a box in order of number, after a number; only while the copies are as the snapshot shows.
 
-    Nothing, and that soon, when the place index proposes ``most`` or more. PostgreSQL looks at a condition
-    without columns first, which spares a statement; SQLite would collect the box before.
+    Nothing, and that soon, when the place index proposes ``most`` or more. PostgreSQL counts what it
+    collected and looks at a condition without columns first, which spares a statement and a second walk;
+    SQLite would collect the box before.
 
     The database joins the lines: a thousand rows are one value, so that SQLite is at work without the
     interpreter and PostgreSQL's driver has one thing to decode.
     """
-    columns = select(_s.number, _s.shown, _t.is_online)
-    near = _in_box(conn, columns, selection, box, BoxPlan.PLACE, with_status=True)
+    copies: FromClause = device_search
+    is_little: list[ColumnElement[bool]] = []
     if most is not None and conn.dialect.name == "postgresql":
-        near = near.where(_count_near(conn, box, most).scalar_subquery() < most)
+        copies = select(device_search).where(_is_near(conn, box)).limit(most).cte("near")
+        is_little = [select(func.count()).select_from(copies).scalar_subquery() < most]
     elif most is not None and count_near(conn, box, most) >= most:
         return Shown("", [], None)
-    page = near.where(_s.number > after).order_by(_s.number).limit(limit + 1).subquery()
+    columns = select(copies.c.number, copies.c.device_id, copies.c.shown, _t.is_online)
+    near = _in_box(conn, columns, selection, box, BoxPlan.PLACE, with_status=True, copies=copies)
+    later = near.where(copies.c.number > after, *is_little)
+    page = later.order_by(copies.c.number).limit(limit + 1).subquery()
     rest = f'"geoCoordSys":"{system}",'
     head = case(
         (page.c.is_online.is_(None), literal(f'{{"Status":null,{rest}')),
@@ -304,20 +309,17 @@ def shown_in_box(
     )
     # In the order of the subquery on both engines; there is no line feed in JSON that is no white space.
     joined = func.aggregate_strings(head + page.c.shown + literal("}"), "\n")
-    found, count_, last = conn.execute(select(joined, func.count(), func.max(page.c.number))).one()
-    lines: str = found or ""
-    is_more = count_ > limit
-    if is_more:
-        lines = lines[: lines.rindex("\n")]
-    ids = _IDENTIFIED.decode("[" + lines.replace("\n", ",") + "]")
-    return Shown(lines, [one.DeviceID for one in ids], last - 1 if is_more else None)
-
-
-class _Identified(msgspec.Struct):
-    DeviceID: str
-
-
-_IDENTIFIED = msgspec.json.Decoder(list[_Identified])
+    listed = func.aggregate_strings(page.c.device_id, "\n")
+    found, ids, count_, last = conn.execute(
+        select(joined, listed, func.count(), func.max(page.c.number))
+    ).one()
+    if not count_:
+        return Shown("", [], None)
+    lines: str = found
+    kept: list[str] = ids.split("\n")
+    if count_ <= limit:
+        return Shown(lines, kept, None)
+    return Shown(lines[: lines.rindex("\n")], kept[:-1], last - 1)
 
 
 def rows_in_box(
@@ -427,15 +429,19 @@ def _in_box(
     *,
     with_status: bool = False,
     with_number: bool = True,
+    copies: FromClause = device_search,
 ) -> Select[Any]:
-    """The devices of a selection in a box, beginning with what ``plan`` says."""
-    of = _of(plan)
-    joined: FromClause = device_search if of is _s else device_archive
+    """The devices of a selection in a box, beginning with what ``plan`` says.
+
+    ``copies`` are those near the box, when they were collected already; for ``BoxPlan.PLACE`` only.
+    """
+    of: Columns = copies.c if plan is BoxPlan.PLACE else _a
+    joined: FromClause = copies if of is not _a else device_archive
     if of is _a and (with_number or plan is not BoxPlan.SELECTION or selection.needle is not None):
         joined = device_search.join(device_archive, _a.device_id == _s.device_id)
     if with_status or selection.online is not None:
         joined = joined.outerjoin(device_status, of.device_id == _t.device_id)
-    place = _a if plan is BoxPlan.SELECTION else _s
+    place = _a if plan is BoxPlan.SELECTION else copies.c
     statement = statement.select_from(joined).where(
         between(place.longitude, box.west, box.east),
         between(place.latitude, box.south, box.north),
@@ -443,7 +449,8 @@ def _in_box(
     )
     if plan is BoxPlan.SELECTION:
         return statement.where(or_(_a.longitude != 0, _a.latitude != 0))
-    return statement if plan is BoxPlan.WALK else statement.where(_is_near(conn, box))
+    is_near = plan is BoxPlan.WALK or copies is not device_search
+    return statement if is_near else statement.where(_is_near(conn, box))
 
 
 def _of(plan: BoxPlan) -> Columns:
@@ -511,7 +518,7 @@ def _clauses(
     if selection.owner:
         clauses.append(of.owner_platform == selection.owner)
     if selection.needle is not None:
-        clauses += _found(conn, selection, selection.needle, is_walk=is_walk)
+        clauses += _found(conn, selection, selection.needle, _s if of is _a else of, is_walk=is_walk)
     return clauses + [narrowing.clause(conn, of.device_id) for narrowing in selection.narrowings]
 
 
@@ -541,26 +548,26 @@ _TERMS = table("device_terms", column("number", Integer), column("rowid", Intege
 
 
 def _found(
-    conn: Connection, selection: Selection, needle: Needle, *, is_walk: bool
+    conn: Connection, selection: Selection, needle: Needle, of: Columns, *, is_walk: bool
 ) -> list[ColumnElement[bool]]:
     within = func.instr if conn.dialect.name == "sqlite" else func.strpos
-    is_whole = or_(within(_s.text, needle.whole) > 0, within(_s.initials, needle.whole) > 0)
+    is_whole = or_(within(of.text, needle.whole) > 0, within(of.initials, needle.whole) > 0)
     if needle.pairs:
-        present = [cast(within(_s.text, pair) > 0, Integer) for pair in needle.pairs]
+        present = [cast(within(of.text, pair) > 0, Integer) for pair in needle.pairs]
         is_whole = or_(is_whole, sum(present[1:], present[0]) >= needle.least)
     if is_walk:
         return [is_whole]
     if selection.proposed is None:
-        return [_s.number.in_(_proposed(conn, needle)), is_whole]
+        return [of.number.in_(_proposed(conn, needle)), is_whole]
     # PostgreSQL cannot know how many the index will propose for the beginning of a piece; this tells it.
-    return [_numbered(conn, selection.proposed), is_whole]
+    return [_numbered(conn, of.number, selection.proposed), is_whole]
 
 
-def _numbered(conn: Connection, numbers: Sequence[int]) -> ColumnElement[bool]:
+def _numbered(conn: Connection, number: ColumnElement[int], numbers: Sequence[int]) -> ColumnElement[bool]:
     if conn.dialect.name == "postgresql":
-        return _s.number == any_(bindparam(None, list(numbers), type_=ARRAY(Integer)))
+        return number == any_(bindparam(None, list(numbers), type_=ARRAY(Integer)))
     each = func.json_each(msgspec.json.encode(numbers).decode()).table_valued("value")
-    return _s.number.in_(select(each.c.value))
+    return number.in_(select(each.c.value))
 
 
 def _as_fts5(asked: Asked) -> str:

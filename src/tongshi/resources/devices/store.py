@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     Select,
@@ -426,7 +425,7 @@ def combine(digests: Iterable[bytes]) -> bytes:
     return (_sum(digests) % _MODULUS).to_bytes(32, "big")
 
 
-Columns: TypeAlias = ReadOnlyColumnCollection[str, Column[Any]]
+Columns: TypeAlias = ReadOnlyColumnCollection[str, Any]
 
 
 def scope_clause(

@@ -198,9 +198,10 @@ device_search = Table(  # one row a device
 )
 
 # The indexes themselves differ by engine and are made by migrations alone: FTS5 and R*Tree on SQLite, with
-# tables of their own behind them; tsvector with GIN and, on device_search itself, GiST on PostgreSQL.
+# tables of their own behind them; tsvector with GIN and, on device_search itself, GiST on PostgreSQL. There a
+# hash of device_status stands beside its key: a list looks up the status of each row, by half the pages.
 ENGINE_TABLES = ("device_terms", "device_box")
-ENGINE_INDEXES = ("ix_device_search_place",)
+ENGINE_INDEXES = ("ix_device_search_place", "ix_device_status_device_id")
 
 archive_issue = Table(  # devices x rules of devices.rules.check
     "archive_issue",
