@@ -331,7 +331,14 @@ async def test_a_recording_is_opened_steered_and_closed(house: House) -> None:
 
 
 async def test_what_we_do_not_have_is_refused_with_what_we_have(house: House) -> None:
-    for option in ({"sign": True}, {"mode": "download", "speed": 4}):
+    coded = {"video": "h264"}
+    for option in (
+        {"sign": True},
+        {"mode": "download", "speed": 4},
+        {"mode": "download", "transcode": coded},
+        {"transcode": {"video": "h265"}},
+        {"transcode": coded},  # no decoder in this house
+    ):
         refused = await house.post("operator", OPEN, hour(**option))
         assert (refused.status_code, refused.json()["code"]) == (422, 42203)
     data = (await house.post("operator", OPEN, hour())).json()["data"]

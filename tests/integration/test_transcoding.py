@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import itertools
 import os
+import re
 import signal
+from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
+from av.video.stream import VideoStream
 
+from tongshi._media import PsSender
 from tongshi.errors import NotFound, PeerFailed, Unavailable, Unprocessable
 from tongshi.gateways.media.transcoder import pool as transcoder_pool
 from tongshi.ids import DeviceId
 from tongshi.protocols.media.jpeg import measure
 from tongshi.resources.snapshots.model import Origin, State
-from tongshi.resources.viewing.model import Delivery, EndReason, StreamType, Transcoding
-from tongshi.resources.viewing.ports import Viewer
+from tongshi.resources.viewing.model import (
+    Codec,
+    Delivery,
+    EndReason,
+    StreamType,
+    Transcoding,
+    Transport,
+)
+from tongshi.resources.viewing.ports import Promise, Viewer
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.sharing.model import Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
@@ -214,3 +229,70 @@ async def test_a_still_is_a_view_and_nothing_comes_of_noise(
         await platform.transcoders.still(b"\0\0\0\1noise" * 50, "h264")
     with pytest.raises(Unprocessable):
         await platform.transcoders.still(b"", "svac")
+
+
+def group_of(width: int, height: int) -> list[bytes]:
+    """A key frame of H.265 and three pictures after it, in which something moves."""
+    container = av.open(io.BytesIO(), "w", format="hevc")
+    stream = container.add_stream("libx265", rate=25)
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.options = {
+        "preset": "ultrafast",
+        "x265-params": "keyint=50:bframes=0:rc-lookahead=0:log-level=none",
+    }
+    shades = np.linspace(16, 235, width, dtype=np.uint8)
+    units: list[bytes] = []
+    for number in range(4):
+        picture = np.full((height * 3 // 2, width), 128, np.uint8)
+        picture[:height] = np.roll(shades, number * 16)
+        units += [bytes(one) for one in stream.encode(av.VideoFrame.from_ndarray(picture, "yuv420p"))]
+    return units + [bytes(one) for one in stream.encode()]
+
+
+@pytest.mark.parametrize(
+    ("size", "wish", "made"),
+    [
+        ((1920, 1080), Transcoding("h264"), (1280, 720)),
+        ((1920, 1080), Transcoding("h264", width=1920), (1920, 1080)),
+        ((3840, 2160), Transcoding("h264", width=640, fps=5, bitrate_kbps=300), (640, 360)),
+    ],
+)
+async def test_large_pictures_are_made_smaller_within_memory_and_time(
+    platform: SmallPlatform, size: tuple[int, int], wish: Transcoding, made: tuple[int, int]
+) -> None:
+    group = await asyncio.to_thread(group_of, *size)
+    source = await platform.engine.open("large", Transport.TCP_PASSIVE, is_local=True)
+    target = await platform.engine.open("made", Transport.TCP_PASSIVE, is_local=True)
+    await target.expect(Promise(9))
+    sender = PsSender("tcp-active", "127.0.0.1", 0, 7, "h265")
+    sender.connect("127.0.0.1", source.port)
+    job = await platform.transcoders.begin(
+        source, Codec("h265", "", *size), wish, "127.0.0.1", target.port, 9
+    )
+    assert job._process is not None
+    most = 0
+    async with asyncio.timeout(30):
+        for number in itertools.count():
+            figures = await target.figures()
+            if figures.codec.width and figures.packets > 20:
+                break
+            unit = group[number % len(group)]
+            await asyncio.to_thread(sender.send_video, unit, number * 3_600, number % len(group) == 0)
+            most = max(most, peak_bytes(job._process.pid))
+            await asyncio.sleep(0.04)
+    assert (figures.codec.video, figures.codec.width, figures.codec.height) == ("h264", *made)
+    assert 0 < most < 700 << 20, f"{most >> 20} MiB"
+    still = await platform.transcoders.still(group[0], "h265")
+    assert (measure(still).width, measure(still).height) == size
+    sender.close()
+    await job.end()
+    await source.close()
+    await target.close()
+    assert job._process.returncode is not None
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process had in use."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return 0 if found is None else int(found[1]) << 10

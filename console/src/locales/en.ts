@@ -327,6 +327,8 @@ const en: Words<typeof zh> = {
     timeline: 'Recordings of the day; arrows go ten seconds, space pauses',
     frameOn: 'Next picture',
     frameBack: 'Last picture',
+    sound: 'Sound',
+    noSound: 'This recording has no sound that can be played',
     noFrame: 'No more pictures are at hand; resume, or click on the bar',
     ended: 'The recording has ended',
     searchFailed: 'The search failed: ',

@@ -323,6 +323,8 @@ export default {
     timeline: '当日录像时间轴；左右键前后 10 秒，空格暂停',
     frameOn: '后一帧',
     frameBack: '前一帧',
+    sound: '声音',
+    noSound: '该录像没有可播放的声音',
     noFrame: '没有更多画面，请继续播放或在时间轴上点选',
     ended: '录像已结束',
     searchFailed: '录像检索失败：',

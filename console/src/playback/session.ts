@@ -35,6 +35,8 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
   /** Speeds the device said it has, once it refused another; empty: not known. */
   const speeds = ref<number[]>([])
   const position = ref<number | null>(null)
+  /** Whether it is heard: browsers have no G.711, so that sound is coded anew for who wants it. */
+  const hears = ref(false)
   let told = { position: 0, scale: 1, isPaused: false, at: 0 }
   let player: LivePlayer | null = null
   let stepper: FrameStepper | null = null
@@ -47,6 +49,10 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
   const bar = computed(() => pieces(found.value?.segments ?? [], day.value))
   const hours = computed(() => Math.round((found.value?.totalSec ?? 0) / 360) / 10)
   const marker = computed(() => (position.value === null ? null : placeOf(day.value, position.value)))
+  const codedFrom = computed(() => {
+    const { codec, transcodedFrom: from } = session.value ?? {}
+    return from && codec && from.video !== codec.video ? t('live.transcoded', { from: from.video.toUpperCase() }) : ''
+  })
   const isRunning = computed(() => state.value === 'playing' || state.value === 'paused')
 
   function reasonOf(error: unknown): Failure {
@@ -102,6 +108,8 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
         startTime: wire(at),
         endTime: wire(startOf(day.value) + DAY_MS),
         protocol: ['ws-flv', 'http-flv'],
+        // Coded anew only where the recording is what this browser cannot play; the answer says so.
+        transcode: { video: canPlay('h265') ? 'none' : 'h264', audio: hears.value ? 'aac' : 'none' },
       })
       if (mine !== turn) return stop(answer.sessionId)
       session.value = answer
@@ -118,7 +126,9 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
     if (!canPlay(answer.codec?.video)) return fail(plain(t('live.noHevc')))
     if (url === undefined || video.value === null) return fail(plain(t('error.network')))
     player = new LivePlayer(video.value, heard)
-    player.open(url, answer.codec?.audio ?? '')
+    const isHeard = answer.codec?.audio === 'aac' || Boolean(answer.transcodedFrom?.audio)
+    if (hears.value && !isHeard) notice.value = t('playback.noSound')
+    player.open(url, hears.value && isHeard ? 'aac' : '')
     stepper = new FrameStepper(video.value)
   }
 
@@ -232,6 +242,11 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
     if (running !== null) await stop(running.sessionId)
   }
 
+  /** Sound is part of what was asked for: a change is a new session from where this one stands. */
+  async function hear(): Promise<void> {
+    if (isRunning.value && position.value !== null) await open(position.value)
+  }
+
   function toggle(): void {
     void steer({ action: state.value === 'paused' ? 'resume' : 'pause' })
   }
@@ -266,6 +281,6 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
 
   return {
     day, found, searching, searchProblem, state, failure, notice, session, speed, speeds, position, bar, hours, marker, isRunning,
-    look, playFrom, playFirst, steer, step, toggle, close,
+    hears, codedFrom, look, playFrom, playFirst, steer, step, toggle, hear, close,
   }
 }

@@ -22,7 +22,7 @@ from tongshi.errors import InvalidRequest, NotFound, PeerFailed, PeerTimeout, To
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import BASIC_SCALES, Command, Method, Reply, Span
 from tongshi.protocols.gb28181.records import RecordFile
-from tongshi.resources.viewing.model import Closing, Opening
+from tongshi.resources.viewing.model import Closing, Opening, Step
 from tongshi.resources.viewing.ports import (
     Centre,
     Guard,
@@ -182,12 +182,14 @@ class HistoryViewing:
                 raise await self._nothing(search)
 
         opening = await self._viewing.watch(viewer, wish, prepare=look)
-        stream = self._viewing.stream_of(viewer, opening.view.session_id)
+        stream = self._viewing.stream_of(viewer, opening.view.session_id).origin
         spans = known.spans if known is not None else ()
         if stream.is_own:
             of_centre = replace(search, location=RecordLocation.CENTER)
             spans = timeline(search.window, await self._centre.search(of_centre)).spans
-        stream.playhead = Playhead(search.window, spans, self._clock.now())
+        # It plays since its first picture came, also while a process of ours was started to code it anew.
+        began = stream.reached.get(Step.FIRST_KEY_FRAME, self._clock.now())
+        stream.playhead = Playhead(search.window, spans, began)
         call = stream.history_call
         file_size = call.file_size if call is not None else None
         return HistoryOpening(opening, known, why, file_size, is_own=stream.is_own)
@@ -201,7 +203,7 @@ class HistoryViewing:
             Unprocessable: the device cannot (42203, details ``supportedScales`` or ``supported``).
             PeerTimeout: it said nothing. PeerFailed: it refused.
         """
-        stream = self._viewing.stream_of(viewer, session_id)
+        stream = self._viewing.stream_of(viewer, session_id).origin
         if stream.history_call is None or stream.playhead is None:
             raise Unprocessable("只有录像回放可以控制", field="sessionId")
         is_download = stream.key.history is not None and stream.key.history.is_download
@@ -229,7 +231,7 @@ class HistoryViewing:
 
     def state(self, viewer: Viewer, session_id: str) -> PlayState:
         """How a playback stands; raises as ``steer``."""
-        stream = self._viewing.stream_of(viewer, session_id)
+        stream = self._viewing.stream_of(viewer, session_id).origin
         if stream.playhead is None:
             raise Unprocessable("只有录像回放有播放位置", field="sessionId")
         return self._state(stream, stream.playhead)

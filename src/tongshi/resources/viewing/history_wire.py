@@ -48,7 +48,10 @@ class RecordingsQuery(Request, frozen=True):
 
 
 class PlaybackUrlRequest(Request, frozen=True):
-    """E.2-4. ``speed`` and ``format`` are of a download; a playback's speed is changed by E.2-5."""
+    """E.2-4. ``speed`` and ``format`` are of a download; a playback's speed is changed by E.2-5.
+
+    ``transcode`` is of a playback, as in E.2-2; what is downloaded is what was recorded.
+    """
 
     device_id: _Device = field(name="DeviceID")
     start_time: _Time
@@ -63,6 +66,7 @@ class PlaybackUrlRequest(Request, frozen=True):
     )
     stream_type: Literal[0, 1, 2] = 0
     transport: Literal["udp", "tcp-passive", "tcp-active", "auto"] = "auto"
+    transcode: wire.Transcode = wire.Transcode()
     expire_sec: Annotated[int, Meta(ge=10, le=86_400)] = 300
     max_session_sec: Annotated[int, Meta(ge=10, le=86_400)] | None = None
     purpose: _Text = ""
@@ -92,10 +96,14 @@ class PlaybackUrlRequest(Request, frozen=True):
             raise InvalidRequest("speed 只用于下载，回放倍速请用播放控制", field="speed")
         if self.format != "mp4" and not is_download:
             raise InvalidRequest("format 只用于下载，回放请用 protocol", field="format")
+        transcoding = self.transcode.wanted()
+        if transcoding is not None and is_download:
+            raise wire.unsupported("transcode", ["none"])
         return Wish(
             device_id=device_id(self.device_id),
             stream_type=StreamType(self.stream_type),
             deliveries=wire.deliveries(self.protocol),
+            transcoding=transcoding,
             transport=Transport(self.transport),
             expire_s=self.expire_sec,
             max_session_s=self.max_session_sec,
@@ -177,7 +185,8 @@ class TimelineProblem(Answer, frozen=True):
 class PlaybackUrlAnswer(Answer, frozen=True):
     """E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are.
 
-    ``source`` says what is played: what this platform recorded itself, or what comes from the device's side.
+    ``source`` says what is played: what this platform recorded itself, or what comes from the device's side;
+    ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null.
     """
 
     session_id: str
@@ -195,6 +204,7 @@ class PlaybackUrlAnswer(Answer, frozen=True):
     expires_at: datetime
     watermark: wire.Watermark
     trace: wire.Trace
+    transcoded_from: wire.WireCodec | None = None
 
 
 class PlaybackState(Answer, frozen=True):
@@ -250,6 +260,7 @@ def playback_answer(opened: HistoryOpening) -> PlaybackUrlAnswer:
         expires_at=live.expires_at,
         watermark=live.watermark,
         trace=live.trace,
+        transcoded_from=live.transcoded_from,
     )
 
 

@@ -151,22 +151,25 @@ class History:
 class Transcoding:
     """What a stream is coded into for who cannot play what the device sends; "" leaves a track as it is.
 
-    Nothing is made larger or faster than it was; ``bitrate_kbps`` is the most of the picture.
+    The numbers are the most of the picture; 0 was not said. Nothing is made larger or faster than it was.
     """
 
     video: str = ""
     audio: str = ""
-    width: int = 1280
-    height: int = 720
-    fps: int = 25
-    bitrate_kbps: int = 1_500
+    width: int = 0
+    height: int = 0
+    fps: int = 0
+    bitrate_kbps: int = 0
 
     def needed_for(self, source: Codec) -> Transcoding | None:
         """What of it a stream does not have already; None when it can be shown as it is.
 
         Sound that has not come yet may still come: beside a picture that is coded anew it is coded too.
         """
-        video = self.video if source.video != self.video else ""
+        is_too_large = 0 < self.width < source.width or 0 < self.height < source.height
+        # What a device's rates are is known only later, so that a most of them is always kept by coding.
+        is_bound = is_too_large or bool(self.fps or self.bitrate_kbps)
+        video = self.video if source.video != self.video or is_bound else ""
         is_asked = source.audio != self.audio and bool(source.audio or video)
         audio = self.audio if is_asked else ""
         return replace(self, video=video, audio=audio) if video or audio else None

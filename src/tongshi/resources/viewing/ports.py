@@ -404,11 +404,12 @@ class TranscodingJob(Protocol):
 class Transcoder(Protocol):
     """Codes streams anew, a bounded number at once."""
 
-    def check(self) -> None:
-        """Whether one more may begin.
+    def check(self, source: Codec, wish: Transcoding) -> None:
+        """Whether one more may begin, of this stream.
 
         Raises:
-            Unprocessable: none are possible here (42203). Unavailable: all are taken (50302).
+            Unprocessable: none are possible here, or not of so large a picture (42203).
+            Unavailable: all are taken (50302).
         """
         ...
 

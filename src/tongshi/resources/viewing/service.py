@@ -173,7 +173,7 @@ class Viewing:
             if source is not None and wish.transcoding is not None:
                 key = replace(key, transcoding=wish.transcoding.needed_for(source.stream.codec or Codec()))
                 if key.transcoding is not None and self._pool.get(key) is None:
-                    self._transcoder_for(wish).check()
+                    self._transcoder_for(wish).check(source.stream.codec or Codec(), key.transcoding)
             lease = session.lease = self._pool.take(key, wish.transport, on_ingest)
             if lease.reused:
                 self._running.note(session, Step.INVITED, "画面已在播放或打开中，共用同一路")

@@ -95,6 +95,7 @@ class SharedStream:
         self.call: LiveCall | None = None
         self.history_call: HistoryCall | None = None  # the same call, when it is one for a recording
         self.transcoded: TranscodedCall | None = None  # the same call, when a process of ours codes it anew
+        self.source: SharedStream | None = None  # what that process is fed with
         self.on_ingest: OnIngest | None = None
         self.lost_packets = 0
         self.playhead: Playhead | None = None
@@ -118,6 +119,11 @@ class SharedStream:
     def is_live(self) -> bool:
         """Whether a device sends it as it happens."""
         return self.key.history is None and self.key.transcoding is None
+
+    @property
+    def origin(self) -> SharedStream:
+        """What is steered, and what has the position: the stream itself, or the one that it is coded from."""
+        return self if self.source is None else self.source
 
     @property
     def is_own(self) -> bool:
@@ -288,12 +294,13 @@ class StreamPool:
                 continue
             figures = await stream.ingest.figures()
             stream.quality = figures.quality
-            is_waking = self._clock.now() - stream.woken_at < self._timeouts.media_lost_s
-            if figures.silent_s is None or stream.is_paused or is_waking:
+            origin = stream.origin
+            is_waking = self._clock.now() - origin.woken_at < self._timeouts.media_lost_s
+            if figures.silent_s is None or origin.is_paused or is_waking:
                 continue
             if figures.silent_s >= self._timeouts.media_lost_s:
                 # Some recorders end without a word (quirk 55): then their last packet was of the end.
-                head, last = stream.playhead, self._clock.now() - figures.silent_s
+                head, last = origin.playhead, self._clock.now() - figures.silent_s
                 is_finished = head is not None and head.is_at_end(last)
                 self.end(stream, EndReason.FINISHED if is_finished else EndReason.MEDIA_LOST)
 
@@ -336,6 +343,8 @@ class StreamPool:
             if stream.transcoded.trouble:
                 words = f"转码进程：{stream.transcoded.trouble}"
                 self._timeline.note(stream.trace_id, Step.ENDED, words, is_trouble=True)
+            elif stream.transcoded.end_reason is EndReason.FINISHED:
+                await self._drain(stream, stream.ingest)
             self.end(stream, stream.transcoded.end_reason)
         else:
             self.end(stream, EndReason.DEVICE_ENDED)
@@ -384,7 +393,7 @@ class StreamPool:
     async def _call(self, stream: SharedStream, transport: Transport, ingest: Ingest) -> LiveCall:
         key, limit_s = stream.key, self._timeouts.answer_s
         if key.transcoding is not None:
-            stream.call = stream.transcoded = await self._transcode(key, key.transcoding, ingest)
+            stream.call = stream.transcoded = await self._transcode(stream, key.transcoding, ingest)
             return stream.call
         if key.history is None:
             live = LiveRequest(
@@ -423,10 +432,10 @@ class StreamPool:
                 return
             await asyncio.sleep(DRAIN_LOOK_S)
 
-    async def _transcode(self, key: StreamKey, wish: Transcoding, target: Ingest) -> TranscodedCall:
+    async def _transcode(self, stream: SharedStream, wish: Transcoding, target: Ingest) -> TranscodedCall:
         """Hold the stream as the device sends it, and have it coded anew."""
         assert self._transcoder is not None  # who may ask for it was checked
-        lease = self.take(replace(key, transcoding=None), Transport.AUTO)
+        lease = self.take(replace(stream.key, transcoding=None), Transport.AUTO)
         call: TranscodedCall | None = None
 
         def lost(reason: EndReason, error: TongshiError | None) -> None:
@@ -434,7 +443,7 @@ class StreamPool:
                 call.source_lost(reason, error)
 
         await self.ready(lease, lost)
-        source = lease.stream
+        source = stream.source = lease.stream
         assert source.ingest is not None
         call = TranscodedCall(source.codec or Codec(), lambda: self.release(lease))
         await call.begin(self._transcoder, source.ingest, wish, target)
@@ -478,6 +487,9 @@ class StreamPool:
 
     async def _route(self, key: StreamKey) -> Route:
         """Where the picture comes from: for a recording our own storage, when it has what is asked for."""
+        source = None if key.transcoding is None else self._streams.get(replace(key, transcoding=None))
+        if source is not None and source.route is not None:
+            return source.route  # what is coded anew comes on the way of what it is made of
         if key.history is None or key.history.location is RecordLocation.DEVICE:
             return await self._signalling.route(key.device_id)
         search = Search(key.device_id, key.history.window, RecordLocation.CENTER)

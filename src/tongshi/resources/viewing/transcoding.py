@@ -2,7 +2,7 @@
 
 Implements: DB31DSJ/Z 001-2024 Table E.2
 To the pool it is a call like one to a device; it ends when its last viewer left, when its source ends, or
-when the process dies, and says which.
+when the process dies, and says which. A recording that came to its end is coded to its last picture first.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from typing import Final
 
 from tongshi.errors import TongshiError
 from tongshi.protocols.media.codecs import RtpMap
 from tongshi.resources.viewing.model import Codec, EndReason, Transcoding
 from tongshi.resources.viewing.ports import Ingest, Transcoder, TranscodingJob
+
+FINISH_S: Final = 5.0  # what the process has still to do when its input is over
 
 
 class TranscodedCall:
@@ -31,6 +34,7 @@ class TranscodedCall:
         self._release = release
         self._job: TranscodingJob | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._finishing: asyncio.TimerHandle | None = None
 
     async def begin(self, transcoder: Transcoder, source: Ingest, wish: Transcoding, target: Ingest) -> None:
         """Start coding. Whatever is raised, nothing is left."""
@@ -47,9 +51,15 @@ class TranscodedCall:
     def source_lost(self, reason: EndReason, error: TongshiError | None) -> None:
         """The stream that is coded anew has ended."""
         self.end_reason = reason
-        self.ended.set()
+        if reason is EndReason.FINISHED and not self.ended.is_set():
+            # The process reads its input to the end and then ends by itself.
+            self._finishing = asyncio.get_running_loop().call_later(FINISH_S, self.ended.set)
+        else:
+            self.ended.set()
 
     async def end(self) -> None:
+        if self._finishing is not None:
+            self._finishing.cancel()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)

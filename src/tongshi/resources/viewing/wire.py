@@ -49,8 +49,9 @@ _Id = Annotated[str, Meta(min_length=1, max_length=64)]
 class Transcode(Request, frozen=True):
     """What the stream is to be coded into; ``none`` leaves a track as the device sends it.
 
-    A stream that has the codec already is not coded anew, and then its size is the device's. What is wanted
-    and cannot be had is refused, never silently ignored.
+    The numbers are the most of a picture that is ``h264``: the shape is kept, nothing is made larger or
+    faster than it was. A stream that has the codec and the size already is not coded anew unless ``fps`` or
+    ``bitrateKbps`` is said. What is wanted and cannot be had is refused, never silently ignored.
     """
 
     video: Literal["none", "h264", "h265", "mjpeg"] = "none"
@@ -66,16 +67,23 @@ class Transcode(Request, frozen=True):
             raise unsupported("transcode.video", ["none", "h264"])
         if self.audio not in ("none", "aac"):
             raise unsupported("transcode.audio", ["none", "aac"])
+        numbers = {
+            "width": self.width,
+            "height": self.height,
+            "fps": self.fps,
+            "bitrateKbps": self.bitrate_kbps,
+        }
+        said = [name for name, number in numbers.items() if number is not None]
+        if said and self.video == "none":
+            message = "画面尺寸、帧率和码率只在 transcode.video 为 h264 时可以指定"
+            details: dict[str, object] = {"supported": ["h264"]}
+            raise Unprocessable(message, code=42203, field=f"transcode.{said[0]}", details=details)
         if (self.video, self.audio) == ("none", "none"):
             return None
-        usual = Transcoding()
         return Transcoding(
             self.video.replace("none", ""),
             self.audio.replace("none", ""),
-            self.width or usual.width,
-            self.height or usual.height,
-            self.fps or usual.fps,
-            self.bitrate_kbps or usual.bitrate_kbps,
+            *(number or 0 for number in numbers.values()),
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tongshi.errors import Unprocessable
 from tongshi.resources.viewing import wire
-from tongshi.resources.viewing.model import Delivery, Transport
+from tongshi.resources.viewing.model import Delivery, Transcoding, Transport
 from tongshi.resources.viewing.ptz import Command
 
 CODE = "31010100001320000001"
@@ -39,13 +39,26 @@ def test_each_way_to_be_served_has_its_address() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"protocol": ["rtmp", "sip-cascade"]}, {"transcode": {"video": "mjpeg"}}, {"watermark": "visible"}],
+    [
+        {"protocol": ["rtmp", "sip-cascade"]},
+        {"transcode": {"video": "mjpeg"}},
+        {"transcode": {"width": 640}},
+        {"transcode": {"audio": "aac", "bitrateKbps": 500}},
+        {"watermark": "visible"},
+    ],
 )
 def test_an_option_we_lack_is_refused_with_what_we_have(changes: dict[str, Any]) -> None:
     with pytest.raises(Unprocessable) as caught:
         live(**changes).wish()
     assert caught.value.code == 42203
     assert caught.value.details["supported"]
+
+
+def test_what_is_said_of_a_picture_s_size_and_rate_is_kept_and_the_rest_left_open() -> None:
+    wish = live(transcode={"video": "h264", "width": 1920, "fps": 10}).wish()
+    assert wish.transcoding == Transcoding("h264", "", 1920, 0, 10, 0)
+    assert live(transcode={"audio": "aac"}).wish().transcoding == Transcoding("", "aac")
+    assert live().wish().transcoding is None
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ END_S: Final = 2.0
 MAX_STILL_BYTES: Final = 16 << 20
 MAX_WORDS: Final = 400
 DECODABLE: Final = ("h264", "h265")
+MAX_PIXELS: Final = 3_840 * 2_160  # larger ones are neither decoded in time nor within MEMORY_BYTES for sure
 _MODULE: Final = "tongshi.gateways.media.transcoder.worker"
 # The worker needs nothing of what we know: no secret of the environment goes to it.
 _PASSED: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
@@ -99,15 +100,18 @@ class Transcoders:
         """Transcodings under way."""
         return len(self._jobs)
 
-    def check(self) -> None:
-        """Whether one more may begin.
-
-        Raises:
-            Unprocessable: none are possible here (42203). Unavailable: all are taken (50302).
-        """
+    def check(self, source: Codec, wish: Transcoding) -> None:
+        """Whether one more may begin; see ``viewing.ports.Transcoder``."""
         if self.limit == 0 or not is_installed():
             reason = "平台已关闭转码" if self.limit == 0 else _NOT_INSTALLED
             raise Unprocessable(reason, code=42203, field="transcode", details={"supported": ["none"]})
+        if wish.video and source.width * source.height > MAX_PIXELS:
+            raise Unprocessable(
+                f"画面为 {source.width}×{source.height}，超过可转码的 3840×2160，请改看子码流",
+                code=42203,
+                field="transcode.video",
+                details={"supported": ["none"], "maxPixels": MAX_PIXELS},
+            )
         if self.running >= self.limit:
             self.refused += 1
             raise Unavailable(
@@ -121,7 +125,7 @@ class Transcoders:
         self, source: Ingest, codec: Codec, wish: Transcoding, host: str, port: int, ssrc: int
     ) -> Job:
         """Feed a stream to a process that sends it coded anew to an address of ours; see ``check``."""
-        self.check()
+        self.check(codec, wish)
         job = Job(self, source)
         self._jobs.add(job)
         video = wish.video or f"copy-{codec.video}"

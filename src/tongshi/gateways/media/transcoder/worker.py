@@ -5,7 +5,9 @@ holds its own memory within a limit, is niced, keeps no secret, and ends when it
 
 Run as ``python -m tongshi.gateways.media.transcoder.worker MEMORY still CODEC``: Annex B in, a JPEG out; or
 ``... MEMORY live HOST PORT SSRC VIDEO AUDIO WIDTH HEIGHT FPS KBPS``: FLV of our engine in, PS over RTP back
-to it. VIDEO is ``h264`` to code anew, ``copy-h264`` or ``copy-h265``; AUDIO is ``aac``, or ``-`` for none.
+to it. VIDEO is ``h264`` to code anew, ``copy-h264`` or ``copy-h265``; AUDIO is ``aac``, or ``-`` for none; a
+number that is 0 leaves the usual. A recording that is steered comes with pauses and jumps; the engine makes
+one even time of them, and what is made here follows it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,14 @@ READ_BYTES: Final = 256 * 1024
 MAX_GOP_BYTES: Final = 32 * 1024 * 1024
 CONNECT_S: Final = 5.0
 KEY_EVERY_MS: Final = 2_000
+USUAL_SIZE: Final = 1_280, 720
+USUAL_FPS: Final = 25
+USUAL_KBPS: Final = 1_500  # up to the usual size, and of larger ones by their pixels
+UNBOUND: Final = 1 << 15
+MAX_PIXELS: Final = 3_840 * 2_160
+STANDING_S: Final = (
+    0.4  # a picture after such a silence is one that was stepped to, and is shown whatever the rate
+)
 SOUND_HZ: Final = 16_000
 SOUND_BPS: Final = 32_000
 DECODERS: Final = {"h264": "h264", "h265": "hevc", "g711a": "pcm_alaw", "g711u": "pcm_mulaw", "aac": "aac"}
@@ -98,6 +108,7 @@ def _live(arguments: list[str]) -> None:
                     pictures.take(time_ms, tag)
                 elif kind == flv.SOUND and sound is not None and (heard := flv.sound_of(content)) is not None:
                     sound.take(time_ms, heard)
+        pictures.finish()
     finally:
         out.close()
 
@@ -138,22 +149,27 @@ class Copy(Sink):
             (self._sets if tag.is_key else b"") + units, 90 * (time_ms + tag.shift_ms), is_key=tag.is_key
         )
 
+    def finish(self) -> None:
+        """Nothing is held back."""
+
 
 class Recode(Sink):
     """Pictures decoded, made no larger than asked for, and coded as H.264."""
 
     def __init__(self, out: PsSender, width: int, height: int, fps: int, kbps: int) -> None:
         super().__init__(out)
-        self._most = width, height
-        self._gap_ms = 1_000 / fps * 0.8
-        self._fps, self._kbps = fps, kbps
+        self._most = (width or UNBOUND, height or UNBOUND) if width or height else USUAL_SIZE
+        self._fps, self._kbps = fps or USUAL_FPS, kbps
+        self._gap_ms = 1_000 / self._fps * 0.8
         self._decoder: Any = None
         self._coder: Any = None
         self._last_ms = self._key_ms = -(10**9)
+        self._shown_at = 0.0  # by our clock
 
     def take(self, time_ms: int, tag: flv.VideoTag) -> None:
         """One tag of the source; what cannot be decoded is left out until the next that can."""
         if tag.is_config:
+            self.finish()
             self._decoder = av.CodecContext.create(DECODERS[tag.codec], "r")
             self._decoder.extradata = tag.data
             self._decoder.thread_count = 2
@@ -163,16 +179,30 @@ class Recode(Sink):
             return
         packet = av.Packet(tag.data)
         packet.pts, packet.dts, packet.time_base = time_ms + tag.shift_ms, time_ms, Fraction(1, 1_000)
+        self._decode(packet, time_ms)
+
+    def finish(self) -> None:
+        """Show what was held back for its order."""
+        if self._decoder is not None:
+            self._decode(None, self._last_ms)
+            self._decoder = None
+
+    def _decode(self, packet: Any, time_ms: int) -> None:
         try:
             pictures = self._decoder.decode(packet)
-        except av.error.InvalidDataError:
+        except (av.error.InvalidDataError, av.error.EOFError):
             return
         for picture in pictures:
             self._picture(picture, time_ms if picture.pts is None else picture.pts)
 
     def _picture(self, picture: Any, at_ms: int) -> None:
-        if 0 <= at_ms - self._last_ms < self._gap_ms:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise ValueError(f"a picture of {picture.width} x {picture.height}")
+        now = time.monotonic()
+        is_after_silence = at_ms > self._last_ms and now - self._shown_at > STANDING_S
+        if 0 <= at_ms - self._last_ms < self._gap_ms and not is_after_silence:
             return
+        self._shown_at = now
         width, height = fitted(picture.width, picture.height, *self._most)
         if self._coder is None or (self._coder.width, self._coder.height) != (width, height):
             self._coder = self._new_coder(width, height)
@@ -187,11 +217,12 @@ class Recode(Sink):
             self.send(bytes(packet), packet.pts, is_key=packet.is_keyframe)
 
     def _new_coder(self, width: int, height: int) -> Any:
+        kbps = self._kbps or usual_kbps(width, height)
         coder: Any = av.CodecContext.create("libx264", "w")
         coder.width, coder.height, coder.pix_fmt = width, height, "yuv420p"
         coder.time_base, coder.framerate = Fraction(1, 90_000), Fraction(self._fps)
-        coder.bit_rate, coder.gop_size, coder.max_b_frames, coder.thread_count = self._kbps * 1_000, 250, 0, 2
-        rate = f"{self._kbps}k"
+        coder.bit_rate, coder.gop_size, coder.max_b_frames, coder.thread_count = kbps * 1_000, 250, 0, 2
+        rate = f"{kbps}k"
         coder.options = {
             "preset": "ultrafast",
             "tune": "zerolatency",
@@ -251,6 +282,12 @@ def fitted(width: int, height: int, most_width: int, most_height: int) -> tuple[
     """The largest even size of that shape within bounds; never larger than it was."""
     factor = min(1.0, most_width / width, most_height / height)
     return max(2, round(width * factor / 2) * 2), max(2, round(height * factor / 2) * 2)
+
+
+def usual_kbps(width: int, height: int) -> int:
+    """The rate of a picture for which none was said."""
+    usual_width, usual_height = USUAL_SIZE
+    return max(USUAL_KBPS, USUAL_KBPS * width * height // (usual_width * usual_height))
 
 
 def units_of(data: bytes) -> Iterator[bytes]:

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("av")
 
-from tongshi.gateways.media.transcoder.worker import fitted, parameter_sets, units_of
+from tongshi.errors import Unprocessable
+from tongshi.gateways.media.transcoder.pool import Transcoders
+from tongshi.gateways.media.transcoder.worker import fitted, parameter_sets, units_of, usual_kbps
 from tongshi.resources.viewing.model import Codec, Transcoding
 
 
@@ -47,3 +49,28 @@ def test_only_what_a_stream_lacks_is_made() -> None:
     assert both.needed_for(Codec("h265", "")) == both  # sound may still come
     assert both.needed_for(Codec("h264", "g711a")) == Transcoding("", "aac")
     assert Transcoding("h264").needed_for(Codec("h265", "g711a")) == Transcoding("h264")
+
+
+def test_a_most_that_was_said_is_kept_by_coding_and_one_that_holds_already_is_not() -> None:
+    large, small = Codec("h264", "", 1920, 1080), Codec("h264", "", 640, 360)
+    for wish in (Transcoding("h264", width=1280), Transcoding("h264", height=720)):
+        assert wish.needed_for(large) == wish
+        assert wish.needed_for(small) is None
+    for wish in (Transcoding("h264", fps=10), Transcoding("h264", bitrate_kbps=500)):
+        assert wish.needed_for(small) == wish
+
+
+def test_a_rate_that_was_not_said_goes_by_the_size() -> None:
+    assert usual_kbps(640, 360) == usual_kbps(1280, 720) == 1_500
+    assert usual_kbps(1920, 1080) == 3_375
+
+
+def test_what_is_too_large_to_be_decoded_is_refused_and_may_be_passed_on() -> None:
+    transcoders = Transcoders(1)
+    too_large, largest = Codec("h265", "g711a", 4096, 2304), Codec("h265", "g711a", 3840, 2160)
+    transcoders.check(largest, Transcoding("h264", "aac"))
+    transcoders.check(too_large, Transcoding("", "aac"))
+    with pytest.raises(Unprocessable) as refusal:
+        transcoders.check(too_large, Transcoding("h264"))
+    assert (refusal.value.code, refusal.value.field) == (42203, "transcode.video")
+    assert "4096×2304" in refusal.value.message
