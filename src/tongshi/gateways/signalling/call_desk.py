@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
 from tongshi.errors import LimitExceeded, PeerFailed, PeerTimeout, TongshiError, Unavailable
 from tongshi.gateways.signalling.agent_loop import AgentLoop, fail, reject
 from tongshi.gateways.signalling.calls import (
@@ -21,7 +23,7 @@ from tongshi.gateways.signalling.calls import (
 )
 from tongshi.protocols.gb28181.routing import ROUTE_PATH
 from tongshi.protocols.sip.agent import Draft
-from tongshi.protocols.sip.calls import (
+from tongshi.protocols.sip.call_events import (
     CallAnswered,
     CallConfirmed,
     CallEnded,
@@ -32,6 +34,8 @@ from tongshi.protocols.sip.calls import (
     InviteCancelled,
 )
 from tongshi.protocols.sip.message import Remote, Response
+
+log = structlog.get_logger(__name__)
 
 
 class CallDesk:
@@ -127,18 +131,20 @@ class CallDesk:
             case InviteCancelled(number):
                 if (waiting := self._invites.pop(number, None)) is not None:
                     waiting.cancel_by_peer()
-            case CallEnded(number):
+            case CallEnded(number, why):
+                if why:
+                    log.info("session_not_refreshed", call=number, reason=why)
                 if (call := self._calls.pop(number, None)) is not None:
                     call.end_by_peer()
 
     # What calls ask of us (calls.Driver).
 
-    async def hang_up(self, number: int, timeout_s: float) -> None:
+    async def hang_up(self, number: int, timeout_s: float, headers: HeaderPairs) -> None:
         """Send BYE and wait for its answer, not longer than ``timeout_s``."""
         self._calls.pop(number, None)
         if self._loop.agent is None:
             return
-        key = self._loop.agent.hang_up(number, self._loop.now)
+        key = self._loop.agent.hang_up(number, self._loop.now, tuple(headers))
         # The BYE goes on being repeated after this; only the waiting ends here.
         await self._loop.linger(key, timeout_s)
 

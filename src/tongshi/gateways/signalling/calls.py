@@ -21,7 +21,7 @@ HeaderPairs = Iterable[tuple[str, str]]
 class Driver(Protocol):
     """What calls ask of the endpoint they live in."""
 
-    async def hang_up(self, number: int, timeout_s: float) -> None:
+    async def hang_up(self, number: int, timeout_s: float, headers: HeaderPairs) -> None:
         """Send BYE and wait for its answer."""
         ...
 
@@ -96,12 +96,12 @@ class Call:
         if self._has_peer_ended and callback is not None:
             callback()
 
-    async def bye(self, timeout_s: float = 4.0) -> None:
+    async def bye(self, timeout_s: float = 4.0, headers: HeaderPairs = ()) -> None:
         """Hang up. Idempotent; waits at most ``timeout_s`` and never raises on a silent peer."""
         if self.ended.is_set():
             return
         self.ended.set()
-        await self._driver.hang_up(self._number, timeout_s)
+        await self._driver.hang_up(self._number, timeout_s, headers)
 
     async def info(self, body: bytes, content_type: str, timeout_s: float = 32.0) -> Response:
         """Send INFO inside the call. Raises PeerTimeout, Unavailable (also when the call is over)."""

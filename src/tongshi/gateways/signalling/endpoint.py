@@ -36,7 +36,7 @@ from tongshi.protocols.sip.agent import (
     RequestFailed,
     ResponseArrived,
 )
-from tongshi.protocols.sip.calls import (
+from tongshi.protocols.sip.call_events import (
     CallAnswered,
     CallConfirmed,
     CallEnded,

@@ -18,7 +18,8 @@ from tongshi.errors import InvalidRequest, RemoteViolation
 from tongshi.ids import sip_domain
 from tongshi.protocols.sip.address import bracketed
 from tongshi.protocols.sip.building import MIRRORED, reply
-from tongshi.protocols.sip.calls import CallEvent, Calls, Pairs
+from tongshi.protocols.sip.call_events import CallEvent
+from tongshi.protocols.sip.calls import Calls, Pairs
 from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import (
     Headers,
@@ -309,9 +310,9 @@ class UserAgent:
         self._inside[key] = call
         return key
 
-    def hang_up(self, call: int, now: float) -> Key | None:
+    def hang_up(self, call: int, now: float, headers: Pairs = ()) -> Key | None:
         """Send BYE; None when there is nothing to end."""
-        return self._calls.hang_up(call, now)
+        return self._calls.hang_up(call, now, headers)
 
     def dialog(self, call: int) -> Dialog:
         """The dialog of an answered call, to be read only."""
@@ -351,7 +352,7 @@ class UserAgent:
                         self._answered(key, response)
                 case TransactionFailed(key, is_timeout):
                     if not self._calls.handle_failure(
-                        key, is_timeout=is_timeout
+                        key, now, is_timeout=is_timeout
                     ) and not self._subscriptions.handle_failure(key, is_timeout=is_timeout):
                         self._unanswered(key, is_timeout)
                 case Terminated(key):

@@ -52,6 +52,12 @@ def ack_for_refusal(invite: Request, response: Response) -> Request:
     return ack
 
 
+def reason(status: int, text: str) -> tuple[tuple[str, str], ...]:
+    """Why a call is ended, for a BYE (RFC 3326): the status that an INVITE would have got for it."""
+    said = text.encode("ascii", "replace").decode("ascii").replace('"', "'").replace("\\", "/")
+    return (("Reason", f'SIP;cause={status};text="{said[:120]}"'),)
+
+
 def cancel_of(invite: Request) -> Request:
     """The CANCEL of an INVITE that we sent (RFC 3261 9.1)."""
     return _sibling(invite, "CANCEL")

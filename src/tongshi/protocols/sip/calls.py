@@ -10,8 +10,8 @@ Implements: GB/T 28181-2022 9.2.3
 An INVITE without a session asks the called side to offer one (9.2.2): the 2xx carries the offer and our ACK
 the answer, which waits for ``acknowledge``; likewise the ACK of a caller may bring the answer to our offer. A
 re-INVITE that repeats the session as it is gets 200 with ours as it is and takes the peer's new address; one
-that would change the session, or hold it, gets 488, and the session goes on as it was (RFC 3261 14.2). A
-caller that asked for a session timer and does not refresh is hung up on (``session_timer``).
+that would change the session, or hold it, gets 488, and the session goes on as it was (RFC 3261 14.2).
+Sessions with a timer are refreshed by whom both agreed on (``session_refresh``); what nobody refreshed ends.
 
 A 2xx is repeated here, over TCP too, because it travels end to end (RFC 3261 13.3.1.4); each repeated 2xx
 that we receive is acknowledged again, also after the call has ended, and one with a foreign tag is
@@ -23,107 +23,31 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 from tongshi.errors import LimitExceeded, RemoteViolation, Unavailable
 from tongshi.protocols.sip import session_timer
-from tongshi.protocols.sip.building import cancel_of, reply
+from tongshi.protocols.sip.building import cancel_of, reason, reply
+from tongshi.protocols.sip.call_events import (
+    CallAnswered,
+    CallConfirmed,
+    CallEnded,
+    CallEvent,
+    CallFailed,
+    CallRecord,
+    CallRefused,
+    CallState,
+    InviteArrived,
+    InviteCancelled,
+)
 from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import Remote, Request, Response
+from tongshi.protocols.sip.session_refresh import NOT_REFRESHED, SessionRefresh
 from tongshi.protocols.sip.timers import TimerHeap
 from tongshi.protocols.sip.transaction import Key, Transactions, server_key
 
 MAX_FORKS = 8
 
 Pairs = tuple[tuple[str, str], ...]
-
-
-class CallState(Enum):
-    """See the table above."""
-
-    CALLING = "Calling"
-    PROCEEDING = "Proceeding"
-    GIVEN_UP = "GivenUp"
-    OFFERED = "Offered"
-    ANSWERED = "Answered"
-    ESTABLISHED = "Established"
-
-
-@dataclass(frozen=True, slots=True)
-class InviteArrived:
-    """Somebody calls; answer with ``accept`` or ``reject``."""
-
-    call: int
-    request: Request
-    source: Remote
-
-
-@dataclass(frozen=True, slots=True)
-class CallAnswered:
-    """Our call was answered; the ACK is on its way, or waits for ``acknowledge`` when we offered nothing."""
-
-    call: int
-    response: Response
-
-
-@dataclass(frozen=True, slots=True)
-class CallRefused:
-    """Our call was refused with 300-699."""
-
-    call: int
-    response: Response
-
-
-@dataclass(frozen=True, slots=True)
-class CallFailed:
-    """A call never came to be: silence (``is_timeout``), broken transport; incoming: no ACK."""
-
-    call: int
-    is_timeout: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CallConfirmed:
-    """The ACK for our 200 came; ``body`` is the answer it brought, if any."""
-
-    call: int
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class InviteCancelled:
-    """The caller cancelled; 487 is sent."""
-
-    call: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallEnded:
-    """The peer ended the call, or does not know it any more."""
-
-    call: int
-
-
-CallEvent = (
-    InviteArrived | CallAnswered | CallRefused | CallFailed | CallConfirmed | InviteCancelled | CallEnded
-)
-
-
-@dataclass(slots=True)
-class _Call:
-    number: int
-    state: CallState
-    invite: Request
-    key: Key
-    remote: Remote
-    local_tag: str
-    dialog: Dialog | None = None
-    answer: bytes = b""
-    interval_s: float = 0.0
-    # The session as both sides last described it, and a re-INVITE whose 200 is not acknowledged yet.
-    local_sdp: bytes = b""
-    remote_sdp: bytes = b""
-    refresh: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +81,14 @@ class Calls:
         self._token = token
         self._contact = contact
         self._max_calls = max_calls
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, CallRecord] = {}
         self._by_key: dict[Key, int] = {}
         self._by_dialog: dict[tuple[str, str], int] = {}
         self._acknowledged: dict[Key, _Acknowledged] = {}
         self._timers: TimerHeap[int] = TimerHeap()
         self._events: deque[CallEvent] = deque()
         self._last_number = 0
+        self._refresh = SessionRefresh(transactions, self._timers, contact, self._inside)
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -198,6 +123,9 @@ class Calls:
 
     def handle_response(self, key: Key, response: Response, source: Remote, now: float) -> bool:
         """Take a response to an INVITE of ours. False when it is none."""
+        if (refreshed := self._refresh.of(key)) is not None:
+            self._refresh_answered(refreshed, key, response, source, now)
+            return True
         number = self._by_key.get(key)
         call = self._calls.get(number) if number is not None else None
         if call is None or call.state is CallState.ESTABLISHED:
@@ -214,8 +142,13 @@ class Calls:
             self._cancel(call, now)
         return True
 
-    def handle_failure(self, key: Key, *, is_timeout: bool) -> bool:
+    def handle_failure(self, key: Key, now: float, *, is_timeout: bool) -> bool:
         """An INVITE transaction of either side failed. False when the key is none of ours."""
+        if (refreshed := self._refresh.of(key)) is not None:
+            self._refresh.failed(refreshed, key, now)
+            if is_timeout:
+                self._not_refreshed(refreshed, now)
+            return True
         number = self._by_key.get(key)
         call = self._calls.get(number) if number is not None else None
         if call is None:
@@ -319,12 +252,13 @@ class Calls:
                 call.interval_s = min(2 * call.interval_s, self._transactions.values.t2_s)
                 self._timers.set(number, "G", now + call.interval_s)
                 self._transactions.repeat(call.answer, call.remote)
+            elif name == "refresh":
+                self._refresh.send(call, now)
+            elif call.state is CallState.ESTABLISHED:
+                self._not_refreshed(call, now)
             else:
-                was_established = call.state is CallState.ESTABLISHED
                 self.hang_up(number, now)
-                self._events.append(
-                    CallEnded(number) if was_established else CallFailed(number, is_timeout=True)
-                )
+                self._events.append(CallFailed(number, is_timeout=True))
 
     # Inside a call.
 
@@ -346,7 +280,8 @@ class Calls:
         call = self._calls[number]
         dialog = call.dialog
         assert dialog is not None  # ``find`` gives calls with one only
-        is_waiting = call.refresh is not None or call.state is not CallState.ESTABLISHED
+        is_busy = call.refresh is not None or call.own_refresh is not None
+        is_waiting = is_busy or call.state is not CallState.ESTABLISHED
         is_same = bool(request.body) and _session(request.body) == _session(call.remote_sdp)
         if is_waiting or not is_same or not call.local_sdp:
             refusal = reply(request, source, 491 if is_waiting else 488, to_tag=call.local_tag)
@@ -369,14 +304,33 @@ class Calls:
         self._transactions.respond(key, response, now)
         self._repeat_until_ack(call, response, now)
 
-    def _time_session(self, call: _Call, invite: Request, now: float) -> Pairs:
-        """Begin the time until the caller's next refresh, if it asked for one; each refresh decides anew."""
-        seconds = session_timer.asked_s(invite)
-        if seconds is None:
-            self._timers.cancel(call.number, "session")
-        else:
-            self._timers.set(call.number, "session", now + session_timer.ends_after_s(seconds))
-        return session_timer.granting(seconds)
+    def _time_session(self, call: CallRecord, invite: Request, now: float) -> Pairs:
+        """Begin the time until the next refresh, if the caller asked for one; each refresh decides anew."""
+        timer = session_timer.asked(invite)
+        self._refresh.agree(call, timer, now)
+        return session_timer.granting(timer)
+
+    def _refresh_answered(
+        self, call: CallRecord, key: Key, response: Response, source: Remote, now: float
+    ) -> None:
+        """A response to our re-INVITE; a success is acknowledged even when the call is over by now."""
+        if not response.is_final:
+            return
+        dialog = call.dialog
+        assert dialog is not None  # only established calls are refreshed
+        if response.is_success:
+            known = self._acknowledged[key] = _Acknowledged(self._refresh.invite(key), {})
+            dialog.retarget(response, source)
+            self._acknowledge(known, dialog)
+        is_known = self._refresh.answered(call, key, response, now)
+        if not is_known and call.number in self._calls:
+            self._not_refreshed(call, now)
+
+    def _not_refreshed(self, call: CallRecord, now: float) -> None:
+        """The session timer ran out, or the peer does not know the call any more (RFC 4028 10)."""
+        if self._calls.get(call.number) is call:
+            self.hang_up(call.number, now, reason(408, NOT_REFRESHED))
+            self._events.append(CallEnded(call.number, NOT_REFRESHED))
 
     def acknowledge(self, number: int, body: bytes) -> None:
         """Send the ACK of a call that we offered nothing for, with our answer. Raises Unavailable."""
@@ -406,7 +360,7 @@ class Calls:
         request = self._inside(call.dialog, method, headers, body, content_type)
         return self._transactions.request(request, call.dialog.destination, now, timeout_s)
 
-    def hang_up(self, number: int, now: float) -> Key | None:
+    def hang_up(self, number: int, now: float, headers: Pairs = ()) -> Key | None:
         """Send BYE and forget the call; None when there was none."""
         call = self._calls.get(number)
         if call is None or call.dialog is None:
@@ -416,7 +370,7 @@ class Calls:
         if known is not None and call.dialog.remote.tag not in known.acks:
             # Its offer was never answered; without an ACK its 2xx would go on.
             self._acknowledge(known, call.dialog)
-        return self._bye(call.dialog, now)
+        return self._bye(call.dialog, now, headers)
 
     def end(self, number: int) -> None:
         """The peer ended the call or lost it."""
@@ -441,9 +395,9 @@ class Calls:
     def _t1_s(self) -> float:
         return self._transactions.values.t1_s
 
-    def _add(self, state: CallState, invite: Request, key: Key, remote: Remote, tag: str) -> _Call:
+    def _add(self, state: CallState, invite: Request, key: Key, remote: Remote, tag: str) -> CallRecord:
         self._last_number += 1
-        call = _Call(self._last_number, state, invite, key, remote, tag)
+        call = CallRecord(self._last_number, state, invite, key, remote, tag)
         self._calls[call.number] = call
         self._by_key[key] = call.number
         self._by_dialog[invite.call_id, tag] = call.number
@@ -451,16 +405,16 @@ class Calls:
         self._by_dialog[invite.call_id, ""] = call.number
         return call
 
-    def _drop(self, call: _Call) -> None:
+    def _drop(self, call: CallRecord) -> None:
         self._calls.pop(call.number, None)
-        self._timers.cancel(call.number, "G", "H", "session")
+        self._timers.cancel(call.number, "G", "H", "session", "refresh")
         for tag in (call.local_tag, ""):
             if self._by_dialog.get((call.invite.call_id, tag)) == call.number:
                 del self._by_dialog[call.invite.call_id, tag]
         if self._by_key.get(call.key) == call.number:
             del self._by_key[call.key]
 
-    def _answered(self, call: _Call, response: Response, source: Remote, now: float) -> None:
+    def _answered(self, call: CallRecord, response: Response, source: Remote, now: float) -> None:
         try:
             dialog = Dialog.from_answer(call.invite, response, source)
         except RemoteViolation:
@@ -476,6 +430,7 @@ class Calls:
             self.hang_up(call.number, now)
             return
         call.state = CallState.ESTABLISHED
+        self._refresh.agree(call, session_timer.granted(response), now)
         self._events.append(CallAnswered(call.number, response))
 
     def _acknowledge_again(self, key: Key, response: Response, source: Remote, now: float) -> bool:
@@ -498,18 +453,20 @@ class Calls:
         call = self._calls.get(number) if number is not None else None
         return call is not None and call.dialog is not None and call.dialog.remote.tag == response.to.tag
 
-    def _repeat_until_ack(self, call: _Call, response: Response, now: float) -> None:
+    def _repeat_until_ack(self, call: CallRecord, response: Response, now: float) -> None:
         call.answer, call.interval_s = response.encode(), self._t1_s
         self._timers.set(call.number, "G", now + call.interval_s)
         self._timers.set(call.number, "H", now + self._transactions.values.timeout_s)
 
     def _acknowledge(self, known: _Acknowledged, dialog: Dialog, body: bytes = b"") -> None:
         ack = self._inside(dialog, "ACK", (), body, "Application/SDP" if body else "")
+        # That of the INVITE, whatever else we said inside the dialog since (RFC 3261 13.2.2.4).
+        ack.headers.set("CSeq", f"{known.invite.cseq.number} ACK")
         known.acks[dialog.remote.tag] = ack, dialog.destination
         self._transactions.send(ack, dialog.destination)
 
-    def _bye(self, dialog: Dialog, now: float) -> Key | None:
-        request = self._inside(dialog, "BYE", (), b"", "")
+    def _bye(self, dialog: Dialog, now: float, headers: Pairs = ()) -> Key | None:
+        request = self._inside(dialog, "BYE", headers, b"", "")
         try:
             return self._transactions.request(request, dialog.destination, now)
         except LimitExceeded:
@@ -518,7 +475,7 @@ class Calls:
             self._transactions.send(request, dialog.destination)
             return None
 
-    def _cancel(self, call: _Call, now: float) -> None:
+    def _cancel(self, call: CallRecord, now: float) -> None:
         """CANCEL, and a last limit on waiting for the INVITE's own answer."""
         cancel = cancel_of(call.invite)
         try:
@@ -527,7 +484,7 @@ class Calls:
             self._transactions.send(cancel, call.remote)
         self._transactions.limit(call.key, now + self._transactions.values.timeout_s)
 
-    def _refuse(self, call: _Call, status: int, reason: str, headers: Pairs, now: float) -> None:
+    def _refuse(self, call: CallRecord, status: int, reason: str, headers: Pairs, now: float) -> None:
         response = reply(call.invite, call.remote, status, reason, to_tag=call.local_tag, headers=headers)
         self._drop(call)
         self._transactions.respond(call.key, response, now)

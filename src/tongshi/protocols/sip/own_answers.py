@@ -69,8 +69,8 @@ def salvage(data: bytes) -> Request | None:
 
 
 def _unsupported(request: Request) -> str:
-    """What the request requires and we cannot do; a session timer we can, where the caller refreshes."""
+    """What the request requires and we cannot do; a session timer we can."""
     words = [word.strip(" \t") for line in request.headers.get_all("Require") for word in line.split(",")]
-    is_timed = request.method == "INVITE" and session_timer.asked_s(request) is not None
+    is_timed = request.method == "INVITE" and session_timer.asked(request) is not None
     known = {session_timer.OPTION} if is_timed else set()
     return ", ".join(word for word in words if word and word.lower() not in known)

@@ -18,7 +18,7 @@ from tongshi.protocols.sip.agent import (
     ResponseArrived,
     UserAgent,
 )
-from tongshi.protocols.sip.calls import (
+from tongshi.protocols.sip.call_events import (
     CallAnswered,
     CallConfirmed,
     CallEnded,

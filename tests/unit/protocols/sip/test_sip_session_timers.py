@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from tongshi.protocols.sip.agent import Identity, UserAgent
-from tongshi.protocols.sip.calls import CallEnded, InviteArrived
+from tongshi.protocols.sip.agent import Draft, Identity, UserAgent
+from tongshi.protocols.sip.call_events import CallAnswered, CallEnded, InviteArrived
 from tongshi.protocols.sip.message import Remote, Request, Response, parse
 
 US, CALLER = "31000000002000000001", "31010100002000000001"
@@ -24,6 +24,7 @@ class Called:
         self.now = 0.0
         self.cseq = 0
         self.tag = ""
+        self.last = Request("NONE", "sip:nobody")
 
     def invite(self, *headers: str, body: bytes = OFFER) -> Response:
         """INVITE or re-INVITE; our final answer, acknowledged."""
@@ -45,8 +46,32 @@ class Called:
         """Let time pass; the methods of what we sent meanwhile."""
         self.now += seconds
         self.us.handle_timer(self.now)
+        return self._sent()
+
+    def refresh_after(self, seconds: float) -> Request:
+        """Let time pass; the re-INVITE that we sent then."""
+        assert self.wait(seconds) == ["INVITE"]
+        return self.last
+
+    def answer(self, request: Request, status: int, *headers: str, body: bytes = b"") -> list[str]:
+        """Answer a request of ours; the methods of what we send upon it."""
+        to = request.headers.get("To")
+        lines = (
+            f"SIP/2.0 {status} Said",
+            *(f"{name}: {request.headers.get(name)}" for name in ("Via", "From", "Call-ID", "CSeq")),
+            f"To: {to}" if "tag=" in to else f"To: {to};tag=c",
+            f"Contact: <sip:{CALLER}@192.0.2.2:5060>",
+            *headers,
+            f"Content-Length: {len(body)}",
+        )
+        self.us.receive("\r\n".join(lines).encode() + b"\r\n\r\n" + body, AT, self.now)
+        return self._sent()
+
+    def _sent(self) -> list[str]:
         sent = [parse(output.data) for output in self.us.take_output()]
-        return [one.method for one in sent if isinstance(one, Request)]
+        requests = [one for one in sent if isinstance(one, Request)]
+        self.last = requests[-1] if requests else self.last
+        return [one.method for one in requests]
 
     def _bytes(self, method: str, body: bytes, *headers: str) -> bytes:
         tag = f";tag={self.tag}" if self.tag else ""
@@ -94,8 +119,7 @@ def test_without_a_timer_a_call_lasts_and_a_refresh_without_one_ends_the_timer()
 @pytest.mark.parametrize(
     "headers",
     [
-        ("Session-Expires: 120",),  # who does not support it cannot be asked to refresh
-        ("Supported: timer", "Session-Expires: 120 ; refresher=uas"),
+        ("Session-Expires: 60",),  # too often, and who does not know timers is not told so
         ("Supported: timer", "Session-Expires: soon"),
         ("Supported: timer",),
     ],
@@ -108,16 +132,80 @@ def test_what_asks_for_no_timer_of_ours_gets_none(headers: tuple[str, ...]) -> N
     assert call.wait(1_000.0) == []
 
 
-def test_a_timer_that_is_too_short_or_that_we_would_have_to_run_is_refused() -> None:
+def test_a_timer_that_is_too_short_is_refused() -> None:
     short = Called().invite("Supported: timer", "x: 60")
     assert (short.status, short.headers.get("Min-SE")) == (422, "90")
-    for required, asked, unsupported in (
-        ("timer", "120;refresher=uas", "timer"),
-        ("timer, 100rel", "120", "100rel"),
-    ):
-        refused = Called().invite(f"Require: {required}", f"Session-Expires: {asked}")
-        assert (refused.status, refused.headers.get("Unsupported")) == (420, unsupported)
-    assert Called().invite("Require: timer", "Session-Expires: 120").status == 200
+    refused = Called().invite("Require: timer, 100rel", "Session-Expires: 120")
+    assert (refused.status, refused.headers.get("Unsupported")) == (420, "100rel")
+    assert Called().invite("Require: timer", "Session-Expires: 120;refresher=uas").status == 200
+
+
+OURS = [
+    ("120 ; refresher=uas", "Supported: timer"),
+    ("120", "Subject: a proxy asked, and this caller does not know timers"),
+]
+
+
+@pytest.mark.parametrize(("expires", "other"), OURS)
+def test_we_refresh_where_the_caller_asks_us_to_or_knows_no_timers(expires: str, other: str) -> None:
+    call = Called()
+    answer = call.invite(f"Session-Expires: {expires}", other)
+    assert answer.headers.get("Session-Expires") == "120;refresher=uas"
+    for _ in range(3):
+        again = call.refresh_after(60.0)
+        assert (again.body, again.headers.get("Session-Expires")) == (ANSWER, "120;refresher=uac")
+        assert call.answer(again, 200, "Session-Expires: 120;refresher=uac") == ["ACK"]
+    assert call.us.next_event() is None
+
+
+@pytest.mark.parametrize("status", [408, 481])
+def test_a_caller_that_does_not_know_the_call_any_more_ends_it_with_a_reason(status: int) -> None:
+    call = Called()
+    call.invite("Supported: timer", "Session-Expires: 120;refresher=uas")
+    assert call.answer(call.refresh_after(60.0), status) == ["ACK", "BYE"]
+    assert call.last.headers.get("Reason") == 'SIP;cause=408;text="session not refreshed"'
+    assert call.us.next_event() == CallEnded(1, "session not refreshed")
+
+
+def test_a_silent_caller_is_hung_up_on_before_its_time_is_over() -> None:
+    call = Called()
+    call.invite("Supported: timer", "Session-Expires: 120;refresher=uas")
+    call.refresh_after(60.0)
+    sent: list[str] = []
+    while "BYE" not in sent and call.now < 120:
+        sent += call.wait(1.0)
+    assert sent[-1] == "BYE"
+    assert call.now <= 93  # Timer B of the refresh, or what the session leaves, whichever is first
+    assert call.us.next_event() == CallEnded(1, "session not refreshed")
+
+
+def test_a_refused_refresh_is_tried_again_until_the_time_is_over() -> None:
+    call = Called()
+    call.invite("Supported: timer", "Session-Expires: 120;refresher=uas")
+    assert call.answer(call.refresh_after(60.0), 491) == ["ACK"]
+    again = call.refresh_after(4.0)
+    assert call.answer(again, 422, "Min-SE: 600") == ["ACK", "INVITE"]
+    assert call.last.headers.get("Session-Expires") == "600;refresher=uac"
+    assert call.answer(call.last, 200, "Session-Expires: 600;refresher=uas") == ["ACK"]
+    assert call.wait(560.0) == []  # the caller refreshes from now on
+    assert call.wait(10.0) == ["BYE"]
+
+
+def test_as_the_caller_we_keep_what_the_answer_says() -> None:
+    us = UserAgent(Identity(US, "192.0.2.1", 5060), random_bytes=random.Random(1).randbytes)
+    us.invite(Draft("INVITE", CALLER, body=OFFER, content_type="Application/SDP"), AT, 0.0)
+    call = Called()
+    call.us = us
+    invite = parse(us.take_output()[-1].data)
+    assert isinstance(invite, Request)
+    assert "Session-Expires" not in invite.headers
+    assert call.answer(invite, 200, "Session-Expires: 100;refresher=uac", body=ANSWER) == ["ACK"]
+    assert isinstance(us.next_event(), CallAnswered)
+    again = call.refresh_after(50.0)
+    assert (again.body, again.headers.get("Session-Expires")) == (OFFER, "100;refresher=uac")
+    us.request_inside(1, "INFO", b"", "", 32.0, call.now)
+    assert call.answer(again, 200) == ["INFO", "ACK"]
+    assert call.last.cseq.number == again.cseq.number
 
 
 @pytest.mark.parametrize(
