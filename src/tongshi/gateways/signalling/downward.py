@@ -7,7 +7,6 @@ from collections.abc import Callable
 from tongshi.gateways.signalling.device_orders import DeviceOrders
 from tongshi.gateways.signalling.history import DownwardHistory, HistoryCalls
 from tongshi.gateways.signalling.live import DownwardCall, LiveCaller
-from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.ids import DeviceId
@@ -20,7 +19,7 @@ class Downward:
     """Fulfils ``viewing.ports.Signalling``.
 
     Args:
-        media_transport: how media from that peer is to come when the viewer leaves it open.
+        media_transport: how media from a peer, by its id, is to come when the viewer leaves it open.
     """
 
     def __init__(
@@ -30,7 +29,7 @@ class Downward:
         controls: DeviceControls,
         orders: DeviceOrders,
         history: HistoryCalls,
-        media_transport: Callable[[Peer], Transport],
+        media_transport: Callable[[str], Transport],
     ) -> None:
         self._routes = routes
         self._calls = calls
@@ -41,7 +40,7 @@ class Downward:
 
     async def route(self, device_id: DeviceId) -> Route:
         peer = await self._routes.peer_of(device_id)
-        return Route(peer.id, self._media_transport(peer), peer.is_platform)
+        return Route(peer.id, self._media_transport(peer.id), peer.is_platform)
 
     async def open_live(self, request: LiveRequest, timeout_s: float) -> DownwardCall:
         return await self._calls.open(request, timeout_s)

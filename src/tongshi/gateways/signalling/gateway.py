@@ -94,7 +94,8 @@ class GatewayConfig:
         media_host: address to bind for sound; that of signalling when empty.
         trace_bytes: memory for timelines of sessions; 0 keeps none.
         tls: SIP over TLS, in and out; None: neither.
-        media_transports: how media from a lower platform comes, by its id; UDP for who is not named.
+        media_transports: how media from a lower platform comes, and how we offer it to an upper that leaves
+            it to us, by the platform's id; UDP for who is not named.
     """
 
     platform_id: PlatformId
@@ -288,7 +289,15 @@ class SignallingGateway:
         """Say who serves calls of uppers, and who is told of lost peers."""
         self._viewing = viewing
         own_id = self._config.platform_id
-        self._incoming = IncomingLive(own_id, viewing, self._ssrcs, self._clock, self._running)
+        self._incoming = IncomingLive(
+            own_id,
+            viewing,
+            self._ssrcs,
+            self._clock,
+            self._running,
+            self._config.media_host or self._config.host,
+            self._media_transport,
+        )
         for session in (SessionName.PLAY, SessionName.PLAYBACK, SessionName.DOWNLOAD):
             self.dispatch.upper_calls(session, self._incoming.handle)
 
@@ -495,10 +504,10 @@ class SignallingGateway:
         assert self._on_upper_state is not None  # checked by the caller
         await self._on_upper_state(upper_id, is_registered, reason)
 
-    def _media_transport(self, peer: Peer) -> Transport:
-        wanted = self.profiles.media_transport(peer.id)
+    def _media_transport(self, peer_id: str) -> Transport:
+        wanted = self.profiles.media_transport(peer_id)
         return (
-            Transport(wanted) if wanted else dict(self._config.media_transports).get(peer.id, Transport.UDP)
+            Transport(wanted) if wanted else dict(self._config.media_transports).get(peer_id, Transport.UDP)
         )
 
     async def _restore(self) -> None:

@@ -18,40 +18,30 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-import msgspec
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import (
-    Forbidden,
-    InvalidRequest,
-    LimitExceeded,
-    NotFound,
-    PeerTimeout,
-    RemoteViolation,
-    TongshiError,
-    Unavailable,
-    Unprocessable,
-)
+from tongshi.errors import LimitExceeded, TongshiError, Unavailable, Unprocessable
 from tongshi.gateways.signalling import journey
-from tongshi.gateways.signalling.delayed_offer import exchange, sending_offer
+from tongshi.gateways.signalling.calls import HeaderPairs
+from tongshi.gateways.signalling.delayed_offer import DISCARD_PORT, exchange, sending_offer
 from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingInvite
 from tongshi.gateways.signalling.history import DownwardHistory
-from tongshi.gateways.signalling.incoming_history import HistoryLeg, file_size_of, history_of
+from tongshi.gateways.signalling.incoming_history import HistoryLeg, file_size_of
+from tongshi.gateways.signalling.incoming_offer import Wanted, source_of, status_of, understand, warning
 from tongshi.gateways.signalling.live import DownwardCall
 from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.upward import Upper
-from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181 import routing
 from tongshi.protocols.gb28181.offer import answer_live
-from tongshi.protocols.gb28181.sdp import Sdp, SessionName, parse_sdp
+from tongshi.protocols.gb28181.sdp import Sdp
 from tongshi.protocols.gb28181.ssrc import SsrcPool
-from tongshi.protocols.gb28181.subject import parse_subject
-from tongshi.resources.viewing.model import EndReason, StreamKey, StreamType, Transport
-from tongshi.resources.viewing.ports import Viewer
+from tongshi.protocols.sip.building import reason
+from tongshi.resources.viewing.model import EndReason, StreamKey, Transport
+from tongshi.resources.viewing.ports import Ingest, Viewer
 from tongshi.resources.viewing.service import Viewing
-from tongshi.resources.viewing.streams import Lease
+from tongshi.resources.viewing.streams import Lease, SharedStream
 
 log = structlog.get_logger(__name__)
 
@@ -60,22 +50,13 @@ MAX_RELAYS_OF_UPPER = 1_000
 PICTURE_GRACE_S = 1.0  # well within the ten seconds that an upper waits for the answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One INVITE, understood."""
-
-    key: StreamKey
-    offer: Sdp
-    transport: Transport  # as the engine names our sending side
-    stream_key: str
-
-
 class _Relayed:
     """One picture on its way to an upper, with everything it holds."""
 
-    def __init__(self, upper: Upper, wanted: _Wanted) -> None:
+    def __init__(self, upper: Upper, wanted: Wanted) -> None:
         self.upper = upper
         self.wanted = wanted
+        self.shown_id = upper.names.shown(wanted.device_id)
         self.lease: Lease | None = None
         self.relay: int | None = None
         self.own_ssrc: int | None = None
@@ -87,8 +68,21 @@ class _Relayed:
         self.is_over = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """An open source and what receives it."""
+
+    stream: SharedStream
+    ingest: Ingest
+
+
 class IncomingLive:
-    """Calls from uppers."""
+    """Calls from uppers.
+
+    Args:
+        address: where our media comes from, said in an offer before the source is open.
+        offers_by: how we offer to send to an upper that leaves it to us, as the engine names our side.
+    """
 
     def __init__(
         self,
@@ -97,7 +91,11 @@ class IncomingLive:
         ssrcs: SsrcPool,
         clock: Clock,
         running: RunningCalls | None = None,
+        address: str = "",
+        offers_by: Callable[[str], Transport] = lambda upper_id: Transport.UDP,
     ) -> None:
+        self._address = address
+        self._offers_by = offers_by
         self._own_id = own_id
         self._running = running
         self._viewing = viewing
@@ -113,16 +111,16 @@ class IncomingLive:
         """Answer one INVITE of a registered upper and keep the relay until somebody ends it."""
         invite.trying()
         try:
-            wanted = _understand(invite)
+            wanted = understand(invite)
             circles = journey.refusal(self._own_id, invite.request)
             if circles:
-                log.warning("call_in_circles", platform_id=upper.id, device_id=wanted.key.device_id)
+                log.warning("call_in_circles", platform_id=upper.id, device_id=wanted.device_id)
                 invite.reject(circles, headers=self._route(""))
                 return
             journey.current.set(journey.of(invite.request))
             self._check_room(upper)
         except TongshiError as error:
-            invite.reject(_status_of(error), headers=_warning(error))
+            invite.reject(status_of(error), headers=warning(error))
             return
         self._replace(upper, wanted)
         relayed = _Relayed(upper, wanted)
@@ -132,11 +130,11 @@ class IncomingLive:
         try:
             await self._relay(invite, relayed)
         except TongshiError as error:
-            log.info("relay_refused", platform_id=upper.id, device_id=wanted.key.device_id, code=error.code)
+            log.info("relay_refused", platform_id=upper.id, device_id=wanted.device_id, code=error.code)
             if not invite.is_answered:
                 path = self._route(str(error.details.get("routePath", "")))
-                invite.reject(_status_of(error), headers=(*_warning(error), *path))
-            self._end(relayed, bye=relayed.call is not None)
+                invite.reject(status_of(error), headers=(*warning(error), *path))
+            self._end(relayed, bye=relayed.call is not None, why=reason(status_of(error), str(error.code)))
         except BaseException:
             if not invite.is_answered:
                 invite.reject(480)
@@ -160,57 +158,113 @@ class IncomingLive:
             await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def _relay(self, invite: IncomingInvite, relayed: _Relayed) -> None:
-        upper, wanted = relayed.upper, relayed.wanted
-        viewer = Viewer(platform_subject(upper.id), invite.remote.host, invite.request.call_id[:64])
-        relayed.lease = await self._viewing.hold(
-            viewer,
-            wanted.key,
-            Transport.AUTO,
-            lambda reason, _: self._source_lost(relayed, reason),
-        )
-        await _first_picture(relayed.lease)
-        ingest = relayed.lease.stream.ingest
-        if ingest is None or relayed.is_over:
-            raise Unavailable("视频已被关闭")
-        offer = wanted.offer
+        if relayed.wanted.offer is None:
+            await self._relay_as_we_offer(invite, relayed)
+        else:
+            await self._relay_as_offered(invite, relayed, relayed.wanted.offer)
+        call = relayed.call
+        assert call is not None  # both have answered
+        call.on_bye = lambda: self._end(relayed, bye=False)
+        if self._running is not None:
+            relayed.forget = self._running.begin(call, "up", relayed.upper.id, relayed.shown_id)
+        if relayed.is_over:
+            await call.bye()
+
+    async def _relay_as_offered(self, invite: IncomingInvite, relayed: _Relayed, offer: Sdp) -> None:
+        """The INVITE says all: the source is opened, then the call is answered."""
+        wanted = relayed.wanted
+        assert wanted.key is not None  # an offer names its source
+        source = await self._open(invite, relayed, wanted.key)
         ssrc = offer.ssrc
         if ssrc is None:
             ssrc = relayed.own_ssrc = self._ssrcs.allocate(self._clock.now())
-        shown_id = upper.names.shown(wanted.key.device_id)
-        if not invite.offer:
-            path = self._route(_path_of(relayed.lease))
-            relayed.call, offer = await exchange(
-                invite, owner_id=shown_id, address=ingest.host, ssrc=ssrc, headers=path
-            )
-        host = offer.address or invite.remote.host
-        relayed.relay, port = await ingest.relay(
-            wanted.transport, host, offer.port, ssrc, lambda _: self._relay_closed(relayed)
+        port = await self._send(
+            relayed, source, wanted.transport, offer.address or invite.remote.host, offer.port, ssrc
         )
-        if relayed.call is None:
-            answer = answer_live(
-                offer,
-                owner_id=shown_id,
-                address=ingest.host,
-                port=port,
-                ssrc=ssrc,
-                file_size=file_size_of(relayed.lease.stream),
-            )
-            relayed.call = await invite.accept(answer.render(), headers=self._route(_path_of(relayed.lease)))
-        if wanted.key.history is not None:
-            relayed.leg = HistoryLeg(upper, relayed.call, relayed.lease.stream, shown_id, self._clock)
+        answer = answer_live(
+            offer,
+            owner_id=relayed.shown_id,
+            address=source.ingest.host,
+            port=port,
+            ssrc=ssrc,
+            file_size=file_size_of(source.stream),
+        )
+        relayed.call = await invite.accept(answer.render(), headers=self._route(_path_of(source.stream)))
+        self._begin_leg(relayed, wanted.key, source)
+
+    async def _relay_as_we_offer(self, invite: IncomingInvite, relayed: _Relayed) -> None:
+        """The INVITE says nothing: a live source is opened before we offer, a recording once it is named."""
+        wanted, transport = relayed.wanted, self._offers_by(relayed.upper.id)
+        source, port, address, path = None, DISCARD_PORT, self._address, ""
+        ssrc = relayed.own_ssrc = self._ssrcs.allocate(self._clock.now(), live=wanted.key is not None)
+        if wanted.key is None:
+            # Nothing listens before the recording is open.
+            transport = Transport.UDP if transport is Transport.UDP else Transport.TCP_ACTIVE
+        else:
+            source = await self._open(invite, relayed, wanted.key)
+            address, path = source.ingest.host, _path_of(source.stream)
+            if transport is Transport.TCP_PASSIVE:
+                port = await self._send(relayed, source, transport, invite.remote.host, 0, ssrc)
+        is_history = wanted.key is None
+        offer = sending_offer(relayed.shown_id, address, ssrc, transport, port, is_history=is_history)
+        relayed.call, receiver = await exchange(invite, offer, self._route(path))
         relayed.call.on_bye = lambda: self._end(relayed, bye=False)
-        if self._running is not None:
-            relayed.forget = self._running.begin(relayed.call, "up", upper.id, shown_id)
-        if relayed.is_over:
-            await relayed.call.bye()
+        key = source_of(wanted.device_id, receiver.sdp, invite.request.call_id)
+        if source is None or key != wanted.key:
+            source = await self._open_other(invite, relayed, key)
+        if relayed.relay is None:
+            host = receiver.sdp.address or invite.remote.host
+            wanted_ssrc = ssrc if receiver.sdp.ssrc is None else receiver.sdp.ssrc
+            await self._send(relayed, source, receiver.transport, host, receiver.sdp.port, wanted_ssrc)
+        self._begin_leg(relayed, key, source)
+
+    async def _open_other(self, invite: IncomingInvite, relayed: _Relayed, key: StreamKey) -> _Source:
+        """The source that the ACK named, in place of the one that was opened before, if any."""
+        if relayed.relay is not None:
+            raise Unprocessable("以 TCP 监听时只能发送已提供的实时码流")
+        before, relayed.lease = relayed.lease, None
+        if before is not None:
+            self._viewing.release(before)
+        return await self._open(invite, relayed, key)
+
+    async def _open(self, invite: IncomingInvite, relayed: _Relayed, key: StreamKey) -> _Source:
+        """Hold the source, decided and recorded as this upper's.
+
+        Raises:
+            As ``Viewing.hold``.
+        """
+        viewer = Viewer(platform_subject(relayed.upper.id), invite.remote.host, invite.request.call_id[:64])
+        lease = relayed.lease = await self._viewing.hold(
+            viewer, key, Transport.AUTO, lambda end, _: self._source_lost(relayed, end)
+        )
+        await _first_picture(lease)
+        ingest = lease.stream.ingest
+        if ingest is None or relayed.is_over:
+            raise Unavailable("视频已被关闭")
+        return _Source(lease.stream, ingest)
+
+    async def _send(
+        self, relayed: _Relayed, source: _Source, transport: Transport, host: str, port: int, ssrc: int
+    ) -> int:
+        """Begin to send. Returns our own port."""
+        relayed.relay, own_port = await source.ingest.relay(
+            transport, host, port, ssrc, lambda _: self._relay_closed(relayed)
+        )
+        return own_port
+
+    def _begin_leg(self, relayed: _Relayed, key: StreamKey, source: _Source) -> None:
+        if key.history is not None and relayed.call is not None:
+            relayed.leg = HistoryLeg(
+                relayed.upper, relayed.call, source.stream, relayed.shown_id, self._clock
+            )
 
     def _route(self, path: str) -> tuple[tuple[str, str], ...]:
         """X-RoutePath of an answer: as far as the call came, we first (H.2.2)."""
         return ((routing.ROUTE_PATH, path or self._own_id),)
 
-    def _source_lost(self, relayed: _Relayed, reason: EndReason) -> None:
-        log.info("relay_source_lost", device_id=relayed.wanted.key.device_id, reason=reason)
-        if reason is EndReason.FINISHED and relayed.leg is not None:
+    def _source_lost(self, relayed: _Relayed, end: EndReason) -> None:
+        log.info("relay_source_lost", device_id=relayed.wanted.device_id, reason=end)
+        if end is EndReason.FINISHED and relayed.leg is not None:
             self._later(self._finish(relayed, relayed.leg))
         else:
             self._end(relayed, bye=True)
@@ -225,10 +279,10 @@ class IncomingLive:
         if not relayed.is_finishing:
             self._end(relayed, bye=True)
 
-    def _replace(self, upper: Upper, wanted: _Wanted) -> None:
+    def _replace(self, upper: Upper, wanted: Wanted) -> None:
         for old in tuple(self._relayed):
             if old.upper.id == upper.id and old.wanted.stream_key == wanted.stream_key:
-                log.info("relay_replaced", platform_id=upper.id, device_id=wanted.key.device_id)
+                log.info("relay_replaced", platform_id=upper.id, device_id=wanted.device_id)
                 self._end(old, bye=True)
 
     def _check_room(self, upper: Upper) -> None:
@@ -236,22 +290,25 @@ class IncomingLive:
         if len(self._relayed) >= MAX_RELAYS or of_upper >= MAX_RELAYS_OF_UPPER:
             raise LimitExceeded("转发路数已满", code=42904)
 
-    def _end(self, relayed: _Relayed, *, bye: bool) -> None:
-        """Give back everything, once; in the background, because hanging up takes a while."""
+    def _end(self, relayed: _Relayed, *, bye: bool, why: HeaderPairs = ()) -> None:
+        """Give back everything, once; in the background, because hanging up takes a while.
+
+        why: what the BYE says of its reason.
+        """
         if relayed.is_over:
             return
         relayed.is_over = True
         self._relayed.discard(relayed)
-        self._later(self._give_back(relayed, bye=bye))
+        self._later(self._give_back(relayed, bye=bye, why=why))
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def _give_back(self, relayed: _Relayed, *, bye: bool) -> None:
+    async def _give_back(self, relayed: _Relayed, *, bye: bool, why: HeaderPairs) -> None:
         opening = relayed.task
-        if opening is not None and relayed.call is None:
+        if opening is not None:
             opening.cancel()
             await asyncio.wait((opening,))
         try:
@@ -267,7 +324,7 @@ class IncomingLive:
             if relayed.own_ssrc is not None:
                 self._ssrcs.release(relayed.own_ssrc, self._clock.now())
         if bye and relayed.call is not None:
-            await relayed.call.bye()
+            await relayed.call.bye(headers=why)
         relayed.forget()
 
 
@@ -280,69 +337,7 @@ async def _first_picture(lease: Lease) -> None:
         pass  # the upper has its own limits for media
 
 
-def _path_of(lease: Lease) -> str:
+def _path_of(stream: SharedStream) -> str:
     """X-RoutePath of the call below, "" for none."""
-    call = lease.stream.call
+    call = stream.call
     return call.route_path if isinstance(call, DownwardCall | DownwardHistory) else ""
-
-
-def _without_offer(invite: IncomingInvite) -> _Wanted:
-    """What is asked for by an INVITE without SDP: live, the main stream, over UDP (9.2.2.2)."""
-    device_id = invite.request.uri.user or invite.request.to.uri.user
-    subject = invite.request.headers.get("Subject")
-    stream_key = parse_subject(subject).stream_key if subject else f"{device_id}:{invite.request.call_id}"
-    nowhere = sending_offer(device_id, "", 0)
-    wanted = StreamKey(DeviceId(device_id), StreamType(0))
-    return _Wanted(wanted, msgspec.structs.replace(nowhere, ssrc=None), Transport.UDP, stream_key)
-
-
-def _understand(invite: IncomingInvite) -> _Wanted:
-    """What is asked for.
-
-    Raises:
-        RemoteViolation: SDP or Subject cannot be read. Unprocessable: we cannot do that (488).
-    """
-    if not invite.offer:
-        return _without_offer(invite)
-    try:
-        offer = parse_sdp(invite.offer)
-    except RemoteViolation as violation:
-        raise Unprocessable(violation.message) from violation
-    if offer.session_name is SessionName.TALK or offer.media != "video":
-        raise Unprocessable("只支持视频的点播、回放与下载")
-    device_id = invite.request.uri.user or invite.request.to.uri.user
-    subject = invite.request.headers.get("Subject")
-    stream_key = parse_subject(subject).stream_key if subject else f"{device_id}:{offer.ssrc_text}"
-    number = offer.stream_number or 0
-    if number not in tuple(StreamType):
-        raise Unprocessable(f"没有码流 {number}")
-    transport = Transport.UDP
-    if offer.is_tcp:
-        # The offer says what the upper does; we do the other half. Without a=setup the sender connects.
-        transport = Transport.TCP_PASSIVE if offer.setup == "active" else Transport.TCP_ACTIVE
-    if transport is not Transport.TCP_PASSIVE and not offer.port:
-        raise Unprocessable("SDP 端口为 0")
-    history = history_of(offer, invite.request.call_id)
-    return _Wanted(StreamKey(DeviceId(device_id), StreamType(number), history), offer, transport, stream_key)
-
-
-def _status_of(error: TongshiError) -> int:
-    """The SIP answer to an upper (13.11); a peer's own status is never passed on."""
-    if isinstance(error, Forbidden | NotFound):
-        return 404  # not permitted looks like unknown
-    if isinstance(error, LimitExceeded):
-        return 486
-    if isinstance(error, PeerTimeout):
-        return 408
-    if isinstance(error, Unavailable):
-        return 503 if error.code == 50302 else 480
-    if isinstance(error, RemoteViolation | InvalidRequest):
-        return 400
-    if isinstance(error, Unprocessable):
-        return 488
-    return 480
-
-
-def _warning(error: TongshiError) -> tuple[tuple[str, str], ...]:
-    """Our reason in a number that another platform of this kind can show."""
-    return (("Warning", f'399 tongshi "{error.code}"'),)

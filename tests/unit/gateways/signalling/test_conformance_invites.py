@@ -13,6 +13,7 @@ from tongshi.gateways.signalling import incoming_live
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.incoming_live import IncomingLive
 from tongshi.gateways.signalling.live import LiveCaller
+from tongshi.gateways.signalling.upward_names import NO_NAMES
 from tongshi.ids import DeviceId, PlatformId
 from tongshi.protocols.gb28181.offer import offer_live
 from tongshi.protocols.gb28181.profile import Profile, for_edition
@@ -123,7 +124,7 @@ class NoViewing:
 async def refusal(viewing: NoViewing, stream_number: int | None) -> int:
     invite = Invite(stream_number)
     live = IncomingLive(OWN, viewing, SsrcPool(OWN), ManualClock())  # type: ignore[arg-type]
-    await live.handle(invite, SimpleNamespace(id=UPPER, profile=Profile()))  # type: ignore[arg-type]
+    await live.handle(invite, SimpleNamespace(id=UPPER, profile=Profile(), names=NO_NAMES))  # type: ignore[arg-type]
     await live.stop()
     assert not len(live)
     return invite.status
