@@ -94,6 +94,7 @@ fn stats_dict<'py>(py: Python<'py>, stats: &engine::StreamStats) -> PyResult<Bou
     dict.set_item("ssrc", stats.ssrc)?;
     dict.set_item("video_codec", stats.video_codec)?;
     dict.set_item("audio_codec", stats.audio_codec)?;
+    dict.set_item("audio_rate_hz", stats.audio_rate_hz)?;
     dict.set_item("width", stats.width)?;
     dict.set_item("height", stats.height)?;
     dict.set_item("packets", stats.packets)?;

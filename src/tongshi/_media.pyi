@@ -34,6 +34,7 @@ class StreamStats(TypedDict):
     transport: str
     ssrc: int
     video_codec: str  # "", "h264", "h265", "svac", "mpeg4"
+    audio_rate_hz: int  # 0 while it is not known
     audio_codec: str  # "", "g711a", "g711u", "aac", "g722.1", "g723.1", "g729", "svac-audio"
     width: int
     height: int

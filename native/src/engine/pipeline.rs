@@ -7,6 +7,7 @@
 
 use super::gate::Gate;
 use super::quality::{Figures, Quality, Totals};
+use crate::adts;
 use crate::demux::{Demuxer, PayloadType};
 use crate::events::Kind;
 use crate::frame::{Codec, Frame};
@@ -59,6 +60,8 @@ pub struct Counters {
     pub pictures: u64,
     pub video: Option<Codec>,
     pub audio: Option<Codec>,
+    /// What the sound says of itself, or its codec has by nature; 0 is not known.
+    pub audio_rate_hz: u32,
     pub width: u32,
     pub height: u32,
 }
@@ -78,6 +81,7 @@ impl Counters {
             pictures: 0,
             video: None,
             audio: None,
+            audio_rate_hz: 0,
             width: 0,
             height: 0,
         }
@@ -164,6 +168,12 @@ impl Notes {
             self.news.push((Kind::Codec, frame.codec.name()));
         }
         counters.pictures += u64::from(frame.codec.is_video());
+        counters.audio_rate_hz = match frame.codec {
+            Codec::G711A | Codec::G711U => 8_000,
+            Codec::G7221 => 16_000,
+            Codec::Aac => adts::frames(&frame.data).next().map_or(0, |(config, _)| config.rate_hz()),
+            _ => counters.audio_rate_hz,
+        };
         if !frame.key {
             return;
         }

@@ -35,6 +35,8 @@ pub struct StreamStats {
     pub ssrc: u32,
     pub video_codec: &'static str,
     pub audio_codec: &'static str,
+    /// 0 while it is not known.
+    pub audio_rate_hz: u32,
     pub width: u32,
     pub height: u32,
     pub packets: u64,
@@ -351,6 +353,7 @@ impl Stream {
             ssrc: self.pipeline.ssrc().unwrap_or(0),
             video_codec: counters.video.map_or("", |c| c.name()),
             audio_codec: counters.audio.map_or("", |c| c.name()),
+            audio_rate_hz: counters.audio_rate_hz,
             width: counters.width,
             height: counters.height,
             packets: counters.packets,

@@ -26,7 +26,14 @@ Make = Callable[[str, int], Clip]
 
 RATE_HZ = 16_000
 AAC_TICKS = 1024 * 90_000 // RATE_HZ
-FORMATS = {"flv": "flv", "fmp4": "mp4", "ps": "mpeg", "parts": "mp4"}
+FORMATS = {
+    "flv": "flv",
+    "fmp4": "mp4",
+    "ps": "mpeg",
+    "parts": "mp4",
+    "flv-audio": "flv",
+    "fmp4-audio": "mp4",
+}
 PICTURES = 50
 
 
@@ -122,8 +129,8 @@ def test_pictures_with_and_without_sound(
         time.sleep(0.01)
     engine.close_stream("camera")
     pictures, sounds, name = counted(player.file(), container)
-    # The last picture ends with the next, which never came; the last part of HLS likewise.
-    assert PICTURES - (15 if container == "parts" else 2) <= pictures <= PICTURES
+    # The last picture ends with the next, which never came.
+    assert PICTURES - 2 <= pictures <= PICTURES
     has_sound = sound == "aac" or (sound == "g711a" and container in ("flv", "ps"))
     assert name == ({"aac": "aac", "g711a": "pcm_alaw"}[sound] if has_sound else "")
     assert (sounds > 20) is has_sound
@@ -145,4 +152,32 @@ def test_sound_alone(engine: Engine, container: Container) -> None:
     pictures, sounds, name = counted(player.file(), container)
     assert (pictures, name) == (0, "aac")
     assert sounds >= len(heard) - 90_000 // AAC_TICKS - 15
+    sender.close()
+
+
+@pytest.mark.parametrize(
+    ("container", "sound"), [("flv-audio", "aac"), ("flv-audio", "g711a"), ("fmp4-audio", "aac")]
+)
+def test_the_sound_of_a_picture_comes_without_it(
+    engine: Engine, clip: Make, container: Container, sound: str
+) -> None:
+    sender = PsSender("udp", "127.0.0.1", 0, 7, "h264", sound)
+    sender.connect("127.0.0.1", engine.open_ingest("camera", "udp", "127.0.0.1", ssrc=7))
+    players = [Player(engine, container)]
+    heard = aac(PICTURES + 2) if sound == "aac" else [b"\xd5" * 320] * PICTURES
+    for number, (unit, is_key) in enumerate(clip("h264", PICTURES)):
+        sender.send_video(unit, 90_000 + number * 3600, is_key)
+        step = AAC_TICKS if sound == "aac" else 3600
+        sender.send_audio(heard[number], 90_000 + number * step)
+        time.sleep(0.002)
+        if number == PICTURES // 2 + 1:  # between two key frames
+            players.append(Player(engine, container))
+    while engine.stats("camera")["frames"] < 2 * PICTURES - 2:
+        time.sleep(0.01)
+    assert engine.stats("camera")["audio_rate_hz"] == (RATE_HZ if sound == "aac" else 8000)
+    engine.close_stream("camera")
+    for player, least in zip(players, (PICTURES - 4, PICTURES // 3), strict=True):
+        pictures, sounds, name = counted(player.file(), container)
+        assert (pictures, name) == (0, {"aac": "aac", "g711a": "pcm_alaw"}[sound])
+        assert sounds >= least
     sender.close()

@@ -150,7 +150,13 @@ class EngineIngest:
             return IngestFigures(0, 0, 0, 0, None, Codec())
         last_ms = stats["last_packet_ms"]
         silent_s = None if last_ms < 0 else max(0.0, (native.now_ms() - last_ms) / 1000)
-        codec = Codec(stats["video_codec"], stats["audio_codec"], stats["width"], stats["height"])
+        codec = Codec(
+            stats["video_codec"],
+            stats["audio_codec"],
+            stats["width"],
+            stats["height"],
+            stats["audio_rate_hz"],
+        )
         return IngestFigures(
             stats["packets"],
             stats["malformed"],

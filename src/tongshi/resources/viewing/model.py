@@ -70,6 +70,10 @@ class Delivery(StrEnum):
         return f"{base}/live/{stream_id}.{suffix}?ticket={ticket}"
 
 
+# How sound comes without its picture.
+SOUND_DELIVERIES = (Delivery.HTTP_FLV, Delivery.WS_FLV, Delivery.HTTP_FMP4, Delivery.WS_FMP4)
+
+
 class FileFormat(StrEnum):
     """What a download is; the value is the file's suffix."""
 
@@ -200,6 +204,7 @@ class Codec:
     audio: str = ""
     width: int = 0
     height: int = 0
+    audio_rate_hz: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,13 @@ class Native:
         known = ("window_ms", "bitrate_kbps", "frame_rate", "jitter_ms", "delay_ms", "kernel_drops")
         unknown = ("loss_rate", "report_delay_ms", "key_interval_ms")
         figures = {**dict.fromkeys((*names, *known), 1), **dict.fromkeys(unknown, -1)}
-        return {**figures, "last_packet_ms": 2000.0, "video_codec": "h264", "audio_codec": ""}
+        return {
+            **figures,
+            "last_packet_ms": 2000.0,
+            "video_codec": "h264",
+            "audio_codec": "",
+            "audio_rate_hz": 0,
+        }
 
     def describe(self, stream: str) -> Any:
         raise KeyError(stream)
