@@ -3018,12 +3018,17 @@ export interface components {
         };
         /**
          * AudioAnswer
-         * @description E.2-12. ``url`` is the live picture with its sound, ``uplinkUrl`` a WebSocket for G.711 at 8 kHz.
+         * @description E.2-12. ``url`` is the sound of the live picture alone, ``uplinkUrl`` a WebSocket for G.711 at 8 kHz.
+         *
+         *         ``codec`` and ``sampleRate`` are those of what is heard in the mode listen, else of the uplink; ``heard``
+         *         says it in the mode talk.
          */
         AudioAnswer: {
             codec: string;
             expiresAt: string;
             halfDuplex: boolean;
+            /** @default null */
+            heard?: components["schemas"]["HeardSound"] | null;
             mode: string;
             sampleRate: number;
             sessionId: string;
@@ -3039,15 +3044,16 @@ export interface components {
         };
         /**
          * AudioStartRequest
-         * @description E.2-12. ``codec`` is that of the uplink; ``expireSec`` the time to open what is given.
+         * @description E.2-12. ``codec`` is that of the uplink, and of what is heard in the mode listen; without one G.711
+         *         A-law, and what the device sends. ``expireSec`` is the time to open what is given.
          */
         AudioStartRequest: {
             DeviceID: string;
             /**
-             * @default g711a
+             * @default
              * @enum {unknown}
              */
-            codec?: "aac" | "g711a" | "g711u" | "g722.1";
+            codec?: "" | "aac" | "g711a" | "g711u" | "g722.1";
             /** @default 60 */
             expireSec?: number;
             /** @default 1800 */
@@ -4403,6 +4409,14 @@ export interface components {
          */
         Health: {
             status: string;
+        };
+        /**
+         * HeardSound
+         * @description What comes by ``url``.
+         */
+        HeardSound: {
+            codec: string;
+            sampleRate: number;
         };
         /**
          * HistoryEntry

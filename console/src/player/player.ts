@@ -27,11 +27,11 @@ export class LivePlayer {
     private readonly on: (event: PlayerEvent) => void,
   ) {}
 
-  /** Sound other than AAC is left out here: the browser's media pipeline has no G.711, and would stop at it. */
-  open(url: string, audio: string): void {
+  /** Sound other than AAC is left out here, and the picture where there is none: the browser's media pipeline has no G.711, and would stop at it. */
+  open(url: string, audio: string, hasVideo = true): void {
     this.close()
     const player = mpegts.createPlayer(
-      { type: 'flv', url: new URL(url, location.href).href, isLive: true, hasAudio: audio === 'aac', hasVideo: true, cors: true },
+      { type: 'flv', url: new URL(url, location.href).href, isLive: true, hasAudio: audio === 'aac', hasVideo, cors: true },
       {
         isLive: true,
         enableStashBuffer: false,

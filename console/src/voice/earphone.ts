@@ -52,7 +52,7 @@ export class Earphone {
       else if (event.kind === 'ended') this.ear.onEnded('')
       else if (event.kind === 'unplayable') this.ear.onEnded(event.detail)
     })
-    this.player.open(url, 'aac')
+    this.player.open(url, 'aac', false)
   }
 
   private async read(url: string): Promise<void> {

@@ -24,7 +24,7 @@ const IDLE_S = 15
 const MOST_WAITING_BYTES = 16_000
 const TICK_MS = 500
 
-export function useVoice(deviceId: () => string, codec: () => string) {
+export function useVoice(deviceId: () => string) {
   const { t } = useI18n()
   const mode = ref<VoiceMode | null>(null)
   const stage = ref<VoiceStage>('idle')
@@ -57,10 +57,14 @@ export function useVoice(deviceId: () => string, codec: () => string) {
         if (mine !== turn) return opened.close()
         microphone = opened
       }
-      const found = await call<AudioAnswer>('POST', '/api/v1/video/audio/start', { DeviceID: deviceId(), mode: wanted, codec: 'g711a' })
+      const found = await call<AudioAnswer>('POST', '/api/v1/video/audio/start', {
+        DeviceID: deviceId(),
+        mode: wanted,
+        codec: wanted === 'listen' ? '' : 'g711a', // as the device sends it
+      })
       if (mine !== turn) return stop(found.sessionId)
       answer.value = found
-      if (found.url) listen(found.url)
+      if (found.url) listen(found.url, found.heard?.codec ?? '')
       if (found.uplinkUrl) connect(found.uplinkUrl)
       else stage.value = 'open'
     } catch (error) {
@@ -68,13 +72,13 @@ export function useVoice(deviceId: () => string, codec: () => string) {
     }
   }
 
-  function listen(url: string): void {
+  function listen(url: string, codec: string): void {
     earphone = new Earphone({
       onHeard: (loud) => (heardLevel.value = loud),
       onEnded: (error) => fail(error ? t('voice.lost', { reason: error }) : t('voice.ended')),
     })
     earphone.isQuiet = isSpeaking.value
-    earphone.open(url, codec())
+    earphone.open(url, codec)
   }
 
   function connect(url: string): void {

@@ -210,8 +210,9 @@ class ViewerServer:
             await self._deliver(connection, admission, head.origin)
             return
         response, dialogue = self._opening(head, suffix)
-        admission = self._tickets.admit(stream_id, ticket, client_host)
-        await self._tickets.serve(admission, _CONTAINERS[suffix], connection.detach(), response, dialogue)
+        container = _CONTAINERS[suffix]
+        admission = self._tickets.admit(stream_id, ticket, client_host, container=container)
+        await self._tickets.serve(admission, container, connection.detach(), response, dialogue)
 
     def _opening(self, head: Head, suffix: str) -> tuple[bytes, str]:
         """What is answered before the first tag, and how tags are framed."""

@@ -114,6 +114,11 @@ class Viewing:
     def streams(self) -> StreamPool:
         return self._pool
 
+    @property
+    def may_transcode(self) -> bool:
+        """Whether streams can be coded anew here."""
+        return self._transcoder is not None
+
     def now(self) -> float:
         """Monotonic seconds, the scale of every mark."""
         return self._clock.now()
@@ -356,6 +361,8 @@ class Viewing:
         """Where the viewer fetches the picture: at the node that carries it, else here."""
         ingest = session.lease.stream.ingest if session.lease is not None else None
         at_node = None if ingest is None else ingest.viewer_url(delivery, session.ticket)
+        if at_node is not None and session.wish.is_sound_alone:
+            raise Unprocessable("承载该路的媒体节点不单独提供声音", code=42203, details={"supported": []})
         if at_node is not None:
             return at_node
         base_url = self._base_url if delivery is not Delivery.RTSP or not self._rtsp_url else self._rtsp_url

@@ -50,6 +50,7 @@ class Wish:
     transcoding: Transcoding | None = None  # wanted when the stream is coded otherwise
     location: RecordLocation = RecordLocation.AUTO
     file_format: FileFormat = FileFormat.MP4  # of a download
+    is_sound_alone: bool = False  # the picture stays where it is
 
 
 class Session:

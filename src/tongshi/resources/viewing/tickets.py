@@ -15,12 +15,14 @@ import structlog
 
 from tongshi.clock import BEIJING, Clock
 from tongshi.errors import Forbidden, Gone, InvalidRequest, NotFound, Unauthenticated, Unprocessable
-from tongshi.resources.viewing.model import EndReason, Step
+from tongshi.resources.viewing.model import SOUND_DELIVERIES, EndReason, Step
 from tongshi.resources.viewing.ports import Answering, Datagrams, Ingest, Spool
 from tongshi.resources.viewing.running import RunningSessions
 from tongshi.resources.viewing.sessions import Session
 
 log = structlog.get_logger(__name__)
+
+SOUND_CONTAINERS = frozenset({"flv", "fmp4"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +55,43 @@ class Tickets:
         self._clock = clock
         self._asking_s = asking_s
 
-    def admit(self, stream_id: str, ticket: str, client_host: str, *, is_lasting: bool = False) -> Admission:
+    def admit(
+        self,
+        stream_id: str,
+        ticket: str,
+        client_host: str,
+        *,
+        is_lasting: bool = False,
+        container: str = "",
+    ) -> Admission:
         """Take a ticket: the one connection it is good for may now be served.
 
-        A lasting one is good for every request that its viewer makes from his address, from the first, which
+        ``container`` is the one that will be asked of ``serve``: a session of sound alone is served in few. A
+        lasting one is good for every request that its viewer makes from his address, from the first, which
         opens the session, until the session ends; it ends by itself when he asks no more.
 
         Raises:
             Unauthenticated: no or an unknown ticket. Forbidden: given to another address (40302).
             NotFound: a ticket of another stream (40404). Gone: used before, expired or ended (41002).
+            Unprocessable: of a session of sound alone, which does not come this way (42203).
         """
         session = self._checked(stream_id, ticket, client_host, is_lasting)
+        if session.wish.is_sound_alone and container not in SOUND_CONTAINERS:
+            raise Unprocessable(
+                "该会话只有声音，须以 FLV 或 fMP4 收听",
+                code=42203,
+                field="protocol",
+                details={"supported": [one.value for one in SOUND_DELIVERIES]},
+            )
         session.is_taken, session.is_lasting = True, is_lasting
         if is_lasting:
             self._stays(session)
         return Admission(session, stream_id)
 
     def check(self, stream_id: str, ticket: str, client_host: str) -> None:
-        """Look at a ticket without taking it: what ``admit`` would raise now."""
-        self._checked(stream_id, ticket, client_host, False)
+        """Look at a ticket for a picture without taking it: what ``admit`` would raise now."""
+        if self._checked(stream_id, ticket, client_host, False).wish.is_sound_alone:
+            raise NotFound("该会话只有声音", code=40404)
 
     def ingest_of(self, admission: Admission) -> Ingest:
         """The receiving end behind an admitted request."""
@@ -106,6 +126,8 @@ class Tickets:
         """Hand an admitted viewer's sockets to the engine, whose they are then (``Ingest.attach``)."""
         session, ingest = admission.session, self.ingest_of(admission)
         self._running.mark(session, Step.OPENED)
+        if session.wish.is_sound_alone:
+            container = f"{container}-audio"
         try:
             number = await ingest.attach(
                 container, fd, head, lambda reason: self._running.left(session, reason), dialogue, datagrams

@@ -2,10 +2,10 @@
 
 Implements: DB31DSJ/Z 001-2024 Table E.2
 Implements: GB/T 28181-2022 9.12
-*listen* is the sound of the live picture. *broadcast* is a voice toward the device, its uplink a WebSocket
-that one ticket opens once, from the address it was given to. *talk* is both (9.12.2). The decision is taken
-and recorded before the device hears of it; each of the two has a right of its own. To one device one may
-speak at a time, whether a person here or a platform above.
+*listen* is the sound of the live picture without the picture, as the device codes it or as AAC. *broadcast*
+is a voice toward the device, its uplink a WebSocket that one ticket opens once, from the address it was given
+to. *talk* is both (9.12.2). The decision is taken and recorded before the device hears of it; each of the two
+has a right of its own. To one device one may speak at a time, whether a person here or a platform above.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tongshi.errors import (
 )
 from tongshi.ids import DeviceId
 from tongshi.protocols.media.g711 import Law
-from tongshi.resources.viewing.model import Opening
+from tongshi.resources.viewing.model import Codec, Delivery, Opening, Transcoding
 from tongshi.resources.viewing.ports import Guard, Viewer
 from tongshi.resources.viewing.service import Viewing
 from tongshi.resources.viewing.sessions import Wish
@@ -88,11 +88,16 @@ class VoiceSignalling(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VoiceWish:
-    """What somebody asks for; ``expire_s`` is the time to open what is given."""
+    """What somebody asks for; ``expire_s`` is the time to open what is given.
+
+    ``law`` is that of the uplink. ``sound`` is the codec that is listened to; "" takes what the device sends.
+    """
 
     device_id: DeviceId
     mode: Mode
     law: Law = "alaw"
+    sound: str = ""
+    delivery: Delivery = Delivery.HTTP_FLV
     expire_s: int = 60
     max_session_s: int = 1_800
     purpose: str = ""
@@ -100,7 +105,7 @@ class VoiceWish:
 
 @dataclass(frozen=True, slots=True)
 class VoiceOpening:
-    """What the person who asked gets: where to listen, and where to speak."""
+    """What the person who asked gets: where to listen and to what, and where to speak."""
 
     session_id: str
     mode: Mode
@@ -108,6 +113,7 @@ class VoiceOpening:
     expires_at: datetime
     listening: Opening | None = None
     uplink_url: str = ""
+    heard: Codec | None = None  # what is listened to
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,7 @@ class Talk:
     grant: str = ""
     line: VoiceLine | None = None
     listening: Opening | None = None
+    heard: Codec | None = None
     is_taken: bool = False
     spoken_bytes: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -216,7 +223,7 @@ class Voice:
 
         Raises:
             NotFound, Forbidden: the access decision. Conflict: somebody speaks to it (40903).
-            Unprocessable: the picture has no sound (42203). LimitExceeded: no room (42904).
+            Unprocessable: the picture has no sound, or not so (42203). LimitExceeded: no room (42904).
             PeerTimeout, PeerFailed, Unavailable: see ``VoiceSignalling`` and ``Viewing.watch``.
         """
         if len(self._talks) >= MAX_TALKS:
@@ -296,20 +303,46 @@ class Voice:
             talk.line = await self._signalling.open(wish.device_id)
             self._begin(self._follow(talk, talk.line))
         if wish.mode is not Mode.BROADCAST:
-            asked = Wish(wish.device_id, expire_s=wish.expire_s, purpose=wish.purpose)
+            asked = Wish(
+                wish.device_id,
+                deliveries=(wish.delivery,),
+                expire_s=wish.expire_s,
+                purpose=wish.purpose,
+                transcoding=self._coding(wish),
+                is_sound_alone=True,
+            )
             talk.listening = await self._viewing.watch(talk.viewer, asked)
-            await self._find_sound(talk.listening)
+            talk.heard = await self._find_sound(talk.listening)
+            self._check_sound(wish, talk.heard)
 
-    async def _find_sound(self, listening: Opening) -> None:
+    def _coding(self, wish: VoiceWish) -> Transcoding | None:
+        """How sound is coded anew for who wants AAC, or what carries nothing else."""
+        is_aac = wish.sound == "aac" or (not wish.sound and wish.delivery.sounds == ("aac",))
+        return Transcoding(audio="aac") if is_aac and self._viewing.may_transcode else None
+
+    def _check_sound(self, wish: VoiceWish, heard: Codec) -> None:
+        """What was found is what was asked for, and comes this way; else what there is is named."""
+        found = heard.audio
+        if found in wish.delivery.sounds and wish.sound in ("", found) and heard.audio_rate_hz:
+            return
+        others = ["aac"] if self._viewing.may_transcode and found != "aac" else []
+        supported = [one for one in (found, *others) if one in Delivery.HTTP_FLV.sounds]
+        message = f"设备的声音编码为 {found}，不能按所选方式收听"
+        raise Unprocessable(message, code=42203, field="codec", details={"supported": supported})
+
+    async def _find_sound(self, listening: Opening) -> Codec:
         """A picture without sound is no sound: said so instead of a silent address."""
-        stream = self._viewing.streams.find(listening.view.stream_id)
+        stream, codec = self._viewing.streams.find(listening.view.stream_id), Codec()
         for _ in range(round(SOUND_WAIT_S / SOUND_LOOK_S)):
             if stream is None or stream.ingest is None:
                 break
-            if (await stream.ingest.figures()).codec.audio:
-                return
+            codec = (await stream.ingest.figures()).codec
+            if codec.audio and codec.audio_rate_hz:
+                return codec
             await asyncio.sleep(SOUND_LOOK_S)
-        raise Unprocessable("该设备的实时流中没有音频", code=42203, field="mode")
+        if not codec.audio:
+            raise Unprocessable("该设备的实时流中没有音频", code=42203, field="mode")
+        return codec
 
     def _opened(self, talk: Talk) -> VoiceOpening:
         loop, wish = asyncio.get_running_loop(), talk.wish
@@ -319,7 +352,9 @@ class Voice:
             talk.timers.append(loop.call_later(wish.expire_s, self._expire, talk))
             base = self._base_url().replace("http", "ws", 1)
             uplink = f"{base}/talk/{talk.session_id}?ticket={talk.ticket}"
-        return VoiceOpening(talk.session_id, wish.mode, wish.law, talk.opens_until, talk.listening, uplink)
+        return VoiceOpening(
+            talk.session_id, wish.mode, wish.law, talk.opens_until, talk.listening, uplink, talk.heard
+        )
 
     def _expire(self, talk: Talk) -> None:
         if not talk.is_taken:

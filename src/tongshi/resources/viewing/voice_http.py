@@ -15,7 +15,7 @@ from tongshi.audit.tags import AuditTag
 from tongshi.errors import Conflict, PeerFailed, PeerTimeout, Unprocessable
 from tongshi.ids import device_id
 from tongshi.protocols.media.g711 import RATE_HZ, Law
-from tongshi.resources.viewing.model import Delivery
+from tongshi.resources.viewing.model import SOUND_DELIVERIES, Delivery
 from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.voice import Mode, Voice, VoiceOpening, VoiceWish
 from tongshi.sharing.gate import subject_of
@@ -23,15 +23,17 @@ from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Request
 
 _LAWS: dict[str, Law] = {"g711a": "alaw", "g711u": "ulaw"}
+_DELIVERIES = {"": Delivery.HTTP_FLV, "ws": Delivery.HTTP_FLV, **{one.value: one for one in SOUND_DELIVERIES}}
 _CODECS: dict[Law, str] = {law: name for name, law in _LAWS.items()}
 
 
 class AudioStartRequest(Request, frozen=True):
-    """E.2-12. ``codec`` is that of the uplink; ``expireSec`` the time to open what is given."""
+    """E.2-12. ``codec`` is that of the uplink, and of what is heard in the mode listen; without one G.711
+    A-law, and what the device sends. ``expireSec`` is the time to open what is given."""
 
     device_id: Annotated[str, Meta(pattern=r"^[0-9]{20}\Z")] = field(name="DeviceID")
     mode: Literal["listen", "talk", "broadcast"] = "listen"
-    codec: Literal["g711a", "g711u", "aac", "g722.1"] = "g711a"
+    codec: Literal["", "g711a", "g711u", "aac", "g722.1"] = ""
     protocol: Annotated[str, Meta(max_length=32)] = ""
     expire_sec: Annotated[int, Meta(ge=10, le=3_600)] = 60
     max_session_sec: Annotated[int, Meta(ge=10, le=14_400)] = 1_800
@@ -39,14 +41,19 @@ class AudioStartRequest(Request, frozen=True):
 
     def wish(self) -> VoiceWish:
         """What is asked, understood. Raises Unprocessable for an option we do not have (42203)."""
-        if self.codec not in _LAWS:
-            raise _unsupported("codec", list(_LAWS))
-        if self.protocol not in ("", Delivery.HTTP_FLV.value, "ws"):
-            raise _unsupported("protocol", [Delivery.HTTP_FLV.value, "ws"])
+        mode = Mode(self.mode)
+        heard = Delivery.HTTP_FLV.sounds
+        codecs = (*heard,) if mode is Mode.LISTEN else (*_LAWS,)
+        if self.codec and self.codec not in codecs:
+            raise _unsupported("codec", list(codecs))
+        if self.protocol not in _DELIVERIES:
+            raise _unsupported("protocol", [name for name in _DELIVERIES if name])
         return VoiceWish(
             device_id(self.device_id),
-            Mode(self.mode),
-            _LAWS[self.codec],
+            mode,
+            _LAWS.get(self.codec, "alaw"),
+            self.codec if mode is Mode.LISTEN else "",
+            _DELIVERIES[self.protocol],
             self.expire_sec,
             self.max_session_sec,
             self.purpose,
@@ -60,8 +67,19 @@ class AudioStopRequest(Request, frozen=True):
     reason: Annotated[str, Meta(max_length=256)] = ""
 
 
+class HeardSound(Answer, frozen=True):
+    """What comes by ``url``."""
+
+    codec: str
+    sample_rate: int
+
+
 class AudioAnswer(Answer, frozen=True):
-    """E.2-12. ``url`` is the live picture with its sound, ``uplinkUrl`` a WebSocket for G.711 at 8 kHz."""
+    """E.2-12. ``url`` is the sound of the live picture alone, ``uplinkUrl`` a WebSocket for G.711 at 8 kHz.
+
+    ``codec`` and ``sampleRate`` are those of what is heard in the mode listen, else of the uplink; ``heard``
+    says it in the mode talk.
+    """
 
     session_id: str
     mode: str
@@ -71,6 +89,7 @@ class AudioAnswer(Answer, frozen=True):
     sample_rate: int
     half_duplex: bool
     expires_at: datetime
+    heard: HeardSound | None = None
 
 
 class AudioStopAnswer(Answer, frozen=True):
@@ -126,16 +145,18 @@ def operations(voice: Voice) -> list[AnyOperation]:
 
 
 def _answer(opening: VoiceOpening) -> AudioAnswer:
-    listening = opening.listening
+    listening, heard = opening.listening, opening.heard
+    told = heard if opening.mode is Mode.LISTEN else None
     return AudioAnswer(
         session_id=opening.session_id,
         mode=opening.mode.value,
         url=None if listening is None else listening.urls[0][1],
         uplink_url=opening.uplink_url or None,
-        codec=_CODECS[opening.law],
-        sample_rate=RATE_HZ,
+        codec=told.audio if told is not None else _CODECS[opening.law],
+        sample_rate=told.audio_rate_hz if told is not None else RATE_HZ,
         half_duplex=opening.mode is Mode.BROADCAST,
         expires_at=opening.expires_at,
+        heard=None if heard is None else HeardSound(heard.audio, heard.audio_rate_hz),
     )
 
 

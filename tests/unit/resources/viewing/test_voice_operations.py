@@ -101,6 +101,7 @@ async def test_a_voice_is_opened_and_closed() -> None:
             "sampleRate": 8000,
             "halfDuplex": True,
             "expiresAt": "2026-01-01T00:00:00Z",
+            "heard": None,
         }
         ((viewer, wish),) = voice.asked
         assert (viewer.subject.name, wish.device_id, wish.law, wish.purpose) == ("张三", CODE, "ulaw", "疏导")
@@ -113,9 +114,11 @@ async def test_a_voice_is_opened_and_closed() -> None:
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"DeviceID": CODE, "codec": "aac"}, 42203),
+        ({"DeviceID": CODE, "codec": "aac", "mode": "talk"}, 42203),
+        ({"DeviceID": CODE, "codec": "aac", "mode": "broadcast"}, 42203),
         ({"DeviceID": CODE, "codec": "g722.1"}, 42203),
         ({"DeviceID": CODE, "protocol": "webrtc"}, 42203),
+        ({"DeviceID": CODE, "protocol": "hls"}, 42203),
         ({"DeviceID": "31"}, 40001),
         ({"DeviceID": CODE, "mode": "shout"}, 40001),
         ({}, 40001),
