@@ -126,6 +126,7 @@ from tongshi.resources.viewing.quality import QualityMonitor
 from tongshi.resources.viewing.service import Viewing
 from tongshi.resources.viewing.voice import Voice
 from tongshi.sharing import http as sharing_http
+from tongshi.sharing import quota_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.answers import KeptAnswers
 from tongshi.sharing.decision import Access
@@ -133,6 +134,7 @@ from tongshi.sharing.file_keys import FileKeys
 from tongshi.sharing.gate import SharingGate
 from tongshi.sharing.grants import Grants
 from tongshi.sharing.permissions import Permission
+from tongshi.sharing.quotas import Quotas
 from tongshi.sharing.refusals import Refusals
 from tongshi.storage.engine import Database
 from tongshi.web import app as web
@@ -175,12 +177,14 @@ class Platform:
     index: SearchIndex
     plans: Plans
     tags: TagDictionary
+    quotas: Quotas
     operations: Sequence[AnyOperation]
     asgi: Starlette
 
     async def start(self, stack: AsyncExitStack) -> str | None:
         """Start every part; ``stack`` ends them in reverse. Returns a one-time set-up code if one is due."""
         stack.push_async_callback(self.database.close)
+        stack.push_async_callback(self.quotas.stop)
         await self.accounts.prepare()
         await self.plans.prepare()
         await self.tags.prepare()
@@ -340,6 +344,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         feed=exchange.feed,
     )
     control = Control(database, clock, platforms, exchange, worker)
+    quotas = Quotas(database, clock)
     metrics, refusals, watch = Metrics(), Refusals(), ServiceWatch(clock.now)
     directory = ServiceDirectory(database, listing_store, own_id, lambda: table, watch.trouble)
     inspection = Inspection(database, clock)
@@ -359,6 +364,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
             RecordingDesk(database, shelves.free_bytes, recorder.changed), recorder.states
         ),
         *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
+        *quota_http.operations(quotas),
         *audit_http.operations(database),
         *platforms_http.operations(
             platforms,
@@ -413,6 +419,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         recorder=AuditRecorder(database, clock, _both(metrics.observe, watch.observe)),
         clock=clock,
         answers=KeptAnswers(database),
+        quotas=quotas,
         static=STATIC if STATIC.is_dir() else None,
         connect_sources=media_origins(config),
     )
@@ -444,6 +451,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         index,
         plans,
         tags,
+        quotas,
         table,
         asgi,
     )

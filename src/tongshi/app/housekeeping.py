@@ -20,7 +20,7 @@ from tongshi.errors import TongshiError
 from tongshi.resources.alarms import model as alarm_model
 from tongshi.resources.alarms import store as alarm_store
 from tongshi.resources.devices import history_store
-from tongshi.sharing import answer_store
+from tongshi.sharing import answer_store, quota_store
 from tongshi.storage import changes
 from tongshi.storage.engine import Database
 
@@ -35,6 +35,7 @@ MAX_STEPS = 500
 HISTORY_AT_ONCE = 5_000
 AUDIT_AT_ONCE = 2_000
 ANSWERS_AT_ONCE = 500
+COUNTERS_AT_ONCE = 500
 
 
 def _cut_history(conn: Connection, before: datetime) -> int:
@@ -49,6 +50,10 @@ def _cut_answers(conn: Connection, before: datetime) -> int:
     return answer_store.forget(conn, before, ANSWERS_AT_ONCE)
 
 
+def _cut_counters(conn: Connection, before: datetime) -> int:
+    return quota_store.forget(conn, before, COUNTERS_AT_ONCE)
+
+
 # Forgets what is older than a time, a bounded number at once, and says how many went.
 Forget = Callable[[Connection, datetime], int]
 TASKS: dict[str, tuple[Forget, timedelta]] = {
@@ -57,6 +62,7 @@ TASKS: dict[str, tuple[Forget, timedelta]] = {
     "history of records": (_cut_history, history_store.KEPT),
     "audit": (_cut_audit, audit.RETENTION),
     "kept answers": (_cut_answers, timedelta()),
+    "counters of quotas": (_cut_counters, quota_store.KEPT),
 }
 
 

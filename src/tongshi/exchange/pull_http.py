@@ -53,7 +53,7 @@ def operations(pulls: Pulls, access: Access) -> list[AnyOperation]:
             return Reply(page, compress=body.compress)
         return _lines(body, facts, head, told)
 
-    async def changes(call: Call[PullChanges, Nothing]) -> ChangesAnswer:
+    async def changes(call: Call[PullChanges, Nothing]) -> Reply[ChangesAnswer]:
         body = call.body
         reach = (await _reach(call)).narrowed(body.civil_codes)
         subject = subject_of(call)
@@ -61,7 +61,8 @@ def operations(pulls: Pulls, access: Access) -> list[AnyOperation]:
         history = await access.scope(subject, Permission.ARCHIVE_HISTORY, context_of(call))
         asked = Since(body.since_version, body.limit, encode, history)
         caller = f"{subject.kind.value}:{subject.id}"
-        return await pulls.changes(reach, caller, asked, body.wait_sec, call.left)
+        found = await pulls.changes(reach, caller, asked, body.wait_sec, call.left)
+        return Reply(found, rows=len(found.changes))
 
     async def _reach(call: Call[Any, Any]) -> Reach:
         subject = subject_of(call)

@@ -98,6 +98,7 @@ from tongshi.resources.viewing import lock_http, lock_store
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.locks import PtzLocks
 from tongshi.sharing import http as sharing_http
+from tongshi.sharing import quota_http
 from tongshi.sharing.accounts import Accounts
 from tongshi.sharing.answers import KeptAnswers
 from tongshi.sharing.decision import Access
@@ -106,6 +107,7 @@ from tongshi.sharing.gate import SharingGate
 from tongshi.sharing.grants import Grants
 from tongshi.sharing.passwords import Passwords
 from tongshi.sharing.permissions import ROLES, Permission
+from tongshi.sharing.quotas import Quotas
 from tongshi.storage.engine import Database
 from tongshi.testing.silent_devices import SilentDevices, SilentLine
 from tongshi.web import annex_e, app, system
@@ -216,10 +218,12 @@ class RestPlatform:
         )
         locks = PtzLocks(db, lock_store, guard, clock)
         accounts.on_sign_out = locks.signed_out
+        quotas = Quotas(db, clock)
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         peers = SignallingPeers(db, peer_store, profiles)
         table: list[AnyOperation] = [
             *sharing_http.operations(accounts, clock, is_cookie_secure=False),
+            *quota_http.operations(quotas),
             *audit_http.operations(db),
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),
             *devices_http.operations(devices, queries, editing, access, lent),
@@ -261,6 +265,7 @@ class RestPlatform:
             recorder=AuditRecorder(db, clock, metrics.observe),
             clock=clock,
             answers=KeptAnswers(db),
+            quotas=quotas,
         )
         await accounts.prepare()
         await plans.prepare()

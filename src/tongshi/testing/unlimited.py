@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from tongshi.web.operations import Quota
 from tongshi.web.ports import Claim, Claimed, Kept
 
 
@@ -19,3 +20,15 @@ class NoAnswers:
 
     async def drop(self, claim: Claim) -> None:
         """Nothing is held."""
+
+
+class NoQuotas:
+    """``web.ports.Quotas`` without a limit."""
+
+    async def take_call(self, caller: str, quota: Quota) -> int | None:
+        """As often as you like."""
+        return None
+
+    async def take_rows(self, caller: str, rows: int) -> int | None:
+        """As many as there are."""
+        return None

@@ -1,9 +1,11 @@
 """The ASGI application made from an operation table: routes, checks in their order, one renderer of errors.
 
 Implements: DB31DSJ/Z 001-2024 6.4.3.2
-The order of checks is fixed: credential, permission, rate, then the body is read, its digest compared and its
-JSON decoded; a call that ran already is answered as it was (``idempotency``); data scope is the service's,
-through the one access decision of ``sharing``.
+Implements: DB31DSJ/Z 001-2024 6.4.3.3
+The order of checks is fixed: credential, permission, rate, call quota, then the body is read, its digest
+compared and its JSON decoded; a call that ran already is answered as it was (``idempotency``); data scope is
+the service's, through the one access decision of ``sharing``; at last the rows of the answer are counted
+against the quota of rows, after everything that could refuse the question itself.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ from tongshi.errors import (
 from tongshi.web import envelope, idempotency, reading, uploads
 from tongshi.web.headers import SafetyHeaders
 from tongshi.web.limits import Allowance, Meter
-from tongshi.web.operations import AnyOperation, Call, Open, Quota, Reply, RowsResponse, check_table
-from tongshi.web.ports import Answers, Attempt, Gate, Head, Identity, Kept, Recorder
+from tongshi.web.operations import AnyOperation, Call, Open, Quota, Reply, RowsFile, RowsResponse, check_table
+from tongshi.web.ports import Answers, Attempt, Gate, Head, Identity, Kept, Quotas, Recorder
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +65,7 @@ def build(
     recorder: Recorder,
     clock: Clock,
     answers: Answers,
+    quotas: Quotas,
     static: Path | None = None,
     connect_sources: Sequence[str] = (),
     lifespan: Lifespan[Starlette] | None = None,
@@ -73,6 +76,7 @@ def build(
     Args:
         operations: the whole table; it is checked first.
         answers: where the answers of calls that are to run once are kept.
+        quotas: what callers may have in a day or a month.
         static: folder of the built console, served at ``/``; None when there is none.
         connect_sources: further origins that the console may fetch media from (Content-Security-Policy).
 
@@ -80,7 +84,7 @@ def build(
         BadTable: an operation without permission or audit tag, or two of one name, row or route.
     """
     check_table(operations)
-    server = _Server(gate, recorder, clock, Meter(), new_request_id, answers)
+    server = _Server(gate, recorder, clock, Meter(), new_request_id, answers, quotas)
     by_path: dict[str, dict[str, AnyOperation]] = defaultdict(dict)
     for operation in operations:
         by_path[operation.path][operation.method] = operation
@@ -118,6 +122,8 @@ class _Progress:
     head: Head
     identity: Identity | None = None
     allowance: Allowance | None = None
+    calls_left: int | None = None
+    rows_left: int | None = None
     rows: int = 0
     expires_at: datetime | None = None
     kept: Kept | None = None
@@ -131,6 +137,7 @@ class _Server:
     meter: Meter
     new_request_id: Callable[[], str]
     answers: Answers
+    quotas: Quotas
 
     async def serve(self, operation: AnyOperation, request: Request) -> Response:
         started_now = self.clock.now()
@@ -138,6 +145,7 @@ class _Server:
         status, code, message = 500, 50000, "内部错误，请凭 requestId 查日志"
         try:
             response = await self._run(operation, request, progress)
+            await self._count_rows(progress)
             status, code, message = response.status_code, progress.kept.code if progress.kept else 0, ""
         except TongshiError as error:
             status, code, message = error.http_status, error.code, error.message
@@ -163,9 +171,16 @@ class _Server:
         except TongshiError as error:
             # What cannot be recorded is not answered.
             response = self._failure(error, progress.head)
-        if progress.allowance is not None:
-            response.headers.update(progress.allowance.headers())
+        response.headers.update(_what_is_left(progress))
         return response
+
+    async def _count_rows(self, progress: _Progress) -> None:
+        rows, identity = progress.rows, progress.identity
+        if rows and identity is not None:
+            # Until they are counted they are not given: a refusal is recorded with none.
+            progress.rows = 0
+            progress.rows_left = await self.quotas.take_rows(identity.key, rows)
+            progress.rows = rows
 
     async def _run(self, operation: AnyOperation, request: Request, progress: _Progress) -> Response:
         await self._admit(operation, progress)
@@ -241,7 +256,7 @@ class _Server:
         return await self._render(operation, await operation.handler(call), progress)
 
     async def _admit(self, operation: AnyOperation, progress: _Progress) -> None:
-        """Credential, permission, rate: everything that can be told from the head."""
+        """Credential, permission, rate, call quota: everything that can be told from the head."""
         head = progress.head
         now = self.clock.now()
         address = f"address:{head.client_host}"
@@ -261,14 +276,16 @@ class _Server:
         if operation.permission is not Open.SIGNED_IN:
             await self.gate.authorise(identity, operation.permission, head)
         progress.allowance = self.meter.admit(identity.key, operation.quota, now)
+        progress.calls_left = await self.quotas.take_call(identity.key, operation.quota)
 
     async def _render(self, operation: AnyOperation, answer: Any, progress: _Progress) -> Response:
         if isinstance(answer, Response):
             is_said = operation.is_raw or operation.other_kinds
             assert is_said, f"{operation.name} answers a raw response without saying so"
             answer.headers.setdefault("X-Request-Id", progress.head.request_id)
-            if isinstance(answer, RowsResponse):
+            if isinstance(answer, RowsResponse | RowsFile):
                 progress.rows = answer.rows
+            if isinstance(answer, RowsResponse):
                 await _pack(answer, progress.head, answer.compress)
             return answer
         reply: Reply[Any] = answer if isinstance(answer, Reply) else Reply(answer)
@@ -281,7 +298,7 @@ class _Server:
             }
             return Response(status_code=304, headers=fresh)
         rows = getattr(reply.data, "rows", None)
-        progress.rows = len(rows) if isinstance(rows, list | tuple) else 0
+        progress.rows = len(rows) if isinstance(rows, list | tuple) else reply.rows
         expires_at = getattr(reply.data, "expires_at", None)
         progress.expires_at = expires_at if isinstance(expires_at, datetime) else None
         response = envelope.success(
@@ -328,6 +345,15 @@ class _Server:
             client_host=request.client.host if request.client else "",
             at=self.clock.at(),
         )
+
+
+def _what_is_left(progress: _Progress) -> dict[str, str]:
+    headers = progress.allowance.headers() if progress.allowance is not None else {}
+    if progress.calls_left is not None:
+        headers["X-Quota-Remaining"] = str(progress.calls_left)
+    if progress.rows_left is not None:
+        headers["X-Rows-Remaining"] = str(progress.rows_left)
+    return headers
 
 
 def _refuse_replay(identity: Identity, head: Head) -> None:

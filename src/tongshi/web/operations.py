@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from tongshi.errors import TongshiError
 
@@ -135,7 +135,8 @@ class Call(Generic[B, Q]):
 class Reply(Generic[R]):
     """An answer that needs more than its data.
 
-    ``cookies`` are rendered Set-Cookie values; ``compress`` is as in ``RowsResponse``.
+    ``cookies`` are rendered Set-Cookie values; ``compress`` is as in ``RowsResponse``; ``rows`` counts the
+    records of an answer that is no list.
     """
 
     data: R
@@ -143,6 +144,7 @@ class Reply(Generic[R]):
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: Sequence[str] = ()
     compress: bool | None = None
+    rows: int = 0
 
 
 class RowsResponse(Response):
@@ -163,6 +165,16 @@ class RowsResponse(Response):
         super().__init__(content, media_type=media_type, headers=dict(headers))
         self.rows = rows
         self.compress = compress
+
+
+class RowsFile(FileResponse):
+    """A file that holds rows; ``rows`` is their number, for the audit and the quota."""
+
+    def __init__(self, path: Path, media_type: str, filename: str, *, rows: int) -> None:
+        super().__init__(
+            path, media_type=media_type, filename=filename, headers={"Cache-Control": "no-store"}
+        )
+        self.rows = rows
 
 
 Handler = Callable[[Call[B, Q]], Awaitable["R | Reply[R] | Response"]]

@@ -1,4 +1,4 @@
-"""What the web kit needs of others: a gate that knows callers and permissions, a recorder, kept answers."""
+"""What the web kit needs of others: a gate that knows callers, a recorder, kept answers, quotas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from tongshi.web.operations import AnyOperation
+from tongshi.web.operations import AnyOperation, Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +143,24 @@ class Answers(Protocol):
 
     async def drop(self, claim: Claim) -> None:
         """Let go of a claim, so that the next call runs."""
+        ...
+
+
+class Quotas(Protocol):
+    """What callers may have of a class in a day or a month, counted over every process of the platform."""
+
+    async def take_call(self, caller: str, quota: Quota) -> int | None:
+        """Count one call of ``Identity.key``. Returns what is left, None when there is no limit.
+
+        Raises:
+            LimitExceeded: 42902, none is left; carries the seconds until the day or month is over.
+        """
+        ...
+
+    async def take_rows(self, caller: str, rows: int) -> int | None:
+        """Count the rows of one answer before it leaves. Returns what is left, None when there is no limit.
+
+        Raises:
+            LimitExceeded: 42903, the answer has more rows than are left.
+        """
         ...

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from tongshi.clock import ManualClock
 from tongshi.errors import Conflict, Forbidden, InvalidRequest, NotFound, PeerTimeout, Unavailable
+from tongshi.testing.unlimited import NoQuotas
 from tongshi.web.app import build
 from tongshi.web.idempotency import MAX_ANSWER_BYTES
 from tongshi.web.operations import (
@@ -86,7 +87,9 @@ class Stage:
         self.lives = timedelta(days=9)
         self.attempts: list[Attempt] = []
         self.during: Callable[[], None] = lambda: None
-        app = build(self._table(), gate=self, recorder=self, clock=self.clock, answers=self.shelf)
+        app = build(
+            self._table(), gate=self, recorder=self, clock=self.clock, answers=self.shelf, quotas=NoQuotas()
+        )
         self.client = TestClient(app, raise_server_exceptions=False)
 
     async def authenticate(self, head: Head) -> Identity | None:

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from tongshi.clock import ManualClock
 from tongshi.errors import Conflict, Forbidden, Unauthenticated
-from tongshi.testing.unlimited import NoAnswers
+from tongshi.testing.unlimited import NoAnswers, NoQuotas
 from tongshi.web.app import build
 from tongshi.web.operations import (
     Answer,
@@ -166,7 +166,11 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def client(notebook: Notebook, clock: ManualClock) -> TestClient:
-    return TestClient(build(table(), gate=HandGate(), recorder=notebook, clock=clock, answers=NoAnswers()))
+    return TestClient(
+        build(
+            table(), gate=HandGate(), recorder=notebook, clock=clock, answers=NoAnswers(), quotas=NoQuotas()
+        )
+    )
 
 
 READER = {"authorization": "reader"}
@@ -397,4 +401,11 @@ def test_a_table_that_breaks_a_rule_does_not_start(
     spoil: Callable[[list[AnyOperation]], list[AnyOperation]], reason: str
 ) -> None:
     with pytest.raises(BadTable, match=reason):
-        build(spoil(table()), gate=HandGate(), recorder=Notebook(), clock=ManualClock(), answers=NoAnswers())
+        build(
+            spoil(table()),
+            gate=HandGate(),
+            recorder=Notebook(),
+            clock=ManualClock(),
+            answers=NoAnswers(),
+            quotas=NoQuotas(),
+        )

@@ -133,7 +133,7 @@ def operations(
         shown = detail(archive, issues, query.geo_coord_sys, choice, perm, history, codes)
         tag = etag(archive.revision, shown)
         is_fresh = is_held(call.headers.get("if-none-match", ""), tag)
-        return Reply(shown, status=304 if is_fresh else 200, headers={"ETag": tag})
+        return Reply(shown, status=304 if is_fresh else 200, headers={"ETag": tag}, rows=1)
 
     async def perms_of(call: Call[Any, Any], archives: Sequence[DeviceArchive]) -> list[Perm]:
         targets = [_target(one) for one in archives]

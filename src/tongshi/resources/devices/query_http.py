@@ -48,7 +48,7 @@ from tongshi.resources.tags.wire import expression_of
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.model import Scope
 from tongshi.sharing.permissions import Permission
-from tongshi.web.operations import AnyOperation, Call, Nothing, Operation, Quota
+from tongshi.web.operations import AnyOperation, Call, Nothing, Operation, Quota, Reply
 
 # The names of divisions by code, as far as anybody told them; ``trees.service`` fulfils it.
 Names = Callable[[Sequence[str]], Awaitable[dict[str, str]]]
@@ -91,7 +91,7 @@ def operations(queries: DeviceQueries, asking: Asking, names: Names) -> list[Any
             indexing_of(found.lag),
         )
 
-    async def search_ids(call: Call[SearchIds, Nothing]) -> IdsFound:
+    async def search_ids(call: Call[SearchIds, Nothing]) -> Reply[IdsFound]:
         body = call.body
         question = question_of(call, msgspec.structs.replace(body, cursor="", limit=1))
         selection = await selected(asking, call, body.filter, body.keyword, body.match)
@@ -104,7 +104,8 @@ def operations(queries: DeviceQueries, asking: Asking, names: Names) -> list[Any
             with_rows=False,
         )
         cursor = sealed(queries, question, found.after)
-        return IdsFound(ids, found.total, cursor, found.as_of, indexing_of(found.lag))
+        told = IdsFound(ids, found.total, cursor, found.as_of, indexing_of(found.lag))
+        return Reply(told, rows=len(ids))
 
     async def page(call: Call[Nothing, ListQuery]) -> DevicePage:
         query = call.query

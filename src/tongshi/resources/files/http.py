@@ -29,7 +29,17 @@ from tongshi.resources.files.service import Files
 from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.model import Scope
 from tongshi.sharing.permissions import Permission
-from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota, Reply, Request
+from tongshi.web.operations import (
+    Answer,
+    AnyOperation,
+    Call,
+    Nothing,
+    Operation,
+    Quota,
+    Reply,
+    Request,
+    RowsFile,
+)
 
 
 class ExportRequest(Request, frozen=True):
@@ -142,12 +152,10 @@ def operations(files: Files) -> list[AnyOperation]:
     async def cancel(call: Call[Nothing, Nothing]) -> JobAnswer:
         return _answer(await files.cancel(subject_of(call), call.path["jobId"]))
 
-    async def content(call: Call[Nothing, Nothing]) -> FileResponse:
+    async def content(call: Call[Nothing, Nothing]) -> RowsFile:
         path, job = await files.content(subject_of(call), call.path["jobId"], context_of(call))
         name = f"devices-{job.created_at:%Y%m%d-%H%M%S}-{job.format}.zip"
-        return FileResponse(
-            path, media_type="application/zip", filename=name, headers={"Cache-Control": "no-store"}
-        )
+        return RowsFile(path, "application/zip", name, rows=job.done)
 
     async def refused(call: Call[Nothing, Nothing]) -> FileResponse:
         job_id = call.path["jobId"]

@@ -9,7 +9,7 @@ text joined by "/", as GB/T 28181 writes them. JSON is text. Each table that gro
 from __future__ import annotations
 
 from tongshi.storage.schema.alarms import alarm, alarm_delivery, alarm_route
-from tongshi.storage.schema.calls import kept_answer
+from tongshi.storage.schema.calls import kept_answer, key_quota, quota_use
 from tongshi.storage.schema.columns import metadata
 from tongshi.storage.schema.control import control_filter, ptz_lock, ptz_lock_end
 from tongshi.storage.schema.devices import (
@@ -97,6 +97,7 @@ __all__ = [
     "file_undo",
     "grant_record",
     "kept_answer",
+    "key_quota",
     "metadata",
     "open_call",
     "peer_fingerprint",
@@ -108,6 +109,7 @@ __all__ = [
     "ptz_lock",
     "ptz_lock_end",
     "published_service",
+    "quota_use",
     "recording_gap",
     "recording_rule",
     "recording_segment",

@@ -17,7 +17,7 @@ from tongshi.resources.viewing.voice import Voice, VoiceClosing, VoiceOpening, V
 from tongshi.resources.viewing.voice_http import operations
 from tongshi.sharing.model import Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
-from tongshi.testing.unlimited import NoAnswers
+from tongshi.testing.unlimited import NoAnswers, NoQuotas
 from tongshi.web import app as web
 from tongshi.web.annex_e import ROWS
 from tongshi.web.ports import Head, Identity
@@ -73,6 +73,7 @@ def client(voice: SaidVoice) -> httpx2.AsyncClient:
         recorder=NoRecorder(),
         clock=ManualClock(),
         answers=NoAnswers(),
+        quotas=NoQuotas(),
     )
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=made), base_url="http://platform")
 
