@@ -1,4 +1,5 @@
-"""What the engine serves, shown by a real browser: FLV and fMP4 by WebSocket, and HLS put together by hand.
+"""What the engine serves, shown by a real browser: FLV and fMP4 by WebSocket, HLS put together by hand, and
+a recording that is coded anew.
 
 Needs Debian's Chromium; without it the test is skipped aloud. Debian's Chromium has no H.265.
 """
@@ -6,15 +7,20 @@ Needs Debian's Chromium; without it the test is skipped aloud. Debian's Chromium
 from __future__ import annotations
 
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tongshi.clock import BEIJING
 from tongshi.ids import DeviceId
-from tongshi.resources.viewing.model import Delivery
+from tongshi.resources.viewing.history import Action, Steering
+from tongshi.resources.viewing.model import Delivery, Transcoding
+from tongshi.resources.viewing.recordings import RecordLocation, Window
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.testing.plan import CameraPlan
+from tongshi.testing.recordings import Recorded
 from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
 
 playwright = pytest.importorskip("playwright.async_api", reason="Playwright is not installed")
@@ -102,5 +108,44 @@ async def test_a_browser_shows_it(neighbourhood: Neighbourhood, delivery: Delive
         await page.wait_for_function(
             "video.videoWidth === 640 && video.getVideoPlaybackQuality().totalVideoFrames > 8", timeout=15_000
         )
+        assert await page.evaluate("video.error") is None
+        await browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+async def test_a_browser_shows_a_recording_in_h265_that_is_coded_anew_also_after_a_jump(
+    neighbourhood: Neighbourhood,
+) -> None:
+    platform: SmallPlatform = await neighbourhood.platform(PlatformPlan(PLATFORM))
+    start = datetime(2026, 5, 19, 22, 0, tzinfo=BEIJING)
+    window = Window(start, start + timedelta(hours=1))
+    row = CameraPlan(
+        id=CODE,
+        scene="crossing-day",
+        civil_code="310101",
+        codec="h265",
+        recorded=(Recorded(window.start, window.end),),
+    )
+    await neighbourhood.camera(platform, row)
+    await neighbourhood.known(platform, CODE)
+    wish = Wish(
+        DeviceId(CODE),
+        deliveries=(Delivery.WS_FMP4,),
+        expire_s=30,
+        window=window,
+        transcoding=Transcoding("h264"),
+    )
+    async with playwright.async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = await browser.new_page()
+        await page.add_script_tag(content=SCRIPT)
+        opening = (await platform.history.watch(platform.viewer, wish, RecordLocation.AUTO)).opening
+        await page.evaluate("(url) => { play_messages(url) }", opening.urls[0][1])
+        shown = "video.videoWidth === 640 && video.getVideoPlaybackQuality().totalVideoFrames > {}"
+        await page.wait_for_function(shown.format(8), timeout=15_000)
+        jump = Steering(Action.PLAY, position_s=1200.0, scale=2.0)
+        await platform.history.steer(platform.viewer, opening.view.session_id, jump)
+        before = await page.evaluate("video.getVideoPlaybackQuality().totalVideoFrames")
+        await page.wait_for_function(shown.format(before + 25), timeout=15_000)
         assert await page.evaluate("video.error") is None
         await browser.close()
