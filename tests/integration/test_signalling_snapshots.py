@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,6 +16,7 @@ import pytest
 from tongshi.audit import store as audit
 from tongshi.clock import BEIJING
 from tongshi.errors import Forbidden, Gone, LimitExceeded, NotFound, PeerFailed
+from tongshi.gateways.snapshots.receiver import SnapshotReceiver
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.configuration import Configuration
 from tongshi.resources.control.ports import CommandReply
@@ -25,7 +30,7 @@ from tongshi.sharing.permissions import Permission
 from tongshi.testing.camera import Camera
 from tongshi.testing.jpeg import tiny_jpeg
 from tongshi.testing.plan import CameraPlan
-from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
+from tongshi.testing.small_platform import HOST, PlatformPlan, SmallPlatform
 
 PLATFORM, CODE = "31010100002000000001", DeviceId("31010100001320000001")
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
@@ -104,6 +109,58 @@ async def test_pictures_are_brought_and_shown_to_those_who_may_see(
     events = [row.entry.event.value for row in rows]
     assert events.count("snapshot_upload") == 2
     assert events.count("snapshot_order") == 1
+
+
+@pytest.fixture
+async def by_tls(platform: SmallPlatform, tmp_path: Path) -> AsyncIterator[tuple[SnapshotReceiver, str]]:
+    """A receiver that speaks HTTPS only, with the certificate that proves it."""
+    certificate, key = str(tmp_path / "own.pem"), str(tmp_path / "own.key")
+    words = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=snapshots")
+    addressed = (*words, "-addext", f"subjectAltName=IP:{HOST}", "-keyout", key, "-out", certificate)
+    run = await asyncio.create_subprocess_exec("openssl", *addressed, stderr=asyncio.subprocess.DEVNULL)
+    assert await run.wait() == 0
+    receiver = SnapshotReceiver(platform.snapshots, HOST, 0, 10 << 20, "", certificate, key)
+    await receiver.start()
+    yield receiver, certificate
+    await receiver.stop()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+async def test_pictures_are_brought_by_https_and_by_nothing_else_there(
+    platform: SmallPlatform,
+    camera: Camera,
+    monkeypatch: pytest.MonkeyPatch,
+    by_tls: tuple[SnapshotReceiver, str],
+) -> None:
+    receiver, certificate = by_tls
+    monkeypatch.setattr(platform.snapshots, "_upload_url", lambda: receiver.url)
+    told = Told(platform, monkeypatch, True)
+    order = await platform.snapshots.order(platform.viewer, CODE, 1, 1, "")
+    assert told.url.startswith(f"https://{HOST}:{receiver.port}/snapshots/")
+    query = {"sessionid": told.session_id, "filename": f"{named(platform)}.jpg"}
+
+    async def brought(url: str, trusted: str | None) -> int:
+        context = ssl.create_default_context(cafile=trusted)
+        async with httpx2.AsyncClient(timeout=5, verify=context) as http:
+            return (await http.post(url, content=tiny_jpeg(640, 360), params=query)).status_code
+
+    with pytest.raises(httpx2.TransportError):
+        await brought(told.url.replace("https:", "http:"), certificate)
+    with pytest.raises(httpx2.ConnectError):
+        await brought(told.url, None)  # a device that does not trust the certificate brings nothing
+    assert await brought(told.url[:-1] + ("A" if told.url[-1] != "A" else "B"), certificate) == 404
+    assert await brought(told.url, certificate) == 200
+    _, pictures = await look(platform, order.id)
+    assert [one.number for one in pictures] == [1]
+
+
+async def test_a_certificate_that_is_none_is_told_at_the_start(
+    platform: SmallPlatform, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    with pytest.raises(OSError, match="TLS certificate of snapshots"):
+        await SnapshotReceiver(platform.snapshots, HOST, 0, 1, "", str(wrong), str(wrong)).start()
 
 
 async def test_pictures_that_were_lost_make_the_order_partial(

@@ -246,14 +246,32 @@ async def test_snapshots_are_uploaded_named_and_told_and_a_lost_one_is_missing(
         assert b"\xff\xd8\xff" in body  # how a JPEG begins
 
 
-async def test_who_may_configure_and_not_see_has_no_pictures_taken(
-    upper: PlatformDouble, district: SmallPlatform, camera: Any
+@pytest.mark.parametrize(
+    ("lacks", "statuses"),
+    [
+        (Permission.VIDEO_LIVE, (404, 200, 404)),
+        (Permission.DEVICE_COMMAND, (404, 200, 404)),
+        (Permission.DEVICE_CONFIG, (200, 404, 404)),
+    ],
+)
+async def test_a_snapshot_is_a_view_and_a_command_and_no_configuration(
+    upper: PlatformDouble,
+    district: SmallPlatform,
+    camera: Any,
+    lacks: Permission,
+    statuses: tuple[int, int, int],
 ) -> None:
+    """The same rights as by REST; a message that also sets something needs that right too."""
     await open_wide(district)
     at = district.clock.at()
     for number in ("upper-all", f"upper-{UPPER}"):
         await district.db.write(sharing.revoke_grant, number, at)
-    await district.grant(SubjectKind.PLATFORM, UPPER, "blind", DEVICE_ACTIONS - {Permission.VIDEO_LIVE})
+    await district.grant(SubjectKind.PLATFORM, UPPER, "blind", DEVICE_ACTIONS - {lacks})
     shot = SnapShotConfig(count=1, upload_url="http://127.0.0.1:9/x", session_id="c3" * 16)
-    assert await upper.send(DISTRICT, DeviceConfig(1, CODE, Configuration(snap_shot_config=shot))) == 404
-    assert await upper.send(DISTRICT, DeviceConfig(2, CODE, Configuration(frame_mirror=1))) == 200
+    wishes = (
+        Configuration(snap_shot_config=shot),
+        Configuration(frame_mirror=1),
+        Configuration(snap_shot_config=shot, frame_mirror=1),
+    )
+    said = [await upper.send(DISTRICT, DeviceConfig(sn, CODE, wish)) for sn, wish in enumerate(wishes, 1)]
+    assert tuple(said) == statuses

@@ -28,6 +28,7 @@ from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.ids import DeviceId
+from tongshi.protocols.gb28181.configuration import Configuration
 from tongshi.protocols.gb28181.control import ControlKind, DeviceConfig, DeviceControl
 from tongshi.protocols.gb28181.device_notify import DeviceUpgradeResult, UploadSnapShotFinished
 from tongshi.protocols.gb28181.device_query import (
@@ -209,10 +210,11 @@ class UpwardControl:
         await self._post.send(upper, DeviceControlResponse(control.sn, control.device_id, is_done))
 
     async def _configure(self, incoming: IncomingRequest, upper: Upper, order: DeviceConfig) -> None:
-        status = await self._admitted(incoming, upper, order, Permission.DEVICE_CONFIG)
-        if status == 200 and order.settings.snap_shot_config is not None:
-            # A picture is a view: configuring a device is not the right to see what it sees.
-            status = await self._admitted(incoming, upper, order, Permission.VIDEO_LIVE)
+        status = 200
+        for action in _needed(order.settings):
+            status = await self._admitted(incoming, upper, order, action)
+            if status != 200:
+                break
         incoming.respond(status)
         if status != 200:
             return
@@ -266,6 +268,20 @@ class UpwardControl:
 
 def _viewer(incoming: IncomingRequest, upper: Upper) -> Viewer:
     return Viewer(platform_subject(upper.id), incoming.remote.host, incoming.request.call_id[:64])
+
+
+def _needed(settings: Configuration) -> tuple[Permission, ...]:
+    """A snapshot is ordered by a DeviceConfig and configures nothing (9.14): it needs what it needs by REST.
+
+    A picture is a view, and the device is told to do something; what else the message sets is configuration.
+    """
+    rest = replace(settings, snap_shot_config=None)
+    shot = settings.snap_shot_config is not None
+    configures = not shot or rest != Configuration()
+    return (
+        *((Permission.VIDEO_LIVE, Permission.DEVICE_COMMAND) if shot else ()),
+        *((Permission.DEVICE_CONFIG,) if configures else ()),
+    )
 
 
 def _permission(kind: ControlKind) -> Permission:
