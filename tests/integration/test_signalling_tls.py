@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import uvloop
+from structlog.testing import capture_logs
 
+from tongshi.clock import ManualClock
 from tongshi.errors import InvalidRequest, Unavailable
 from tongshi.gateways.signalling import tls_listener, transport
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
@@ -66,6 +68,24 @@ class Authority:
             "-CAcreateserial", "-out", made, "-days", str(days), "-extfile", str(extension),
         )  # fmt: skip
         return made, key
+
+    def revoke(self, *certificates: str, is_over: bool = False, is_list: bool = True) -> str:
+        """The list of what this CA has withdrawn; ``is_over``: one that should have been replaced before."""
+        made, config = str(self.folder / f"{self.name}.crl"), self.folder / f"{self.name}.cnf"
+        database = self.folder / f"{self.name}.index"
+        if not is_list:
+            Path(made).write_text("no list")
+            return made
+        database.write_text("")
+        config.write_text(
+            f"[ca]\ndefault_ca=d\n[d]\ndatabase={database}\ndefault_md=sha256\nunique_subject=no\n"
+        )
+        common = ("ca", "-config", str(config), "-keyfile", f"{self.name}.key", "-cert", self.ca)
+        for one in certificates:
+            self._run(*common, "-revoke", one)
+        dates = ("-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200102000000Z")
+        self._run(*common, "-gencrl", "-out", made, *(dates if is_over else ("-crldays", "9")))
+        return made
 
     def _run(self, *words: str) -> None:
         subprocess.run(["openssl", *words], cwd=self.folder, check=True, capture_output=True)
@@ -231,6 +251,67 @@ async def test_where_client_certificates_are_asked_for_one_without_is_refused_wi
                 with pytest.raises(Unavailable, match=reason):
                     await client.request("MESSAGE", to_id=PLATFORM, remote=at)
     assert len(seen) == 1
+
+
+async def test_a_withdrawn_certificate_is_refused_from_the_moment_its_list_is_there(wallet: Wallet) -> None:
+    authority, clock = wallet.authority, ManualClock()
+    crl = authority.revoke()
+    certificate, key = wallet.good
+    plan = TlsPlan(certificate=certificate, key=key, port=0, client_ca=authority.ca, crl=crl)
+    shown = {"certificate": wallet.elsewhere[0], "key": wallet.elsewhere[1]}
+    async with endpoint(PLATFORM, Tls(plan, clock), []) as server:
+        at = Remote(HOST, server.tls_port, "tls")
+
+        async def ask() -> int:
+            tls = dialling(server.tls_port, Trust(ca=authority.ca), **shown)
+            async with endpoint(CAMERA, tls, []) as client:
+                return (await client.request("MESSAGE", to_id=PLATFORM, remote=at)).status
+
+        async def refused() -> list[object]:
+            """Why the server refused; what the client hears of it differs with who is faster."""
+            with capture_logs() as said:
+                with pytest.raises(Unavailable):
+                    await ask()
+                await until(lambda: any(line["event"] == "sip_tls_refused" for line in said))
+            return [line["reason"] for line in said if line["event"] == "sip_tls_refused"]
+
+        assert await ask() == 200
+        authority.revoke(wallet.elsewhere[0])
+        clock.advance(2)
+        assert "TLS 握手失败：证书已被吊销" in await refused()
+        authority.revoke(is_list=False)
+        clock.advance(2)
+        assert "TLS 握手失败：证书已被吊销" in await refused()  # by the last good list
+        authority.revoke()
+        clock.advance(2)
+        assert await ask() == 200
+
+
+async def test_a_server_is_not_dialled_when_withdrawn_and_a_stale_list_is_said_aloud(wallet: Wallet) -> None:
+    authority = wallet.authority
+    async with endpoint(PLATFORM, listening(wallet.good), []) as server:
+        at = Remote(HOST, server.tls_port, "tls")
+        cases = (
+            ((wallet.good[0],), False, "证书已被吊销"),
+            ((), True, "吊销列表已过期"),
+        )
+        for withdrawn, is_over, reason in cases:
+            with capture_logs() as said:
+                tls = Tls(TlsPlan(peer_ca=authority.ca, crl=authority.revoke(*withdrawn, is_over=is_over)))
+            assert [line["event"] for line in said] == (["sip_tls_crl_expired"] if is_over else [])
+            async with endpoint(CAMERA, tls, []) as client:
+                with pytest.raises(Unavailable, match=reason):
+                    await client.request("MESSAGE", to_id=PLATFORM, remote=at)
+        tls = Tls(TlsPlan(peer_ca=authority.ca, crl=wallet.stranger.revoke()))
+        async with endpoint(CAMERA, tls, []) as client:
+            with pytest.raises(Unavailable, match="没有该签发者的列表"):
+                await client.request("MESSAGE", to_id=PLATFORM, remote=at)
+
+
+def test_a_file_without_a_list_is_told_at_the_start(wallet: Wallet) -> None:
+    for path in ("/nonexistent.crl", wallet.authority.ca):
+        with pytest.raises(InvalidRequest, match="吊销列表文件"):
+            Tls(TlsPlan(crl=path))
 
 
 async def test_a_server_that_speaks_no_tls_is_named_so(wallet: Wallet) -> None:

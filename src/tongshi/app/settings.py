@@ -138,6 +138,7 @@ def _tls(config: Config) -> TlsPlan | None:
         port=section.port if section.certificate else None,
         client_ca=section.client_ca,
         peer_ca=section.peer_ca,
+        crl=section.crl,
         trusts=trusts,
     )
 

@@ -88,7 +88,8 @@ class TlsSection(_Section, frozen=True):
     """SIP over TLS. ``port`` listens when there is a certificate; without one we only dial.
 
     ``client_ca`` asks who dials us for a certificate signed by one of these. ``peer_ca`` proves servers that
-    we dial, unless their own section says how. All are files in PEM.
+    we dial, unless their own section says how. ``crl`` holds the revocation lists of all these CAs. All are
+    files in PEM.
     """
 
     port: Port = 5061
@@ -96,6 +97,7 @@ class TlsSection(_Section, frozen=True):
     key: str = ""
     client_ca: str = ""
     peer_ca: str = ""
+    crl: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.certificate) != bool(self.key):

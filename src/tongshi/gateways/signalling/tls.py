@@ -4,6 +4,7 @@ Implements: GB/T 28181-2022 8.2
 Hop by hop, TLS 1.2 and later. A server that we dial is believed by the CA that its account names, by the
 fingerprint of its one certificate, or by the CA of the whole platform; with none of the three it is not
 dialled. Not looking at all must be written down for that one server, and is said in the log at each start.
+Whom a revocation list names is believed nowhere (``revocation``), except by its fingerprint.
 Who dials us is believed by digest as over any transport, and by a client certificate too where ``client_ca``
 is set.
 """
@@ -19,7 +20,9 @@ from pathlib import Path
 
 import structlog
 
+from tongshi.clock import Clock, SystemClock
 from tongshi.errors import InvalidRequest, Unavailable
+from tongshi.gateways.signalling.revocation import RevocationLists
 from tongshi.protocols.sip.message import Remote
 
 log = structlog.get_logger(__name__)
@@ -32,8 +35,11 @@ MAX_HANDSHAKES = 256  # of those who dial us, at once: half open they cost a soc
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
 # OpenSSL's X509_V_ERR_* of what really happens to platforms.
 _VERIFY_REASONS = {
+    3: "吊销列表文件中没有该签发者的列表",
     9: "证书尚未生效",
     10: "证书已过期",
+    11: "吊销列表尚未生效",
+    12: "吊销列表已过期，须更新列表文件",
     18: "证书是自签名的，不受信任",
     19: "证书链中有不受信任的自签名证书",
     20: "证书的签发者未知（CA 不受信任）",
@@ -44,6 +50,7 @@ _VERIFY_REASONS = {
 }
 _ALERT_REASONS = (
     ("CERTIFICATE_REQUIRED", "对端要求客户端证书"),
+    ("CERTIFICATE_REVOKED", "对端认为我方证书已被吊销"),
     ("CERTIFICATE_EXPIRED", "对端认为我方证书已过期"),
     ("UNKNOWN_CA", "对端不信任我方证书的签发者"),
     ("BAD_CERTIFICATE", "对端拒绝了我方证书"),
@@ -87,6 +94,7 @@ class TlsPlan:
         port: where we listen, 0 chooses one; None: we only dial.
         client_ca: file; who dials us must show a certificate signed by one of these.
         peer_ca: file; for servers that have no word of their own in ``trusts``.
+        crl: file; what its lists name is not believed, nor is a CA without a list that is in force.
         trusts: by host and port.
     """
 
@@ -95,6 +103,7 @@ class TlsPlan:
     port: int | None = None
     client_ca: str = ""
     peer_ca: str = ""
+    crl: str = ""
     trusts: Mapping[tuple[str, int], Trust] = field(default_factory=dict)
 
 
@@ -108,17 +117,22 @@ class Dialling:
 
 
 class Tls:
-    """The contexts of one endpoint, made once.
+    """The contexts of one endpoint, made once, and anew when the file of revocation lists changes.
 
     Raises:
         InvalidRequest: a file is missing or unreadable, or key and certificate do not fit.
     """
 
-    def __init__(self, plan: TlsPlan) -> None:
+    def __init__(self, plan: TlsPlan, clock: Clock | None = None) -> None:
         self.port = plan.port
         self._plan = plan
-        self.server = None if plan.port is None else self._listening()
+        self._revoked = RevocationLists(plan.crl, clock or SystemClock()) if plan.crl else None
         self._default = Trust(ca=plan.peer_ca)
+        self._make()
+
+    def _make(self) -> None:
+        plan = self._plan
+        self._server = None if plan.port is None else self._listening()
         self._diallings = {
             at: self._dialling(at[0], replace(trust, ca=plan.peer_ca) if trust.is_empty else trust)
             for at, trust in plan.trusts.items()
@@ -127,8 +141,19 @@ class Tls:
         if plan.peer_ca:
             self._dialling("", self._default)  # an unreadable file is told at the start
 
+    def server(self) -> ssl.SSLContext:
+        """For who dials us now. Only where there is a port."""
+        self._renew()
+        assert self._server is not None  # the caller looked at ``port``
+        return self._server
+
+    def _renew(self) -> None:
+        if self._revoked is not None and self._revoked.has_changed():
+            self._make()
+
     def dialling(self, remote: Remote) -> Dialling:
         """How to dial that server. Raises Unavailable: nothing says how to believe it."""
+        self._renew()
         known = self._diallings.get((remote.host, remote.port))
         if known is not None:
             return known
@@ -143,6 +168,7 @@ class Tls:
         if self._plan.client_ca:
             _load_ca(context, self._plan.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
+            self._refuse_revoked(context)
         return context
 
     def _dialling(self, host: str, trust: Trust) -> Dialling:
@@ -155,10 +181,15 @@ class Tls:
             log.warning("sip_tls_unverified", host=host, reason="sip_tls_insecure is set")
         if trust.ca and not trust.is_insecure:
             _load_ca(context, trust.ca)
+            self._refuse_revoked(context)
         elif fingerprint or trust.is_insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return Dialling(context, trust.name or host.strip("[]"), fingerprint)
+
+    def _refuse_revoked(self, context: ssl.SSLContext) -> None:
+        if self._revoked is not None:
+            self._revoked.apply(context)
 
     def _show_ours(self, context: ssl.SSLContext) -> None:
         plan = self._plan

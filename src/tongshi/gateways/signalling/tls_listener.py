@@ -29,6 +29,7 @@ class TlsListener:
     """Accepts and shakes hands.
 
     Args:
+        context: for one handshake.
         make: what a connection is, once its handshake is done.
         enters: asked before each handshake; False when there is no room for it.
         leaves: told when that handshake is over, well or not.
@@ -36,7 +37,7 @@ class TlsListener:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         make: Callable[[Remote], Connection],
         enters: Callable[[Remote, int], bool],
         leaves: Callable[[Remote], None],
@@ -89,7 +90,7 @@ class TlsListener:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._make(remote),
                 accepted,
-                ssl=self._context,
+                ssl=self._context(),
                 ssl_handshake_timeout=HANDSHAKE_S,
                 ssl_shutdown_timeout=SHUTDOWN_S,
             )

@@ -213,7 +213,7 @@ class SipSockets:
 
     def _open_tls(self) -> None:
         """Listen for TLS, too, where that is wanted. Raises OSError."""
-        if self._tls is None or self._tls.server is None:
+        if self._tls is None or self._tls.port is None:
             return
         self._listener = TlsListener(
             self._tls.server,
