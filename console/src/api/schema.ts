@@ -704,6 +704,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** 密钥及其配额 */
+        get: operations["listKeys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/keys/{keyId}/quotas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** 设置密钥的配额 */
+        put: operations["putKeyQuotas"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/layouts": {
         parameters: {
             query?: never;
@@ -4685,6 +4719,30 @@ export interface components {
             list: components["schemas"]["JobAnswer"][];
         };
         /**
+         * KeyEntry
+         * @description A key, never its secret.
+         */
+        KeyEntry: {
+            addresses: string[];
+            expiresAt: string | null;
+            isEnabled: boolean;
+            keyId: string;
+            name: string;
+            permissions: string[];
+            platformId: string;
+            quotas: components["schemas"]["QuotaUse"][];
+        };
+        /**
+         * KeyQuery
+         * @description Which page of the keys.
+         */
+        KeyQuery: {
+            /** @default 1 */
+            pageNo?: number;
+            /** @default 50 */
+            pageSize?: number;
+        };
+        /**
          * Kind
          * @description What became of what was read.
          * @enum {unknown}
@@ -4959,6 +5017,12 @@ export interface components {
          * @enum {unknown}
          */
         Match: "contains" | "exact" | "fuzzy" | "prefix";
+        /**
+         * Measure
+         * @description What is counted.
+         * @enum {unknown}
+         */
+        Measure: "calls" | "rows";
         /**
          * MethodWord
          * @description A method with the types that belong to it.
@@ -5254,6 +5318,16 @@ export interface components {
             total: number;
         };
         /**
+         * Page[KeyEntry]
+         * @description One page of a list. ``total`` counts what the caller may see.
+         */
+        Page_KeyEntry_: {
+            list: components["schemas"]["KeyEntry"][];
+            pageNo: number;
+            pageSize: number;
+            total: number;
+        };
+        /**
          * Page[Missing]
          * @description One page of a list. ``total`` counts what the caller may see.
          */
@@ -5447,6 +5521,12 @@ export interface components {
                 [key: string]: boolean;
             };
         };
+        /**
+         * Period
+         * @description For how long it is counted.
+         * @enum {unknown}
+         */
+        Period: "day" | "month";
         /**
          * Perm
          * @description What the caller may do with a device now.
@@ -6003,6 +6083,13 @@ export interface components {
             updated: number;
         };
         /**
+         * PutQuotas
+         * @description All quotas of the key; what is not named is without limit.
+         */
+        PutQuotas: {
+            quotas: components["schemas"]["QuotaLimit"][];
+        };
+        /**
          * PutService
          * @description An external service; for one of ours ``howToApply`` and ``contact`` only.
          */
@@ -6073,6 +6160,30 @@ export interface components {
             pageNo?: number;
             /** @default 50 */
             pageSize?: number;
+        };
+        /**
+         * QuotaLimit
+         * @description One quota; ``quotaClass`` is a class of operations or ``all``, rows are counted by day over ``all``.
+         */
+        QuotaLimit: {
+            limit: number;
+            measure: components["schemas"]["Measure"];
+            period: components["schemas"]["Period"];
+            /** @default all */
+            quotaClass?: string;
+        };
+        /**
+         * QuotaUse
+         * @description How a quota stands. ``used`` includes what a process of the platform took and has not spent yet.
+         */
+        QuotaUse: {
+            limit: number;
+            measure: components["schemas"]["Measure"];
+            period: components["schemas"]["Period"];
+            quotaClass: string;
+            remaining: number;
+            resetsAt: string;
+            used: number;
         };
         /**
          * Range
@@ -10027,6 +10138,89 @@ export interface operations {
                 };
             };
             400: components["responses"]["400"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    listKeys: {
+        parameters: {
+            query?: {
+                pageNo?: number;
+                pageSize?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["Page_KeyEntry_"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    putKeyQuotas: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                keyId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PutQuotas"];
+            };
+        };
+        responses: {
+            /** @description 成功 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @constant */
+                        code: 0;
+                        data: components["schemas"]["KeyEntry"];
+                        msg: string;
+                        requestId: string;
+                        /** Format: date-time */
+                        serverTime: string;
+                    };
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             429: components["responses"]["429"];
