@@ -31,6 +31,7 @@ class Background:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it never began when it was cancelled at once
         return task
 
     async def stop(self) -> None:

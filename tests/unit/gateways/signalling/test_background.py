@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
 from structlog.testing import capture_logs
@@ -26,10 +27,16 @@ async def test_a_failure_is_told_and_hurts_nobody(error: Exception, event: str) 
     assert len(background) == 0
 
 
-async def test_what_runs_ends_with_its_flow() -> None:
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_what_runs_ends_with_its_flow(has_begun: bool) -> None:
     background = Background("test")
-    task = background.begin(asyncio.sleep(60))
+    work = asyncio.sleep(60)
+    task = background.begin(work)
     assert len(background) == 1
+    if has_begun:
+        await asyncio.sleep(0)
     await background.stop()
     assert task.cancelled()
     assert len(background) == 0
+    await asyncio.sleep(0)
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
