@@ -20,6 +20,7 @@ export const router = createRouter({
     { path: '/neighbours', component: () => import('./views/Neighbours.vue') },
     { path: '/admission', component: () => import('./views/Admission.vue') },
     { path: '/media', component: () => import('./views/Media.vue') },
+    { path: '/keys', component: () => import('./views/Keys.vue') },
     { path: '/no-access', component: () => import('./views/NoAccess.vue') },
     { path: '/:rest(.*)', redirect: '/' },
   ],

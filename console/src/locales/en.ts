@@ -1,3 +1,4 @@
+import keys from './keys.en'
 import media from './media.en'
 import signalling from './signalling.en'
 import voice from './voice.en'
@@ -7,13 +8,14 @@ import type zh from './zh'
 type Words<T> = { [K in keyof T]: T[K] extends string ? string : Words<T[K]> }
 
 const en: Words<typeof zh> = {
+  keys,
   media,
   signalling,
   voice,
   wall,
   app: { title: 'Tongshi', subtitle: 'Video data resource management platform', signOut: 'Sign out', language: '中文', menu: 'Main menu', platformId: 'Platform', version: 'Version', zone: 'All times are Beijing time (UTC+8)' },
   menu: { watch: 'Watch', resources: 'Resources', links: 'Links', system: 'System', fold: 'Fold the menu', unfold: 'Unfold the menu' },
-  nav: { viewing: 'Viewing', wall: 'Wall', trees: 'Trees', archive: 'Archive', map: 'Map', alarms: 'Alarms', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission', media: 'Media' },
+  nav: { viewing: 'Viewing', wall: 'Wall', trees: 'Trees', archive: 'Archive', map: 'Map', alarms: 'Alarms', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission', media: 'Media', keys: 'Keys and quotas' },
   admission: {
     hint: 'Sources of signalling that are not registered or not allowed, those banned for a time, and devices that no longer say of themselves what they said.',
     reload: 'Reload',

@@ -1,16 +1,18 @@
+import keys from './keys.zh'
 import media from './media.zh'
 import signalling from './signalling.zh'
 import voice from './voice.zh'
 import wall from './wall.zh'
 
 export default {
+  keys,
   media,
   signalling,
   voice,
   wall,
   app: { title: '通视', subtitle: '视频数据资源管理平台', signOut: '退出登录', language: 'English', menu: '主菜单', platformId: '平台编码', version: '版本', zone: '页面时间均为北京时间（UTC+8）' },
   menu: { watch: '调阅', resources: '资源', links: '互联', system: '系统', fold: '收起菜单', unfold: '展开菜单' },
-  nav: { viewing: '视频调阅', wall: '视频墙', trees: '目录树', archive: '资源档案', map: '地图框选', alarms: '报警', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享', admission: '信令准入', media: '媒体与录像' },
+  nav: { viewing: '视频调阅', wall: '视频墙', trees: '目录树', archive: '资源档案', map: '地图框选', alarms: '报警', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享', admission: '信令准入', media: '媒体与录像', keys: '密钥与配额' },
   admission: {
     hint: '未注册或未授权的信令来源、被临时封禁的来源，以及自述特征发生变化的设备。',
     reload: '刷新',

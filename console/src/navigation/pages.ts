@@ -7,7 +7,7 @@ export interface PageEntry {
   path: string
   group: Group
   /** Name in the catalogue of words, under ``nav``. */
-  name: 'viewing' | 'wall' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission' | 'media'
+  name: 'viewing' | 'wall' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission' | 'media' | 'keys'
   /** One of these opens the page; none: everybody who is signed in. */
   permissions: readonly string[]
 }
@@ -25,6 +25,7 @@ export const PAGES: readonly PageEntry[] = [
   { path: '/signalling', group: 'links', name: 'signalling', permissions: ['signalling:read'] },
   { path: '/admission', group: 'links', name: 'admission', permissions: ['platform:admin'] },
   { path: '/media', group: 'system', name: 'media', permissions: ['platform:admin'] },
+  { path: '/keys', group: 'system', name: 'keys', permissions: ['grant:admin'] },
 ]
 
 /** Whether somebody with these permissions may use a page. */
