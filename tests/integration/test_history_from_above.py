@@ -65,6 +65,7 @@ async def two_levels(
     district = await neighbourhood.platform(PlatformPlan(DISTRICT, "区级平台", neighbours=(above,)))
     await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
     camera = await camera_of(neighbourhood, district, **faults)
+    await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
     await city.gateway.catalogues.query(city.gateway.peers.get(DISTRICT))
     await neighbourhood.known(city, CODE)
     return city, district, camera
@@ -224,7 +225,6 @@ async def test_an_upper_steers_inside_its_call_and_hears_the_end_inside_it(
         response = await made.info(seek.render(), CONTENT_TYPE)
         reply = parse_reply(response.body)
         assert (response.status, reply.cseq, reply.span) == (200, 41, Span(538.5))
-        assert reply.seq is None
         refused = await made.info(
             Command(method=Method.PLAY, cseq=42, span=Span(9999.0)).render(), CONTENT_TYPE
         )
@@ -236,6 +236,46 @@ async def test_an_upper_steers_inside_its_call_and_hears_the_end_inside_it(
         assert not made.ended.is_set()
         await made.bye()
     await nothing_left(neighbourhood, district)
+
+
+class Received(asyncio.DatagramProtocol):
+    """Sequence number and RTP time of all that comes."""
+
+    def __init__(self) -> None:
+        self.packets: list[tuple[int, int]] = []
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.packets.append((int.from_bytes(data[2:4]), int.from_bytes(data[4:8])))
+
+
+async def test_the_answer_to_a_play_names_the_packet_that_the_upper_gets(
+    neighbourhood: Neighbourhood, upper: PlatformDouble
+) -> None:
+    await below(neighbourhood, upper)
+    loop = asyncio.get_running_loop()
+    transport, received = await loop.create_datagram_endpoint(Received, ("127.0.0.1", 0))
+    made = await call(upper, transport.get_extra_info("sockname")[1], at(0), at(9))
+
+    async def played(cseq: int, **how: Any) -> Any:
+        body = Command(method=Method.PLAY, cseq=cseq, **how).render()
+        return parse_reply((await made.info(body, CONTENT_TYPE)).body)
+
+    # The cached group goes first, multiplexed by us; the sender's own packets are passed on after it.
+    cseq = 1
+    async with asyncio.timeout(8):
+        while (await played(cseq, scale=1.0)).seq is None:
+            cseq += 1
+            await asyncio.sleep(0.1)
+    assert (await made.info(Command(method=Method.PAUSE, cseq=90).render(), CONTENT_TYPE)).status == 200
+    for cseq, position in ((91, 100.0), (92, 300.0)):
+        reply = await played(cseq, span=Span(position))
+        told = (reply.seq, reply.rtptime)
+        await neighbourhood.until(lambda told=told: told in received.packets)
+        at_it = received.packets.index(told)
+        assert received.packets[at_it - 1][1] != reply.rtptime  # the first packet of its picture
+        assert received.packets[at_it - 1][0] == (reply.seq - 1) % 65536
+    await made.bye()
+    transport.close()
 
 
 async def test_a_download_tells_its_size_and_leaves_at_its_speed(

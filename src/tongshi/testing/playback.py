@@ -106,7 +106,8 @@ class RecordedStream:
             if scale is not None or position_s is not None:
                 self._moments = None
             self._due = None
-            return Place(self._position, self._packets & 0xFFFF, self._pts & 0xFFFFFFFF)
+            stamp = self._pts + (1 if self._keeps_stamps else self._stride_ticks)  # as _send_frame will
+            return Place(self._position, self._packets & 0xFFFF, stamp & 0xFFFFFFFF)
 
     @property
     def length_s(self) -> float:
@@ -157,7 +158,7 @@ class RecordedStream:
         if self._keeps_stamps:
             self._pts += max(1, round((position_s - self._position) * 90_000))
         else:
-            self._pts += round(FRAME_TICKS * self._stride_s / FRAME_S / abs(self._scale))
+            self._pts += self._stride_ticks
         self._position = position_s
         at = self._start + timedelta(seconds=position_s)
         second = math.floor(at.timestamp()) % COUNTER_PERIOD_S
@@ -168,6 +169,11 @@ class RecordedStream:
     def _stride_s(self) -> float:
         """Recorded time from one frame that is sent to the next."""
         return FRAME_S * max(1.0, abs(self._scale) / _DENSEST)
+
+    @property
+    def _stride_ticks(self) -> int:
+        """The same in the stream's clock, which runs evenly at every speed."""
+        return round(FRAME_TICKS * self._stride_s / FRAME_S / abs(self._scale))
 
     def _next_moment(self) -> tuple[float, bool] | None:
         if self._moments is None:

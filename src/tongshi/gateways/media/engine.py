@@ -195,6 +195,9 @@ class EngineIngest:
     async def drop_relay(self, relay: int) -> None:
         await self._engine.drop_relay(relay)
 
+    async def numbers(self, relay: int) -> tuple[int, int] | None:
+        return await self._engine.run(self._engine.native.relay_numbers, relay)
+
     async def close(self) -> None:
         if self._is_open:
             self._is_open = False

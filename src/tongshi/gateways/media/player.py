@@ -110,7 +110,7 @@ class Player:
         elif command.method is Method.PLAY:
             self._play(command)
         self._changed.set()
-        ticks = self._ticks & 0xFFFFFFFF
+        ticks = (self._ticks + FRAME_TICKS) & 0xFFFFFFFF  # of the next picture, wherever it is
         return Reply(
             cseq=command.cseq,
             scale=command.scale,

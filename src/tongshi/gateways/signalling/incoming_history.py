@@ -2,8 +2,8 @@
 
 Implements: GB/T 28181-2022 9.8
 Implements: GB/T 28181-2022 Annex B
-The body is passed on with a CSeq of our own and answered with the upper's. RTP-Info is left out: the packets
-that we send have sequence numbers of their own.
+The body is passed on with a CSeq of our own and answered with the upper's. The sequence number in RTP-Info is
+made that of the packet we send (B.2.1); it is left out as long as our packets are no copies of the sender's.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ from tongshi.gateways.signalling.endpoint import IncomingCall, IncomingRequest
 from tongshi.gateways.signalling.questions import CONTENT_TYPE
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.protocols.gb28181 import mansrtsp
+from tongshi.protocols.gb28181.mansrtsp import Method, Reply
 from tongshi.protocols.gb28181.notify import MediaStatus
 from tongshi.protocols.gb28181.records import RecordType
 from tongshi.protocols.gb28181.sdp import Sdp, SessionName
 from tongshi.resources.viewing.history import obey
 from tongshi.resources.viewing.model import History
+from tongshi.resources.viewing.ports import Numbering
 from tongshi.resources.viewing.recordings import MAX_SEARCH, Window
 from tongshi.resources.viewing.streams import SharedStream
 
 log = structlog.get_logger(__name__)
 
+MAX_UNDER_WAY = 4096  # packets between the sender's answer and its first packet after it
 GOODBYE_S = 5.0  # an upper that was told of the end hangs up (9.8.2); one that does not is hung up on
 
 
@@ -44,13 +47,20 @@ class HistoryLeg:
     """What an upper may do inside the call of a recording, and what it is told at its end."""
 
     def __init__(
-        self, upper: Upper, call: IncomingCall, stream: SharedStream, shown_id: str, clock: Clock
+        self,
+        upper: Upper,
+        call: IncomingCall,
+        stream: SharedStream,
+        shown_id: str,
+        clock: Clock,
+        relay: int,
     ) -> None:
         self._upper = upper
         self._call = call
         self._stream = stream
         self._shown_id = shown_id
         self._clock = clock
+        self._relay = relay
         call.on_info = self.steer
 
     async def steer(self, incoming: IncomingRequest) -> None:
@@ -73,10 +83,25 @@ class HistoryLeg:
             return
         if reply.is_success:
             obey(self._stream, command, reply, self._clock.now())
-        told = msgspec.structs.replace(
-            reply, cseq=command.cseq, version=command.version, seq=None, rtptime=None
-        )
+        seq = await self._sequence(reply) if command.method is Method.PLAY else None
+        told = msgspec.structs.replace(reply, cseq=command.cseq, version=command.version, seq=seq)
         incoming.respond(200, body=told.render(), content_type=mansrtsp.CONTENT_TYPE)
+
+    async def _sequence(self, reply: Reply) -> int | None:
+        """The number under which the upper gets the packet that the sender named."""
+        ingest = self._stream.ingest
+        if reply.seq is None or not isinstance(ingest, Numbering):
+            return None
+        try:
+            numbers = await ingest.numbers(self._relay)
+        except TongshiError:
+            return None  # the relay has just ended
+        if numbers is None:
+            return None
+        own, expected = numbers
+        ahead = (reply.seq - expected + 0x8000) % 0x10000 - 0x8000
+        # A sender that begins to count anew goes on with our next number.
+        return (own + (ahead if abs(ahead) <= MAX_UNDER_WAY else 0)) % 0x10000
 
     async def tell_end(self) -> None:
         """Say that everything was sent, and give the upper a moment to hang up."""

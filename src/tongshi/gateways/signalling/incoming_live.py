@@ -253,10 +253,9 @@ class IncomingLive:
         return own_port
 
     def _begin_leg(self, relayed: _Relayed, key: StreamKey, source: _Source) -> None:
-        if key.history is not None and relayed.call is not None:
-            relayed.leg = HistoryLeg(
-                relayed.upper, relayed.call, source.stream, relayed.shown_id, self._clock
-            )
+        call, relay = relayed.call, relayed.relay
+        if key.history is not None and call is not None and relay is not None:
+            relayed.leg = HistoryLeg(relayed.upper, call, source.stream, relayed.shown_id, self._clock, relay)
 
     def _route(self, path: str) -> tuple[tuple[str, str], ...]:
         """X-RoutePath of an answer: as far as the call came, we first (H.2.2)."""

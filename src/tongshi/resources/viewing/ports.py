@@ -308,6 +308,15 @@ class Ingest(Protocol):
 
 
 @runtime_checkable
+class Numbering(Protocol):
+    """A receiving end that knows how its relays number what they pass on. RTP times pass unchanged."""
+
+    async def numbers(self, relay: int) -> tuple[int, int] | None:
+        """(Next sequence number of the relay, the sender's that gets it); None while nothing is passed on."""
+        ...
+
+
+@runtime_checkable
 class Holding(Protocol):
     """A receiving end that can hold pictures back. Times are of the stream's own clock, 90 kHz."""
 
