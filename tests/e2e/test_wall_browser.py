@@ -56,6 +56,14 @@ def test_a_recording_plays_below_the_nine_pictures(page: Page, until: Until, pic
     at = page.evaluate("document.querySelector('[data-test=strip] video').currentTime")
     page.click("[data-test=strip] [data-test=frame-back]")
     until(page, f"document.querySelector('[data-test=strip] video').currentTime < {at}")
+    # On past the last picture that the browser holds: the recorder is led on a picture at a time.
+    until(
+        page,
+        f"""(document.querySelector('[data-test=strip] [data-test=frame-on]').click(),
+        document.querySelector('[data-test=strip] video').currentTime > {at} + 1)""",
+        30,
+    )
+    assert page.locator("[data-test=strip] video[data-state=paused]").count() == 1
     until(page, PLAYING.format(9))
     page.click("[data-test=recording]")
 
