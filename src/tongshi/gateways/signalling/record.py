@@ -25,7 +25,7 @@ from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.admission import store as admission_store
 from tongshi.resources.admission.model import Ban, Fingerprint
 from tongshi.resources.devices import store as device_store
-from tongshi.resources.devices.model import DeviceArchive, Placed
+from tongshi.resources.devices.model import DeviceArchive, Placed, Word
 from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.peers import store as peer_store
 from tongshi.resources.peers.model import PeerProfile
@@ -226,8 +226,9 @@ class RecordedArchive:
 
     async def shared_items(self, upper_id: str, codes: Sequence[str]) -> list[CatalogItem]:
         found = await self._devices.get_many(codes, await self.scope_of(upper_id))
+        words = await self._devices.words(list(found))
         return [
-            upper_item(found[code], self._self_id)
+            upper_item(found[code], self._self_id, words.get(code))
             for code in codes
             if code in found and found[code].owner != upper_id
         ]
@@ -256,15 +257,22 @@ class RecordedArchive:
         return DeviceSummary(item.device_id, item.name, item.manufacturer, item.model, archive.online, via)
 
 
-def upper_item(archive: DeviceArchive, self_id: str) -> CatalogItem:
-    """What goes up has every mandatory field and a valid division, whatever the device told of itself."""
+def upper_item(archive: DeviceArchive, self_id: str, words: Mapping[str, Word] | None = None) -> CatalogItem:
+    """What goes up has every mandatory field and a valid division, whatever the device told of itself.
+
+    A device that several lower platforms tell of is one item, its parents those of all (H.2.1): first those
+    that its owner names.
+    """
+    parents = _parents(item := archive.item, archive.owner or self_id)
+    for teller, word in (words or {}).items():
+        if teller != archive.owner:
+            parents += _parents(replace(item, parent_ids=word.parent_ids), teller)
     status = DeviceStatus.ON if archive.online else DeviceStatus.OFF
-    item = archive.item
     return conforming(
         replace(
             item,
             status=status,
-            parent_ids=_parents(item, archive.owner or self_id),
+            parent_ids=tuple(dict.fromkeys(parents)),
             civil_code=normalise_civil_code(item.civil_code) or normalise_civil_code(item.device_id[:10]),
         )
     )

@@ -114,6 +114,14 @@ class DeviceArchive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """What one of several platforms says of a device; ``is_online`` None is untold."""
+
+    parent_ids: tuple[str, ...]
+    is_online: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
     """Where a device is and since when, without the rest of its archive."""
 

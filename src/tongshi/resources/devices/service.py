@@ -22,7 +22,7 @@ change that of a device of ours.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
@@ -47,6 +47,7 @@ from tongshi.resources.devices.model import (
     Placed,
     Source,
     UpsertResult,
+    Word,
     digest,
 )
 from tongshi.resources.devices.provenance import (
@@ -102,6 +103,14 @@ class ArchiveStore(Protocol):
     def mark_missing(
         self, conn: Connection, owner: str, device_ids: Sequence[str], at: datetime, origin: str = "", /
     ) -> int: ...
+
+    def words(self, conn: Connection, device_ids: Sequence[str], /) -> dict[str, dict[str, Word]]: ...
+
+    def put_words(
+        self, conn: Connection, told: Mapping[str, Mapping[str, Word]], at: datetime, /
+    ) -> None: ...
+
+    def forget_words(self, conn: Connection, teller: str, device_ids: Sequence[str], /) -> None: ...
 
     def set_statuses(
         self,
@@ -195,9 +204,18 @@ class DeviceArchives:
 
     async def note_status(self, online: dict[str, bool], source: str, reason: str = "") -> list[str]:
         """Note the status of devices. Returns those that turned."""
-        return await self._db.write(
-            self._store.set_statuses, online, source, self._clock.at(), reason, self._self_id
-        )
+        return await self._db.write(self._note_status, online, source, reason, self._clock.at())
+
+    async def words(self, device_ids: Sequence[str]) -> dict[str, dict[str, Word]]:
+        """What each of several lower platforms says of a device, by device and platform (H.2.1)."""
+        return await self._db.read(self._store.words, device_ids)
+
+    async def take_away(self, teller: str, device_ids: Sequence[str], proof: str) -> int:
+        """A lower platform has these no longer. What another still tells of is that one's from now on.
+
+        Returns how many are missing now.
+        """
+        return await self._db.write(self._take_away, teller, device_ids, proof, self._clock.at())
 
     async def mark_missing(self, owner: str, device_ids: Sequence[str], origin: str, proof: str) -> int:
         """Mark devices that a proven complete snapshot of their owner lacks; ``proof`` goes into the audit.
@@ -218,6 +236,8 @@ class DeviceArchives:
     ) -> tuple[UpsertResult, list[str]]:
         self._store.lock(conn)
         known = self._store.get_many(conn, [item.device_id for item in items])
+        words = self._store.words(conn, list(known)) if source is Source.CASCADE else {}
+        told: dict[str, dict[str, Word]] = {}
         archives: list[DeviceArchive] = []
         confirmed: list[DeviceArchive] = []
         same: list[str] = []
@@ -236,12 +256,66 @@ class DeviceArchives:
             )
             if item.status is not None and is_nearest:
                 online[item.device_id] = item.status is DeviceStatus.ON
+            is_other = held is not None and held.owner != owner and taken is None
+            if held is not None and source is Source.CASCADE and (is_other or item.device_id in words):
+                said = _said(words.get(item.device_id, {}), held, item, owner)
+                told[item.device_id] = said
+                if item.status is not None and held.source is Source.CASCADE:
+                    online[item.device_id] = any(word.is_online for word in said.values())
         stored = self._store.upsert_many(conn, archives, peer_id, at, Act(method=source))
         self._store.restamp(conn, confirmed)
+        self._store.put_words(conn, {key: said for key, said in told.items() if said != words.get(key)}, at)
         same += [archive.device_id for archive in confirmed]
         stored = dataclasses.replace(stored, unchanged=(*stored.unchanged, *same))
         turned = self._store.set_statuses(conn, online, peer_id, at, "catalogue", peer_id)
         return stored, turned
+
+    def _note_status(
+        self, conn: Connection, online: dict[str, bool], source: str, reason: str, at: datetime
+    ) -> list[str]:
+        """Of a device that several tell of, one that says it works is enough (H.2.1)."""
+        told: dict[str, dict[str, Word]] = {}
+        for key, by_teller in self._store.words(conn, list(online)).items():
+            if source in by_teller:
+                told[key] = {**by_teller, source: Word(by_teller[source].parent_ids, online[key])}
+        self._store.put_words(conn, told, at)
+        any_on = {key: any(word.is_online for word in said.values()) for key, said in told.items()}
+        return self._store.set_statuses(conn, {**online, **any_on}, source, at, reason, self._self_id)
+
+    def _take_away(
+        self, conn: Connection, teller: str, device_ids: Sequence[str], proof: str, at: datetime
+    ) -> int:
+        self._store.lock(conn)
+        words = self._store.words(conn, device_ids)
+        self._store.forget_words(conn, teller, device_ids)
+        held = self._store.get_many(conn, list(words))
+        heirs: dict[str, tuple[str, Word]] = {}
+        online: dict[str, bool] = {}
+        for key, by_teller in words.items():
+            others = {name: word for name, word in by_teller.items() if name not in (teller, self._self_id)}
+            archive = held.get(key)
+            if archive is None or not others:
+                continue
+            if archive.source is Source.CASCADE:
+                online[key] = any(word.is_online for word in others.values())
+            if archive.owner == teller:
+                heirs[key] = next(iter(others.items()))
+        self._hand_over(conn, teller, heirs, at)
+        self._store.set_statuses(conn, online, teller, at, "catalogue", teller)
+        gone = [key for key in device_ids if key not in heirs]
+        return self._mark_missing(conn, teller, gone, teller, proof, at)
+
+    def _hand_over(
+        self, conn: Connection, teller: str, heirs: Mapping[str, tuple[str, Word]], at: datetime
+    ) -> None:
+        """As if the heirs told of them right after the owner took them away."""
+        self._store.mark_missing(conn, teller, list(heirs), at, teller)
+        for key, archive in self._store.get_many(conn, list(heirs)).items():
+            heir, word = heirs[key]
+            item = replace(archive.item, parent_ids=word.parent_ids)
+            taken = merge(archive, item, heir, Source.CASCADE, at)
+            if taken is not None:
+                self._store.upsert_many(conn, [taken], heir, at, Act(method=Source.CASCADE))
 
     def _mark_missing(
         self,
@@ -290,6 +364,17 @@ def merge(
         taken = replace(merged(base, Contribution(told, values)), owner=owner)
         taken = numbered(taken, held.revision + 1, at)
     return taken
+
+
+def _said(words: Mapping[str, Word], held: DeviceArchive, item: CatalogItem, teller: str) -> dict[str, Word]:
+    """What each says of a device when one more, or one of them again, has told of it."""
+    before = words or {held.owner: Word(held.item.parent_ids, held.online)}
+    known = before.get(teller)
+    is_online = known.is_online if known is not None else None
+    if item.status is not None:
+        is_online = item.status is DeviceStatus.ON
+    said = {**before, teller: Word(item.parent_ids, is_online)}
+    return dict(sorted(said.items()))
 
 
 def _is_told_again(held: DeviceArchive, item: CatalogItem, owner: str, source: Source) -> bool:

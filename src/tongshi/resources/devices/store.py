@@ -49,6 +49,9 @@ from tongshi.resources.devices.model import (
     encode_origins,
     flatten,
 )
+from tongshi.resources.devices.teller_store import forget_words as forget_words
+from tongshi.resources.devices.teller_store import put_words as put_words
+from tongshi.resources.devices.teller_store import words as words
 from tongshi.sharing.model import Scope
 from tongshi.sharing.scope_store import within
 from tongshi.storage import changes

@@ -13,7 +13,7 @@ a circle, or deeper than ``MAX_DEPTH``, is cut and said so.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -187,6 +187,28 @@ def walk(tree: Tree) -> Iterator[Branch]:
         waiting += [tree[key] for key in sorted(branch.children, reverse=True)]
 
 
+def united(nodes: Iterable[Node]) -> dict[str, Node]:
+    """One node an id: what the first teller says, with the parents that all of them name (H.2.1)."""
+    found: dict[str, Node] = {}
+    for node in nodes:
+        first = found.setdefault(node.id, node)
+        if first is not node:
+            parents = tuple(dict.fromkeys((*first.parent_ids, *node.parent_ids)))
+            found[node.id] = replace(first, parent_ids=parents)
+    return found
+
+
+def below(tree: Tree, key: str) -> set[str]:
+    """Everything below one branch."""
+    found: set[str] = set()
+    waiting = [key] if key in tree else []
+    while waiting:
+        children = tree[waiting.pop()].children
+        found.update(children)
+        waiting += children
+    return found
+
+
 def item_of(branch: Branch, told: Node | None, systems: Collection[str], own_id: str) -> CatalogItem:
     """A branch as an item with the fields of Annex J; a parent that is not told there is replaced by us."""
     if branch.kind == ItemKind.DIVISION.value:
@@ -204,6 +226,8 @@ def item_of(branch: Branch, told: Node | None, systems: Collection[str], own_id:
             parent_ids=(branch.parent,) if is_nested else (),
             business_group_id=told.business_group_id,
         )
+    first = (branch.parent,) if branch.parent in systems else ()
+    others = tuple(p for p in told.parent_ids if p in systems and p not in (branch.id, branch.parent))
     return CatalogItem(
         device_id=branch.id,
         name=branch.name,
@@ -211,7 +235,7 @@ def item_of(branch: Branch, told: Node | None, systems: Collection[str], own_id:
         model=told.model or "未知",
         civil_code=civil_code,
         address=told.address or branch.name,
-        parent_ids=(branch.parent,) if branch.parent in systems else (own_id,),
+        parent_ids=first + others or (own_id,),
         status=DeviceStatus.ON if branch.online else DeviceStatus.OFF,
     )
 

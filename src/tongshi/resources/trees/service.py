@@ -19,7 +19,19 @@ from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import divisions
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.trees import store
-from tongshi.resources.trees.model import Branch, Node, Tree, TreeKind, grow, item_of, node_of, roots, walk
+from tongshi.resources.trees.model import (
+    Branch,
+    Node,
+    Tree,
+    TreeKind,
+    below,
+    grow,
+    item_of,
+    node_of,
+    roots,
+    united,
+    walk,
+)
 from tongshi.sharing.model import Scope
 from tongshi.storage.engine import Database
 
@@ -76,7 +88,8 @@ class Trees:
 
         Systems first, then divisions, then groups and organisations, with the fields of Annex J.
         """
-        told = {node.id: node for node in reversed(await self.nodes())}
+        told = united(await self.nodes())
+        platforms = await self._tree(TreeKind.PLATFORM, scope)
         branches = [
             branch
             for kind in (TreeKind.PLATFORM, TreeKind.DIVISION, TreeKind.GROUP)
@@ -84,7 +97,10 @@ class Trees:
             if branch.count and branch.kind in _NODES and branch.id != own_id
         ]
         systems = {branch.id for branch in branches if branch.kind == ItemKind.SYSTEM.value}
-        return [item_of(branch, told.get(branch.id), systems, own_id) for branch in branches]
+        return [
+            item_of(branch, told.get(branch.id), systems - below(platforms, branch.id), own_id)
+            for branch in branches
+        ]
 
     async def expand(
         self, kind: TreeKind, scope: Scope, parent: str = "", after: str = "", limit: int = 200

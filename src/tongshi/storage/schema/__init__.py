@@ -26,6 +26,7 @@ from tongshi.storage.schema.devices import (
     device_search,
     device_shard,
     device_status,
+    device_teller,
 )
 from tongshi.storage.schema.exchange import exchange_peer, exchange_snapshot, exchange_snapshot_part
 from tongshi.storage.schema.files import file_job, file_undo
@@ -90,6 +91,7 @@ __all__ = [
     "device_status",
     "device_tag",
     "device_tag_state",
+    "device_teller",
     "exchange_peer",
     "exchange_snapshot",
     "exchange_snapshot_part",

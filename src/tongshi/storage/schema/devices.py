@@ -212,6 +212,17 @@ archive_issue = Table(  # devices x rules of devices.rules.check
     Index(None, "rule", "device_id"),
 )
 
+device_teller = Table(  # devices x teller_store.MAX_TELLERS
+    "device_teller",
+    metadata,
+    code("device_id"),
+    code("teller"),
+    text_("parent_ids"),  # joined by "/"
+    Column("is_online", Boolean),
+    time("updated_at", nullable=False),
+    PrimaryKeyConstraint("device_id", "teller"),
+)
+
 catalogue_node = Table(  # bounded by trees.store.MAX_NODES
     "catalogue_node",
     metadata,

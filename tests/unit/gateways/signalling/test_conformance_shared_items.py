@@ -47,7 +47,11 @@ async def shared(*archives: DeviceArchive, wanted: Wanted = Wanted()) -> list[Ca
         return {one.item.device_id: one for one in archives if one.item.device_id in codes}
 
     at = ManualClock().at()
-    devices: Any = SimpleNamespace(placed=placed, get_many=get_many)
+
+    async def words(_: Sequence[str]) -> dict[str, Any]:
+        return {}
+
+    devices: Any = SimpleNamespace(placed=placed, get_many=get_many, words=words)
     access: Any = SimpleNamespace(scope=scope)
     recorded = RecordedArchive(devices, access, ManualClock(), OWN)
     codes, is_matched = await recorded.shared_codes(UPPER, wanted)

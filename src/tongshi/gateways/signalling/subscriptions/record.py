@@ -48,8 +48,9 @@ class RecordedNewsroom:
     async def told_items(self, upper_id: str, codes: Collection[str]) -> Mapping[str, CatalogItem]:
         scope = await self._archive.scope_of(upper_id)
         found = await self._devices.get_many(list(codes), scope)
+        words = await self._devices.words(list(found))
         return {
-            code: upper_item(archive, self._self_id)
+            code: upper_item(archive, self._self_id, words.get(code))
             for code, archive in found.items()
             if archive.owner != upper_id and archive.missing_since is None
         }
@@ -60,7 +61,9 @@ class RecordedNewsroom:
     async def told_by(self, peer_id: str, codes: Collection[str], *, is_platform: bool) -> Collection[str]:
         found = await self._db.read(device_store.get_many, list(codes))
         if is_platform:
-            return {code for code, archive in found.items() if archive.owner == peer_id}
+            words = await self._devices.words(list(found))
+            owned = {code for code, archive in found.items() if archive.owner == peer_id}
+            return owned | {code for code, by_teller in words.items() if peer_id in by_teller}
         return {
             code
             for code, archive in found.items()
@@ -68,7 +71,9 @@ class RecordedNewsroom:
         }
 
     async def mark_gone(self, peer_id: str, codes: Sequence[str], *, is_platform: bool) -> int:
-        owner = peer_id if is_platform else self._self_id
+        if is_platform:
+            return await self._devices.take_away(peer_id, codes, "GB/T 28181 DEL")
+        owner = self._self_id
         return await self._db.write(_mark_gone, owner, peer_id, codes, self._clock)
 
 
