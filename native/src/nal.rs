@@ -12,8 +12,12 @@ use crate::frame::Codec;
 
 /// How many NAL units are looked at to tell what a frame is; parameter sets and SEI stand before the first slice.
 const LOOK_MAX: usize = 32;
+/// So much of a unit tells what it is.
+const HEAD: usize = 64;
 /// Parameter sets that prove a codec are smaller than this; noise of packet size is not taken for one.
 const SET_USUAL_MAX: usize = 512;
+
+const START_CODE: [u8; 3] = [0, 0, 1];
 
 pub mod h264 {
     pub const SLICE: u8 = 1;
@@ -43,13 +47,20 @@ pub mod h265 {
 
 /// The NAL units of Annex B data, without start codes and without the zeros behind them.
 pub fn nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut starts = memmem::find_iter(data, &[0, 0, 1]).map(|place| place + 3);
-    let mut next = starts.next();
+    heads(data, usize::MAX)
+}
+
+/// The same units, each cut to its first `most` bytes. Who stops at a slice has not searched it for its end.
+pub fn heads(data: &[u8], most: usize) -> impl Iterator<Item = &[u8]> {
+    let start_code = memmem::Finder::new(&START_CODE);
+    let mut rest = data;
     std::iter::from_fn(move || {
-        let start = next?;
-        next = starts.next();
-        let end = next.map_or(data.len(), |next| next - 3);
-        Some(trim_zeros(&data[start..end]))
+        let unit = &rest[start_code.find(rest)? + START_CODE.len()..];
+        let near = &unit[..unit.len().min(most.saturating_add(START_CODE.len()))];
+        let end = start_code.find(near);
+        // Without an end in sight the next start code may begin in the last two bytes that were looked at.
+        rest = &unit[end.unwrap_or(near.len().saturating_sub(START_CODE.len() - 1))..];
+        Some(trim_zeros(&unit[..end.unwrap_or(near.len().min(most))]))
     })
     .filter(|nal| !nal.is_empty())
 }
@@ -82,7 +93,7 @@ pub fn is_key(codec: Codec, data: &[u8]) -> bool {
 
 fn inspect_h264(data: &[u8]) -> Kind {
     let mut config = false;
-    for nal in nals(data).take(LOOK_MAX) {
+    for nal in heads(data, HEAD).take(LOOK_MAX) {
         match h264::kind(nal) {
             h264::SPS => config = true,
             h264::IDR => return Kind { key: true, config },
@@ -97,7 +108,7 @@ fn inspect_h264(data: &[u8]) -> Kind {
 
 fn inspect_h265(data: &[u8]) -> Kind {
     let mut config = false;
-    for nal in nals(data).take(LOOK_MAX) {
+    for nal in heads(data, HEAD).take(LOOK_MAX) {
         match h265::kind(nal) {
             h265::SPS => config = true,
             h265::IRAP_FIRST..=h265::IRAP_LAST => return Kind { key: true, config },
@@ -110,7 +121,7 @@ fn inspect_h265(data: &[u8]) -> Kind {
 
 fn inspect_mpeg4(data: &[u8]) -> Kind {
     let mut config = false;
-    for unit in nals(data).take(LOOK_MAX) {
+    for unit in heads(data, HEAD).take(LOOK_MAX) {
         match unit {
             [0xB0, ..] | [0x20..=0x2F, ..] => config = true,
             [0xB6, coding, ..] => return Kind { key: coding >> 6 == 0, config },
@@ -122,7 +133,7 @@ fn inspect_mpeg4(data: &[u8]) -> Kind {
 
 /// Tell H.264 from H.265 by parameter sets that can be read; `None` when the data shows neither.
 pub fn sniff(data: &[u8]) -> Option<Codec> {
-    nals(data).take(LOOK_MAX).find_map(sniff_nal)
+    heads(data, SET_USUAL_MAX + 1).take(LOOK_MAX).find_map(sniff_nal)
 }
 
 /// The same for one NAL unit. A set of usual size with a picture size that makes sense is the proof; two bytes are not.
@@ -151,7 +162,7 @@ pub fn sniff_nal(nal: &[u8]) -> Option<Codec> {
 
 /// Whether the first slice of the frame is the first of its picture; false when there is none.
 pub fn has_first_slice(codec: Codec, data: &[u8]) -> bool {
-    let first = nals(data).take(LOOK_MAX).find(|nal| match codec {
+    let first = heads(data, HEAD).take(LOOK_MAX).find(|nal| match codec {
         Codec::H264 => matches!(h264::kind(nal), 1..=h264::IDR),
         _ => h265::kind(nal) <= h265::VCL_LAST,
     });
@@ -196,6 +207,21 @@ mod tests {
         assert_eq!(got, [&[0x67, 1][..], &[0x68, 2, 2], &[0x65]]);
         assert_eq!(nals(&[0x67, 0, 0]).count(), 0);
         assert_eq!(nals(&[0, 0, 1]).count(), 0);
+    }
+
+    #[test]
+    fn heads_are_the_units_cut_short_wherever_the_next_start_code_lies() {
+        for length in 1..40 {
+            let (unit, next) = ([vec![0x41], vec![7; length - 1]].concat(), vec![0x42; 9]);
+            for zeros in [2, 3] {
+                let data = [&vec![0; zeros], &[1][..], &unit, &vec![0; zeros], &[1], &next].concat();
+                for most in 1..50 {
+                    let got: Vec<_> = heads(&data, most).collect();
+                    assert_eq!(got, [&unit[..length.min(most)], &next[..most.min(9)]], "{length} {most}");
+                }
+                assert_eq!(nals(&data).collect::<Vec<_>>(), [&unit[..], &next[..]]);
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::events::{Event, EventRing, Kind};
 use crate::net::{Poll, Ready, RecvBatch, SendBatch};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +51,27 @@ pub enum Interest {
     Both,
 }
 
+/// A map by our own running numbers, which nobody outside chooses.
+pub type Keyed<T> = HashMap<u64, T, BuildHasherDefault<KeyHasher>>;
+
+/// One multiplication (Fibonacci hashing): a number is looked up three times for each socket that is ready.
+#[derive(Default)]
+pub struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
 pub struct Context {
     pub options: Options,
     /// Taken while it is read from, so that the reader may use the rest of the context.
@@ -66,7 +88,7 @@ pub struct Context {
     poll: Poll,
     events: Arc<EventRing>,
     epoch: Instant,
-    parts: HashMap<u64, (u64, Part)>,
+    parts: Keyed<(u64, Part)>,
     next_token: u64,
     care_at_ms: Option<f64>,
     /// Viewers of the whole engine.
@@ -92,7 +114,7 @@ impl Context {
             poll: Poll::new()?,
             events,
             epoch,
-            parts: HashMap::new(),
+            parts: Keyed::default(),
             next_token: RTC_TOKEN + 1,
             care_at_ms: None,
             viewers,

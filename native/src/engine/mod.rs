@@ -71,7 +71,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             threads: 1,
-            tick: Duration::from_millis(4),
+            tick: Duration::from_millis(6),
             // More than a key frame's packets: one that is overtaken by all of its frame is not lost.
             reorder_window: 512,
             gop_bytes: 8 << 20,
@@ -150,6 +150,7 @@ impl Engine {
         if !(1..=MAX_THREADS).contains(&options.threads) {
             return Err(EngineError::Invalid("threads"));
         }
+        crate::net::keep_freed_memory();
         let epoch = Instant::now();
         let events = Arc::new(EventRing::new()?);
         let viewers = Arc::new(AtomicUsize::new(0));

@@ -5,7 +5,7 @@
 //!
 //! A panic, which no input should reach, ends the stream it happened in and not the thread.
 
-use super::context::{Context, Part, MAILBOX_TOKEN, RTC_TOKEN};
+use super::context::{Context, Keyed, Part, MAILBOX_TOKEN, RTC_TOKEN};
 use super::peers::RtcPort;
 use super::ports::SharedPort;
 use super::source::{Source, Transport};
@@ -82,10 +82,10 @@ impl Mailbox {
 pub struct PacketThread {
     pub(super) context: Context,
     mailbox: Arc<Mailbox>,
-    pub(super) streams: HashMap<u64, Stream>,
+    pub(super) streams: Keyed<Stream>,
     names: HashMap<Arc<str>, u64>,
     /// Ports that streams share, by their own keys.
-    pub(super) ports: HashMap<u64, SharedPort>,
+    pub(super) ports: Keyed<SharedPort>,
     /// Streams that took part in this tick.
     touched: Vec<u64>,
 }
@@ -108,9 +108,9 @@ impl PacketThread {
         Ok(Self {
             context,
             mailbox,
-            streams: HashMap::new(),
+            streams: Keyed::default(),
             names: HashMap::new(),
-            ports: HashMap::new(),
+            ports: Keyed::default(),
             touched: Vec::new(),
         })
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::{h264, h265, nals, sps};
+use super::{h264, h265, heads, sps};
 use crate::frame::Codec;
 
 /// Parameter sets of one kind that are kept; a real encoder has one or two.
@@ -24,7 +24,7 @@ impl ParameterSets {
     /// Take over the sets a frame carries; true when that changed something.
     pub fn update(&mut self, codec: Codec, data: &[u8]) -> bool {
         let mut new = ParameterSets::default();
-        for nal in nals(data).take(64) {
+        for nal in heads(data, SET_BYTES_MAX + 1).take(64) {
             let kept = match (codec, h264::kind(nal), h265::kind(nal)) {
                 (Codec::H264, h264::SPS, _) | (Codec::H265, _, h265::SPS) => &mut new.sps,
                 (Codec::H264, h264::PPS, _) | (Codec::H265, _, h265::PPS) => &mut new.pps,
