@@ -74,7 +74,7 @@ async def nothing_left(neighbourhood: Neighbourhood, platform: SmallPlatform) ->
 
 
 @pytest.mark.parametrize("faults", [{}, {"keeps_stamps": True}])
-async def test_pause_seek_and_speed_go_through_the_coder(
+async def test_pause_step_seek_and_speed_go_through_the_coder(
     neighbourhood: Neighbourhood, faults: dict[str, Any]
 ) -> None:
     platform, camera = await recorder(neighbourhood, **faults)
@@ -88,6 +88,9 @@ async def test_pause_seek_and_speed_go_through_the_coder(
     await asyncio.sleep(1.8)  # longer than the platform waits for lost media
     assert platform.viewing.session(platform.viewer, session_id).end_reason is None
     assert (camera.calls.count, platform.transcoders.running) == (1, 1)
+    stepped = await steer(Action.STEP)
+    assert stepped.state == "paused"
+    assert (await steer(Action.STEP)).position_s > stepped.position_s
     assert (await steer(Action.RESUME)).position_s < 10
     assert (await steer(Action.SCALE, scale=4.0)).scale == 4.0
     assert (await steer(Action.SEEK, position_s=1200.0)).position_s == 1200.0

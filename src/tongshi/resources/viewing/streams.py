@@ -80,6 +80,7 @@ CENTRE_ROUTE = Route("", Transport.TCP_PASSIVE, is_platform=True)  # our own rec
 DRAIN_LOOKS = 15
 DRAIN_LOOK_S = 0.1
 SOUND_WAIT_S = 0.4
+CODER_START_S = 10.0  # a process of ours on a busy machine; one that dies is noticed at once
 
 
 class SharedStream:
@@ -385,7 +386,8 @@ class StreamPool:
             await ingest.connect(call.media_host, call.media_port)
         self._reach(stream, Step.ANSWERED)
         stream.answered.set()
-        await self._wait_media(stream, ingest.first_packet, self._timeouts.first_packet_s)
+        patience_s = self._timeouts.first_packet_s if key.transcoding is None else CODER_START_S
+        await self._wait_media(stream, ingest.first_packet, patience_s)
         self._reach(stream, Step.FIRST_PACKET)
         await self._wait_picture(stream, ingest)
         stream.playing.set()
