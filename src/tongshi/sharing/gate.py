@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 from http.cookies import CookieError, SimpleCookie
@@ -25,17 +24,13 @@ from tongshi.sharing.permissions import Permission
 from tongshi.sharing.refusals import Refusals
 from tongshi.sharing.store import ApiKey
 from tongshi.web.operations import Call
-from tongshi.web.ports import BodyDigest, Head, Identity
-from tongshi.web.signature import ALGORITHMS, Signable, sign
+from tongshi.web.ports import Head, Identity
+from tongshi.web.signature import WRONG, Signed, read_signed
 
 COOKIE = "tongshi_session"
 CSRF_HEADER = "x-csrf-token"
 CLOCK_SKEW_MS = 300_000
-_NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}\Z")
-_TIMESTAMP = re.compile(r"[0-9]{10,16}\Z")
-_HEX = re.compile(r"[0-9a-f]{64}\Z")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_WRONG = "签名不正确"
 
 
 class SharingGate:
@@ -81,45 +76,28 @@ class SharingGate:
         return Identity(found.subject, _key(found.subject), is_cookie=True)
 
     async def _by_signature(self, head: Head) -> Identity:
-        headers = head.headers
-        key_id, nonce = headers["x-tongshi-key"][:64], headers.get("x-tongshi-nonce", "")
-        timestamp_ms = headers.get("x-tongshi-timestamp", "")
-        digest_name, digest = _split(headers.get("x-tongshi-digest", ""), "X-Tongshi-Digest")
-        sign_name, _ = _split(headers.get("x-tongshi-sign", ""), "X-Tongshi-Sign")
-        if not _NONCE.match(nonce) or not _TIMESTAMP.match(timestamp_ms):
-            raise Unauthenticated("缺少签名头，或格式不对", code=40102)
-        key = await self._grants.find_key(key_id)
-        signable = Signable(
-            head.method,
-            head.path,
-            head.raw_query,
-            headers["x-tongshi-digest"],
-            timestamp_ms,
-            nonce,
-            self._platform_id,
-            headers.get("x-tongshi-onbehalf", ""),
-        )
+        signed = read_signed(head.method, head.path, head.raw_query, head.headers, self._platform_id)
+        key = await self._grants.find_key(signed.key_id)
         # An unknown key costs the same work as a known one.
-        wanted = sign(signable, "" if key is None else key.secret, sign_name)
-        is_right = hmac.compare_digest(wanted.encode(), headers["x-tongshi-sign"].encode())
+        is_right = signed.is_by("" if key is None else key.secret)
         if key is None or not key.secret:
-            raise Unauthenticated(_WRONG, code=40102)
+            raise Unauthenticated(WRONG, code=40102)
         neighbour = key.subject.platform_id
         try:
-            await self._admit(head, key, nonce, timestamp_ms, is_right=is_right)
+            await self._admit(head, key, signed, is_right=is_right)
         except (Unauthenticated, Forbidden) as error:
             self._refusals.note(neighbour, error.message)
             raise
         self._refusals.forget(neighbour)
-        return Identity(key.subject, _key(key.subject), body_digest=BodyDigest(digest_name, digest))
+        return Identity(key.subject, _key(key.subject), body_digest=signed.body_digest)
 
-    async def _admit(self, head: Head, key: ApiKey, nonce: str, timestamp_ms: str, *, is_right: bool) -> None:
+    async def _admit(self, head: Head, key: ApiKey, signed: Signed, *, is_right: bool) -> None:
         if not is_right:
-            raise Unauthenticated(_WRONG, code=40102)
-        skew_ms = int(timestamp_ms) - int(self._clock.at().timestamp() * 1000)
+            raise Unauthenticated(WRONG, code=40102)
+        skew_ms = signed.skew_ms(self._clock.at())
         if abs(skew_ms) > CLOCK_SKEW_MS:
             raise Unauthenticated("时间相差超过 300 秒", code=40103, details={"skewMs": skew_ms})
-        if not await self._grants.use_nonce(key.id, nonce):
+        if not await self._grants.use_nonce(key.id, signed.signable.nonce):
             raise Unauthenticated("该请求已经用过", code=40104)
         if key.addresses and not _is_within(head.client_host, key.addresses):
             raise Forbidden("该密钥不允许从此地址使用", code=40302)
@@ -144,13 +122,6 @@ def session_token(call: Call[Any, Any]) -> str:
     except CookieError:
         return ""
     return morsel.value if morsel else ""
-
-
-def _split(value: str, name: str) -> tuple[str, bytes]:
-    algorithm, _, digits = value.partition("=")
-    if algorithm not in ALGORITHMS or not _HEX.match(digits):
-        raise Unauthenticated(f"{name} 应为 sm3=… 或 sha256=…（64 位小写十六进制）", code=40102)
-    return algorithm, bytes.fromhex(digits)
 
 
 def _is_within(host: str, networks: Sequence[str]) -> bool:
