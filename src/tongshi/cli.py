@@ -20,6 +20,12 @@ def _serve(args: argparse.Namespace) -> int:
     return run(args.config)
 
 
+def _media_node(args: argparse.Namespace) -> int:
+    from tongshi.app.media_node import run
+
+    return run(args.config)
+
+
 def _openapi(_: argparse.Namespace) -> int:
     from tongshi.app.serve import openapi_document
 
@@ -62,6 +68,12 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         "--config", type=Path, required=True, help="configuration file, see config.example.toml"
     )
     serve.set_defaults(run=_serve)
+
+    node = commands.add_parser("media-node", help="carry streams for a platform, usually on another machine")
+    node.add_argument(
+        "--config", type=Path, required=True, help="configuration file, see media-node.example.toml"
+    )
+    node.set_defaults(run=_media_node)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(run=_openapi)

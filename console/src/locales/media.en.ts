@@ -5,7 +5,7 @@ const en: typeof zh = {
   reload: 'Reload',
   nodes: 'Media nodes',
   name: 'Node',
-  kinds: { tongshi: 'Own engine', zlmediakit: 'ZLMediaKit' },
+  kinds: { tongshi: 'Tongshi engine', zlmediakit: 'ZLMediaKit' },
   state: 'State',
   states: { active: 'Active', draining: 'Draining', drained: 'Drained', lost: 'Lost' },
   streams: 'Streams',

@@ -3,7 +3,7 @@ export default {
   reload: '刷新',
   nodes: '媒体节点',
   name: '节点',
-  kinds: { tongshi: '本平台引擎', zlmediakit: 'ZLMediaKit' },
+  kinds: { tongshi: '通视引擎', zlmediakit: 'ZLMediaKit' },
   state: '状态',
   states: { active: '可用', draining: '排空中', drained: '已排空', lost: '失联' },
   streams: '视频路数',

@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from tongshi.clock import Clock
-from tongshi.config.sections import Config, NeighbourSection, reveal
-from tongshi.gateways.media.nodes.farm import FarmPlan, ZlmAccount
+from tongshi.config.sections import Config, MediaNodeSection, NeighbourSection, reveal
+from tongshi.gateways.media.nodes.farm import FarmPlan, OwnAccount, ZlmAccount
 from tongshi.gateways.media.s3_files import S3Files
 from tongshi.gateways.signalling.admission.bindings import Binding
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig
@@ -61,18 +61,7 @@ def gateway_config(config: Config) -> GatewayConfig:
 
 def farm_plan(config: Config) -> FarmPlan:
     section = config.media
-    accounts = [
-        ZlmAccount(
-            node.name,
-            node.api,
-            reveal(node.secret),
-            node.media_host,
-            node.viewer_url,
-            node.places,
-            node.max_streams,
-        )
-        for node in section.nodes
-    ]
+    accounts = [_node_account(node, config.platform.id) for node in section.nodes]
     return FarmPlan(
         accounts,
         section.places,
@@ -80,6 +69,17 @@ def farm_plan(config: Config) -> FarmPlan:
         section.hook_host,
         section.hook_port,
         section.hook_reach,
+    )
+
+
+def _node_account(node: MediaNodeSection, platform_id: str) -> ZlmAccount | OwnAccount:
+    secret, places = reveal(node.secret), node.places
+    if node.kind == "zlmediakit":
+        return ZlmAccount(
+            node.name, node.api, secret, node.media_host, node.viewer_url, places, node.max_streams
+        )
+    return OwnAccount(
+        node.name, node.api, secret, node.media_host, node.viewer_url, places, node.max_streams, platform_id
     )
 
 

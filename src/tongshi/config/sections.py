@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,9 @@ Fingerprint = Annotated[  # SHA-256
     str, Meta(pattern=r"^((sha256:|SHA256:)?[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31})?$")
 ]
 Code20 = Annotated[str, Meta(pattern=r"^[0-9]{20}$")]
+
+
+_C = TypeVar("_C", bound=msgspec.Struct)
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,7 +132,11 @@ Place = Annotated[str, Meta(pattern=r"^[0-9]{2,20}$")]
 
 
 class MediaNodeSection(_Section, frozen=True):
-    """A ZLMediaKit server that streams may be opened at; ``secret`` is its ``api.secret``."""
+    """Another place where streams may be opened.
+
+    ``kind`` tongshi is a ``tongshi media-node``, whose ``secret`` is that of its own configuration;
+    zlmediakit is such a server, and ``secret`` its ``api.secret``.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[0-9A-Za-z-]{1,32}$")]
     api: Annotated[str, Meta(pattern=r"^https?://[^/?#]+$")]
@@ -138,6 +145,7 @@ class MediaNodeSection(_Section, frozen=True):
     viewer_url: Annotated[str, Meta(pattern=r"^https?://[^/?#]+$")]
     places: tuple[Place, ...] = ()
     max_streams: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    kind: Literal["zlmediakit", "tongshi"] = "zlmediakit"
 
 
 class MediaSection(_Section, frozen=True):
@@ -341,13 +349,18 @@ class Config(_Section, frozen=True):
 
 
 def load(path: Path) -> Config:
+    """Read and check a platform's configuration file; see ``read``."""
+    return read(path, Config)
+
+
+def read(path: Path, shape: type[_C]) -> _C:
     """Read and check a configuration file.
 
     Raises:
         InvalidRequest: missing, not TOML, a wrong value or an unknown key; the message names file and key.
     """
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Config)
+        return msgspec.toml.decode(path.read_bytes(), type=shape)
     except FileNotFoundError as error:
         raise InvalidRequest(f"找不到配置文件 {path}", field="config") from error
     except msgspec.DecodeError as error:

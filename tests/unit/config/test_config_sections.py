@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from tongshi.app.settings import gateway_config
-from tongshi.config.sections import AccountSection, Config, load, reveal
+from tongshi.config.media_node import NodeConfig, NodeSection
+from tongshi.config.sections import AccountSection, Config, load, read, reveal
 from tongshi.errors import InvalidRequest
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
+NODE_EXAMPLE = Path(__file__).parents[3] / "media-node.example.toml"
 
 
 def test_the_example_loads_and_names_every_key() -> None:
@@ -26,6 +28,19 @@ def test_the_example_shows_the_defaults() -> None:
     config = load(EXAMPLE)
     for name in ("storage", "http", "signalling", "media", "exchange", "log"):
         assert getattr(config, name) == type(getattr(config, name))()
+
+
+def test_the_example_of_a_media_node_names_every_key_with_its_default() -> None:
+    config = read(NODE_EXAMPLE, NodeConfig)
+    text = NODE_EXAMPLE.read_text(encoding="utf-8")
+    for section in msgspec.structs.fields(NodeConfig):
+        for field in msgspec.structs.fields(getattr(config, section.name)):
+            assert field.encode_name in text, f"{section.name}.{field.name}"
+    for name in ("media", "log"):
+        assert getattr(config, name) == type(getattr(config, name))()
+    node = config.node
+    assert node == NodeSection(name=node.name, platform=node.platform, secret=node.secret)
+    assert "***" in repr(node)
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,15 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
+from typing import Generic
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
 
 from tongshi.errors import Gone, InvalidRequest, LimitExceeded, NotFound, TongshiError, Unavailable
+from tongshi.gateways.media.door import A, Door
 from tongshi.protocols.media.hls import PartRing
 from tongshi.resources.viewing.ports import Ingest
-from tongshi.resources.viewing.tickets import Admission, Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -120,10 +121,10 @@ class HlsFeed:
         changed.set()
 
 
-class HlsDesk:
+class HlsDesk(Generic[A]):
     """Answers what HLS players ask for."""
 
-    def __init__(self, tickets: Tickets) -> None:
+    def __init__(self, tickets: Door[A]) -> None:
         self._tickets = tickets
         self._feeds: dict[str, HlsFeed] = {}
 
@@ -137,7 +138,7 @@ class HlsDesk:
             NotFound: no longer kept (40404). InvalidRequest: a reload of what is far ahead.
             Unavailable: nothing came. LimitExceeded: too many feeds.
         """
-        admission = self._tickets.admit(stream_id, ticket, client_host, is_lasting=True)
+        admission = await self._tickets.enter(stream_id, ticket, client_host, is_lasting=True)
         feed = self._feed(stream_id, admission)
         feed.asked()
         if name == "index.m3u8":
@@ -154,7 +155,7 @@ class HlsDesk:
         """End every feed."""
         await asyncio.gather(*(feed.stop() for feed in tuple(self._feeds.values())))
 
-    def _feed(self, stream_id: str, admission: Admission) -> HlsFeed:
+    def _feed(self, stream_id: str, admission: A) -> HlsFeed:
         """The stream's feed. Raises Gone: the stream is over, and nothing of it is kept (41002)."""
         feed, is_over = self._feeds.get(stream_id), self._tickets.is_over(admission)
         if feed is not None and (is_over or not feed.ring.is_over):

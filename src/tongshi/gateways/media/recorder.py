@@ -42,6 +42,7 @@ _ENDED = {
     EndReason.DEVICE_OFFLINE: GapReason.OFFLINE,
     EndReason.MEDIA_LOST: GapReason.MEDIA_LOST,
     EndReason.DEVICE_ENDED: GapReason.MEDIA_LOST,
+    EndReason.NODE_LOST: GapReason.MEDIA_LOST,
     EndReason.SHUTDOWN: GapReason.STOPPED,
 }
 

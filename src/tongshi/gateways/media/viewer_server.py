@@ -11,6 +11,7 @@ import asyncio
 import re
 import socket
 from dataclasses import dataclass
+from typing import Generic
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -18,13 +19,13 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import Forbidden, InvalidRequest, NotFound, PeerFailed, TongshiError
+from tongshi.gateways.media.door import A, Door
 from tongshi.gateways.media.hls import HLS_PATH, HlsDesk
 from tongshi.gateways.media.listener import Listener, read_head
 from tongshi.gateways.media.refusal import Refused
 from tongshi.gateways.media.uplink import TALK_PATH, Uplinks
 from tongshi.gateways.media.whep import WHEP_PATH, Post, WhepDesk
 from tongshi.protocols.media.websocket import Violation, upgrade_head
-from tongshi.resources.viewing.tickets import Admission, Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +110,7 @@ def parse_target(target: str) -> tuple[str, str]:
     return url.path, fields.get("ticket", [""])[0]
 
 
-class ViewerServer:
+class ViewerServer(Generic[A]):
     """Listens for viewers of ``/live/{streamId}.flv``, ``.mp4`` and ``.ps``, by HTTP or by WebSocket, of
     ``/live/{streamId}/index.m3u8`` (``hls``), of ``/download/{streamId}.mp4`` and ``.ps``, for microphones
     (``uplink``), and answers browsers that watch by WebRTC (``whep``).
@@ -122,7 +123,7 @@ class ViewerServer:
 
     def __init__(
         self,
-        tickets: Tickets,
+        tickets: Door[A],
         host: str,
         port: int,
         clock: Clock,
@@ -206,12 +207,12 @@ class ViewerServer:
             raise NotFound("没有这个地址", code=40404)
         kind, stream_id, suffix = match.groups()
         if kind == "download":
-            admission = self._tickets.admit(stream_id, ticket, client_host)
+            admission = await self._tickets.enter(stream_id, ticket, client_host)
             await self._deliver(connection, admission, head.origin)
             return
         response, dialogue = self._opening(head, suffix)
         container = _CONTAINERS[suffix]
-        admission = self._tickets.admit(stream_id, ticket, client_host, container=container)
+        admission = await self._tickets.enter(stream_id, ticket, client_host, container=container)
         await self._tickets.serve(admission, container, connection.detach(), response, dialogue)
 
     def _opening(self, head: Head, suffix: str) -> tuple[bytes, str]:
@@ -227,7 +228,7 @@ class ViewerServer:
         except Violation as violation:
             raise InvalidRequest("WebSocket 握手无效") from violation
 
-    async def _deliver(self, connection: socket.socket, admission: Admission, origin: str) -> None:
+    async def _deliver(self, connection: socket.socket, admission: A, origin: str) -> None:
         """Send a download while it grows; only a whole one gets its last chunk."""
         fields = {
             "Content-Type": _TYPES[admission.file_name.rpartition(".")[2]],

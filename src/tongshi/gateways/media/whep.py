@@ -13,10 +13,11 @@ import re
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Generic
 
 from tongshi.errors import InvalidRequest, NotFound, TongshiError, Unprocessable
+from tongshi.gateways.media.door import A, Door
 from tongshi.gateways.media.refusal import Refused
-from tongshi.resources.viewing.tickets import Tickets
 
 WHEP_PATH = "/whep/"
 MAX_OFFER_BYTES = 64 * 1024
@@ -71,10 +72,10 @@ def refusal(word: str) -> TongshiError:
     return InvalidRequest("不是可用的 SDP offer", field="body")
 
 
-class WhepDesk:
+class WhepDesk(Generic[A]):
     """Answers WHEP requests that reached the viewers' listener."""
 
-    def __init__(self, tickets: Tickets) -> None:
+    def __init__(self, tickets: Door[A]) -> None:
         self._tickets = tickets
 
     async def answer(self, connection: socket.socket, post: Post) -> Answer:
@@ -98,9 +99,9 @@ class WhepDesk:
         if post.media_type != "application/sdp":
             raise Refused(415, "请求体须为 application/sdp")
         offer = await _read_offer(connection, post)
-        admission = self._tickets.admit(stream_id, post.ticket, post.client_host)
+        admission = await self._tickets.enter(stream_id, post.ticket, post.client_host)
         answer = (await self._tickets.connect(admission, offer)).encode()
-        place = f"{WHEP_PATH}{stream_id}/{admission.session.session_id}?ticket={post.ticket}"
+        place = f"{WHEP_PATH}{stream_id}/{admission.session_id}?ticket={post.ticket}"
         fields = {
             "Content-Type": "application/sdp",
             "Content-Length": str(len(answer)),

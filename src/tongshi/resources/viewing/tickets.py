@@ -33,6 +33,10 @@ class Admission:
     stream_id: str
 
     @property
+    def session_id(self) -> str:
+        return self.session.session_id
+
+    @property
     def file_name(self) -> str:
         """What a download is called: the device and the true span, Beijing time."""
         wish = self.session.wish
@@ -87,6 +91,18 @@ class Tickets:
         if is_lasting:
             self._stays(session)
         return Admission(session, stream_id)
+
+    async def enter(
+        self,
+        stream_id: str,
+        ticket: str,
+        client_host: str,
+        *,
+        is_lasting: bool = False,
+        container: str = "",
+    ) -> Admission:
+        """``admit``, for a listener that may also stand on a media node, where the platform is asked."""
+        return self.admit(stream_id, ticket, client_host, is_lasting=is_lasting, container=container)
 
     def check(self, stream_id: str, ticket: str, client_host: str) -> None:
         """Look at a ticket for a picture without taking it: what ``admit`` would raise now."""
@@ -151,10 +167,7 @@ class Tickets:
                 raise Unprocessable("承载该路的媒体节点不提供 WebRTC", code=42203, field="protocol")
             number, answer = await ingest.answer(offer, lambda reason: self._running.left(session, reason))
         except (InvalidRequest, Unprocessable) as error:
-            self._running.note(session, Step.OPENED, error.message, is_trouble=True)
-            session.is_taken = False
-            if self._clock.at() > session.opens_until:
-                self._running.end(session, EndReason.EXPIRED)
+            self.give_back(admission, error.message)
             raise
         except BaseException:
             self._running.end(session, EndReason.FAILED)
@@ -162,6 +175,14 @@ class Tickets:
         self._running.mark(session, Step.OPENED, "WebRTC")
         await self._served(session, ingest, number)
         return answer
+
+    def give_back(self, admission: Admission, words: str) -> None:
+        """He could not be served so: the ticket is good for another way, as long as it would have been."""
+        session = admission.session
+        self._running.note(session, Step.OPENED, words, is_trouble=True)
+        session.is_taken, session.engine_viewer = False, None
+        if self._clock.at() > session.opens_until:
+            self._running.end(session, EndReason.EXPIRED)
 
     def leave(self, stream_id: str, session_id: str, ticket: str, client_host: str) -> None:
         """The viewer says that he is gone, with the ticket he came by.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tongshi.clock import Clock
+from tongshi.exchange.signing import Signer
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.own import OwnNode
 from tongshi.gateways.media.nodes.pool import DEFAULT_CAPACITY, MediaNodes, Seat
-from tongshi.gateways.media.nodes.zlmediakit.client import Client
+from tongshi.gateways.media.nodes.remote.client import Client
+from tongshi.gateways.media.nodes.remote.node import RemoteNode
+from tongshi.gateways.media.nodes.zlmediakit.client import Client as ZlmClient
 from tongshi.gateways.media.nodes.zlmediakit.hooks import Hooks
 from tongshi.gateways.media.nodes.zlmediakit.node import ZlmNode
 from tongshi.resources.viewing.tickets import Tickets
@@ -29,10 +33,24 @@ class ZlmAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnAccount:
+    """A ``tongshi media-node``: where it is commanded, the secret it shares with us, and our name there."""
+
+    name: str
+    api: str
+    secret: str
+    media_host: str
+    viewer_url: str
+    places: tuple[str, ...] = ()
+    capacity: int = DEFAULT_CAPACITY
+    platform_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FarmPlan:
     """What the configuration says. ``hook_reach`` is where nodes reach our hooks; "" is ``hook_host``."""
 
-    accounts: Sequence[ZlmAccount] = ()
+    accounts: Sequence[ZlmAccount | OwnAccount] = ()
     places: tuple[str, ...] = ()
     capacity: int = DEFAULT_CAPACITY
     hook_host: str = "127.0.0.1"
@@ -47,10 +65,13 @@ class Farm:
         self, engine: AsyncEngine, plan: FarmPlan, tickets: Callable[[], Tickets], clock: Clock
     ) -> None:
         self._hooks = Hooks(tickets, plan.hook_host, plan.hook_port, plan.hook_reach)
-        self._others = [self._node(account, clock) for account in plan.accounts]
+        self._engine, self._tickets, self._clock = engine, tickets, clock
+        self._owner = secrets.token_hex(16)  # a node ends what an earlier process of ours opened
+        self._servers: list[ZlmNode] = []
+        self._remotes: list[RemoteNode] = []
         seats = [Seat(OwnNode(engine), plan.places, plan.capacity)]
-        for node, account in zip(self._others, plan.accounts, strict=True):
-            self._hooks.add(node)
+        for account in plan.accounts:
+            node = self._node(account)
             seats.append(Seat(node, account.places, account.capacity, is_local=False))
         self.nodes = MediaNodes(seats, clock)
 
@@ -60,23 +81,43 @@ class Farm:
         Raises:
             OSError: the hooks' port is taken.
         """
-        if self._others:
+        if self._servers:
             await self._hooks.start()
+        for node in self._remotes:
+            node.start()
         self.nodes.start()
 
     async def stop(self) -> None:
         """Let go of everything; streams were their holders' to close."""
         await self.nodes.stop()
         await self._hooks.stop()
-        for node in self._others:
-            await node.client.close()
+        for server in self._servers:
+            await server.client.close()
+        for node in self._remotes:
+            await node.stop()
 
-    def _node(self, account: ZlmAccount, clock: Clock) -> ZlmNode:
-        return ZlmNode(
+    def _node(self, account: ZlmAccount | OwnAccount) -> ZlmNode | RemoteNode:
+        if isinstance(account, OwnAccount):
+            signer = Signer(account.platform_id, account.secret, account.name, self._clock)
+            remote = RemoteNode(
+                account.name,
+                Client(account.api, signer, self._owner),
+                self._engine,
+                self._tickets,
+                media_host=account.media_host,
+                viewer_url=account.viewer_url,
+            )
+            self._remotes.append(remote)
+            return remote
+        server = ZlmNode(
             account.name,
-            Client(account.api, account.secret),
-            clock,
+            ZlmClient(account.api, account.secret),
+            self._clock,
+            self._engine,
             media_host=account.media_host,
             viewer_url=account.viewer_url,
             hook_base=lambda: self._hooks.base(account.name),
         )
+        self._servers.append(server)
+        self._hooks.add(server)
+        return server

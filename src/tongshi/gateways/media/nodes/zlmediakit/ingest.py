@@ -2,22 +2,21 @@
 
 What the server tells by its hooks becomes the events of the stream: published is the first packet, a
 registered stream is the first key frame, because the server registers a stream when its tracks are known.
-Viewers go to the server themselves; what must pass through this process (a recording to a file) is fetched
-from it by HTTP.
+Viewers go to the server themselves; what must pass through this process (own recording, transcoding) comes
+through a copy (``local_copy``), whose readers have negative numbers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import structlog
 
-from tongshi.errors import PeerFailed, TongshiError, Unprocessable
+from tongshi.errors import TongshiError, Unprocessable
+from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.gateways.media.nodes.local_copy import LocalCopy
 from tongshi.gateways.media.nodes.zlmediakit.client import Client, Done, Media, MediaList, SendingPort
 from tongshi.resources.viewing.model import Codec, Delivery, Transport
 from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise
@@ -26,8 +25,6 @@ log = structlog.get_logger(__name__)
 
 APP = "rtp"
 VHOST = "__defaultVhost__"
-FETCH_LIMIT_S = 10.0
-PUMP_BYTES = 256 * 1024
 
 _CODECS = {"H264": "h264", "H265": "h265", "PCMA": "g711a", "PCMU": "g711u", "mpeg4-generic": "aac"}
 _PATHS = {
@@ -36,7 +33,6 @@ _PATHS = {
     Delivery.HTTP_FMP4: ".live.mp4",
     Delivery.WS_FMP4: ".live.mp4",
 }
-_CONTAINERS = {"flv": ".live.flv", "fmp4": ".live.mp4"}
 
 Closed = Callable[[str], None]
 
@@ -59,7 +55,9 @@ class Holder(Protocol):
 class ZlmIngest:
     """One receiving end at the server."""
 
-    def __init__(self, node: Holder, name: str, stream: str, host: str, port: int) -> None:
+    def __init__(
+        self, node: Holder, engine: AsyncEngine, name: str, stream: str, host: str, port: int
+    ) -> None:
         self._node = node
         self._name = name
         self._stream = stream
@@ -67,12 +65,11 @@ class ZlmIngest:
         self.first_packet, self.first_key_frame = asyncio.Event(), asyncio.Event()
         self.ended = asyncio.Event()
         self.lost_with_node = ""
-        self.pass_key = secrets.token_urlsafe(24)  # what this process fetches the stream with
         self._numbers = 0
         self._viewers: dict[int, str] = {}  # the server's own names of its viewers
         self._told: dict[int, Callable[[str, int], None]] = {}
         self._relays: dict[int, tuple[int, Closed]] = {}
-        self._pumps: dict[int, asyncio.Task[None]] = {}
+        self._copy = LocalCopy(engine, self, stream)
         self._last_bytes_at: float | None = None
         self._is_open = True
 
@@ -120,8 +117,8 @@ class ZlmIngest:
         return IngestFigures(frames, 0, 0, lost, silent_s, codec)
 
     async def group_of_pictures(self) -> bytes:
-        """Raises Unprocessable: the server keeps them to itself."""
-        raise Unprocessable(f"媒体节点 {self._name} 不提供截图，请由本平台的媒体引擎承载该视频后再试")
+        """The last pictures from a key frame on, of a copy: the server does not give its own."""
+        return await self._copy.group_of_pictures()
 
     def viewer_url(self, delivery: Delivery, ticket: str) -> str | None:
         """The server's own address of the stream, with our ticket, which it asks us about."""
@@ -164,29 +161,13 @@ class ZlmIngest:
         dialogue: str = "",
         datagrams: Datagrams | None = None,
     ) -> int:
-        """Fetch the stream from the server and write it to a descriptor, which belongs to us from here on.
-
-        Raises:
-            Unprocessable: the server has no such container, or what is written is to be framed.
-        """
-        path = _CONTAINERS.get(container)
-        if path is None or dialogue:
-            for one in (fd, *(datagrams.descriptors if datagrams is not None else ())):
-                os.close(one)
-            raise Unprocessable(f"媒体节点 {self._name} 不提供 {container}")
-        self._numbers += 1
-        number = self._numbers
-        target = f"/{APP}/{self._stream}{path}?ticket={self.pass_key}"
-        pumping = asyncio.get_running_loop().create_task(self._pump(target, fd, head, on_closed))
-        self._pumps[number] = pumping
-        pumping.add_done_callback(lambda _: self._pumps.pop(number, None))
-        return number
+        """Serve one who reads from this process, by a copy: the server relays to our own engine."""
+        return -await self._copy.attach(container, fd, head, on_closed, dialogue, datagrams)
 
     async def detach(self, viewer: int) -> int:
-        """End one viewer; its bytes are told later, by the server, so that this answers 0."""
-        if (pump := self._pumps.pop(viewer, None)) is not None:
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
+        """End one viewer; of one at the server the bytes are told later, so that this answers 0."""
+        if viewer < 0:
+            return await self._copy.detach(-viewer)
         player = self._viewers.pop(viewer, None)
         self._told.pop(viewer, None)
         if player is not None:
@@ -227,14 +208,15 @@ class ZlmIngest:
         if not self._is_open:
             return
         self._is_open = False
-        self._node.forget(self._stream)
         self.ended.set()
+        await self._copy.close()
         for relay in tuple(self._relays):
             await self.drop_relay(relay)
-        for viewer in (*self._viewers, *self._pumps):
+        for viewer in tuple(self._viewers):
             await self.detach(viewer)
         if not self.lost_with_node:
             await self._quietly("closeRtpServer", stream_id=self._stream)
+        self._node.forget(self._stream)
 
     def lose(self, reason: str) -> None:
         """The node is gone, and this stream with it."""
@@ -247,33 +229,3 @@ class ZlmIngest:
             await self._node.client.call(command, Done, **fields)
         except TongshiError as error:
             log.warning("media_node_command_failed", node=self._name, command=command, error=error.message)
-
-    async def _pump(self, target: str, fd: int, head: bytes, on_closed: Closed) -> None:
-        reason = "source_closed"
-        try:
-            with os.fdopen(fd, "wb", buffering=0) as out:
-                os.set_blocking(fd, True)
-                await asyncio.to_thread(out.write, head)
-                await self._fetch(target, out.write)
-        except (OSError, TimeoutError, PeerFailed) as error:
-            log.info("media_node_fetch_ended", node=self._name, error=str(error))
-            reason = "disconnected"
-        finally:
-            asyncio.get_running_loop().call_soon(on_closed, reason)
-
-    async def _fetch(self, target: str, write: Callable[[bytes], object]) -> None:
-        url = urlsplit(self._node.viewer_url)
-        async with asyncio.timeout(FETCH_LIMIT_S):
-            reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
-        try:
-            writer.write(f"GET {target} HTTP/1.0\r\nHost: {url.netloc}\r\n\r\n".encode())
-            async with asyncio.timeout(FETCH_LIMIT_S):
-                answer = await reader.readuntil(b"\r\n\r\n")
-            if b" 200 " not in answer.partition(b"\r\n")[0]:
-                raise PeerFailed("媒体节点没有给出视频")
-            while data := await reader.read(PUMP_BYTES):
-                await asyncio.to_thread(write, data)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            raise PeerFailed("媒体节点的应答无法解析") from error
-        finally:
-            writer.close()

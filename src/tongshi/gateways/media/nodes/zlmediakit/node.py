@@ -14,6 +14,7 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import Unavailable
+from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.zlmediakit.client import (
     Client,
     Done,
@@ -35,6 +36,7 @@ class ZlmNode:
     """One server.
 
     Args:
+        engine: this process's own, for what must be read here.
         media_host: the address devices send to, which is what SDP says.
         viewer_url: where viewers reach its HTTP port, without a final slash.
         hook_base: where it reaches our hooks, with its own secret; read at each use, because the port may be
@@ -48,6 +50,7 @@ class ZlmNode:
         name: str,
         client: Client,
         clock: Clock,
+        engine: AsyncEngine,
         *,
         media_host: str,
         viewer_url: str,
@@ -57,6 +60,7 @@ class ZlmNode:
         self.client = client
         self.viewer_url = viewer_url.rstrip("/")
         self._clock = clock
+        self._engine = engine
         self._media_host = media_host
         self._hook_base = hook_base
         self._streams: dict[str, ZlmIngest] = {}
@@ -90,7 +94,9 @@ class ZlmNode:
         except asyncio.CancelledError:
             opening.add_done_callback(lambda _: self._abandon(stream))
             raise
-        ingest = self._streams[stream] = ZlmIngest(self, self.name, stream, self._media_host, port)
+        ingest = self._streams[stream] = ZlmIngest(
+            self, self._engine, self.name, stream, self._media_host, port
+        )
         return ingest
 
     def _abandon(self, stream: str) -> None:

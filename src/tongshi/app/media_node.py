@@ -1,0 +1,94 @@
+"""``tongshi media-node``: an engine with its viewers' listener, at the command of a platform elsewhere.
+
+Implements: DB31DSJ/Z 001-2024 5.2
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from tongshi import _media
+from tongshi.clock import SystemClock
+from tongshi.config.media_node import NodeConfig
+from tongshi.config.sections import read, reveal
+from tongshi.errors import InvalidRequest
+from tongshi.gateways.media.digest import check_build
+from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.gateways.media.nodes.remote.control import Control
+from tongshi.gateways.media.nodes.remote.door import NodeDoor
+from tongshi.gateways.media.nodes.remote.seal import Seal
+from tongshi.gateways.media.nodes.remote.station import Station
+from tongshi.gateways.media.viewer_server import ViewerServer
+from tongshi.observe import collector, logs
+
+log = structlog.get_logger(__name__)
+
+MIN_SECRET = 16
+
+
+def run(path: Path) -> int:
+    """0 after an ordered stop, 1 when it could not start."""
+    config = read(path, NodeConfig)
+    logs.configure(config.log.level, config.log.form)
+    check_build(_media.SOURCE_DIGEST)
+    return uvloop.run(_serve(config))
+
+
+async def _serve(config: NodeConfig) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        async with AsyncExitStack() as stack:
+            await _start(config, stack)
+            collector.settle()
+            await stop.wait()
+    except OSError as error:
+        log.error("start_failed", error=str(error))
+        print(f"tongshi: 无法启动：{error}", file=sys.stderr)
+        return 1
+    log.info("media_node_stopped", node=config.node.name)
+    return 0
+
+
+async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
+    section, media, clock = config.node, config.media, SystemClock()
+    secret = reveal(section.secret)
+    if len(secret) < MIN_SECRET:
+        raise InvalidRequest(f"node.secret 至少 {MIN_SECRET} 个字符", field="node.secret")
+    engine = AsyncEngine(
+        _media.Engine(
+            threads=media.threads,
+            webrtc_host=media.host,
+            webrtc_port=media.webrtc_port,
+            webrtc_public=media.webrtc_host,
+        ),
+        media.host,
+        shared_port=media.rtp_shared_port,
+    )
+    engine.start()
+    stack.push_async_callback(engine.stop)
+    station = Station(engine, clock, section.gone_s)
+    door = NodeDoor(station)
+    viewers = ViewerServer(door, media.host, media.http_port, clock)
+    stack.push_async_callback(viewers.stop)
+    await viewers.start()
+    seal = Seal(section.platform, secret, section.name, clock)
+    control = Control(station, door, seal, section.host, section.port)
+    stack.push_async_callback(control.stop)
+    stack.push_async_callback(station.stop)
+    station.start()
+    await control.start()
+    log.info(
+        "media_node_started",
+        node=section.name,
+        control=f"{section.host}:{control.port}",
+        viewers=f"{media.host}:{viewers.port}",
+    )

@@ -1,0 +1,81 @@
+"""A real ``tongshi media-node`` in a process of its own, on loopback, to be killed and started again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tongshi.gateways.media.nodes.farm import OwnAccount
+
+HOST = "127.0.0.1"
+SECRET = "of-a-test-of-nodes"  # noqa: S105  # of a test
+START_LIMIT_S = 30.0
+
+
+class NodeProcess:
+    """One node; its ports stay when it is started again."""
+
+    def __init__(self, folder: Path, platform_id: str, name: str = "east") -> None:
+        self.name = name
+        self.control_port = self.viewer_port = 0
+        self._folder, self._platform_id = folder, platform_id
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def api(self) -> str:
+        return f"http://{HOST}:{self.control_port}"
+
+    @property
+    def viewer_url(self) -> str:
+        return f"http://{HOST}:{self.viewer_port}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def account(self, places: tuple[str, ...] = ("310101",)) -> OwnAccount:
+        """How its platform names it."""
+        return OwnAccount(
+            self.name, self.api, SECRET, HOST, self.viewer_url, places, platform_id=self._platform_id
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        config, output = self._folder / f"{self.name}.toml", self._folder / f"{self.name}.log"
+        config.write_text(
+            f'[node]\nname = "{self.name}"\nplatform = "{self._platform_id}"\nsecret = "{SECRET}"\n'
+            f"port = {self.control_port}\n"
+            f"[media]\nhttp_port = {self.viewer_port}\n",
+            encoding="utf-8",
+        )
+        with output.open("wb") as sink:
+            command = [sys.executable, "-m", "tongshi.cli", "media-node", "--config", str(config)]
+            self._process = subprocess.Popen(command, stderr=sink)  # noqa: S603  # our own command
+        started = self._started(output)
+        self.control_port = int(started["control"].rpartition(":")[2])
+        self.viewer_port = int(started["viewers"].rpartition(":")[2])
+
+    def kill(self) -> None:
+        """Kill it: nothing is said to anybody."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Stop it in order; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(START_LIMIT_S)
+
+    def _started(self, output: Path) -> dict[str, str]:
+        ends = time.monotonic() + START_LIMIT_S
+        while self.is_running and time.monotonic() < ends:
+            for line in output.read_text(encoding="utf-8").splitlines():
+                if '"media_node_started"' in line and line.endswith("}"):
+                    found: dict[str, str] = json.loads(line)
+                    return found
+            time.sleep(0.02)
+        raise AssertionError(output.read_text(encoding="utf-8"))
