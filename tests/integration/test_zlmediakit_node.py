@@ -178,7 +178,7 @@ async def test_a_node_that_was_started_anew_is_noticed_and_used_again(world: Wor
 
 async def test_a_drained_node_keeps_its_viewer_and_takes_nobody_new(world: World) -> None:
     opening = await world.watch()
-    assert world.platform.farm.nodes.drain("zlm").state is NodeState.DRAINING
+    assert world.platform.farm.nodes.drain("zlm", world.platform.clock.at()).state is NodeState.DRAINING
     watched = await watch_http(opening.urls[0][1], frames=4, timeout_s=10)
     assert watched.codec == "h264"
     await world.neighbourhood.until(lambda: world.node().state is NodeState.DRAINED)

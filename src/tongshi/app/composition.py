@@ -113,6 +113,7 @@ from tongshi.resources.viewing import (
     history_http,
     lock_http,
     lock_store,
+    node_drain_store,
     nodes_http,
     quality_http,
     voice_http,
@@ -121,9 +122,11 @@ from tongshi.resources.viewing import http as viewing_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
 from tongshi.resources.viewing.locks import PtzLocks
+from tongshi.resources.viewing.node_drains import NodeDrains
 from tongshi.resources.viewing.ptz import PtzControl
 from tongshi.resources.viewing.quality import QualityMonitor
 from tongshi.resources.viewing.service import Viewing
+from tongshi.resources.viewing.tickets import Admission
 from tongshi.resources.viewing.voice import Voice
 from tongshi.sharing import http as sharing_http
 from tongshi.sharing import quota_http
@@ -158,13 +161,14 @@ class Platform:
     grants: Grants
     engine: AsyncEngine
     farm: Farm
+    drains: NodeDrains
     viewing: Viewing
     ptz: PtzControl
     signalling: SignallingGateway
     alarms: Alarms
     voice: Voice
     recorder: Recorder
-    viewers: ViewerServer
+    viewers: ViewerServer[Admission]
     rtsp: RtspServer | None
     snapshots: Snapshots
     receiver: SnapshotReceiver
@@ -192,6 +196,7 @@ class Platform:
         self.engine.start()
         stack.push_async_callback(self.engine.stop)
         stack.push_async_callback(self.farm.stop)
+        await self.drains.prepare()
         await self.farm.start()
         await self.viewing.start()
         stack.push_async_callback(self.viewing.stop_all)
@@ -271,6 +276,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
     )
     transcoders = Transcoders(config.media.transcoders)
     farm = Farm(engine, farm_plan(config), lambda: viewing.tickets, clock)
+    drains = NodeDrains(database, node_drain_store, farm.nodes)
     record = RecordingRecord(database, clock, own_id)
     shelves = Shelves(
         Path(config.recording.folder), object_store(config, clock), config.recording.min_free_mb << 20
@@ -402,7 +408,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         ),
         *alarms_http.operations(alarms),
         *voice_http.operations(voice),
-        *nodes_http.operations(farm.nodes),
+        *nodes_http.operations(drains),
         *services_http.operations(directory),
         *admission_http.operations(AdmissionDesk(database, admission_store, signalling.admission)),
         *ledger_http.operations(Ledger(devices, own_id, clock)),
@@ -432,6 +438,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         grants,
         engine,
         farm,
+        drains,
         viewing,
         ptz,
         signalling,

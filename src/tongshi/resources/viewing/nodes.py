@@ -42,16 +42,16 @@ class NodeView:
 
 
 class NodeDesk(Protocol):
-    """The media nodes as administration needs them."""
+    """The media nodes of this process; ``at`` is when somebody asked for it."""
 
     def views(self) -> Sequence[NodeView]:
         """All of them, in the order of the configuration."""
         ...
 
-    def drain(self, name: str) -> NodeView:
+    def drain(self, name: str, at: datetime) -> NodeView:
         """Open nothing more there. Raises NotFound: no such node."""
         ...
 
-    def resume(self, name: str) -> NodeView:
+    def resume(self, name: str, at: datetime) -> NodeView:
         """Open streams there again. Raises NotFound: no such node."""
         ...

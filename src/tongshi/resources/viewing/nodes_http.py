@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from tongshi.audit.tags import AuditTag
-from tongshi.resources.viewing.nodes import NodeDesk, NodeState, NodeView
+from tongshi.resources.viewing.node_drains import NodeDrains
+from tongshi.resources.viewing.nodes import NodeState, NodeView
+from tongshi.sharing.gate import context_of, subject_of
 from tongshi.sharing.permissions import Permission
 from tongshi.web.operations import Answer, AnyOperation, Call, Nothing, Operation, Quota
 
@@ -36,17 +38,17 @@ class NodeList(Answer, frozen=True):
     nodes: tuple[NodeRow, ...]
 
 
-def operations(desk: NodeDesk) -> list[AnyOperation]:
+def operations(desk: NodeDrains) -> list[AnyOperation]:
     """The operations on media nodes."""
 
     async def nodes(call: Call[Nothing, Nothing]) -> NodeList:
         return NodeList(tuple(_row(view) for view in desk.views()))
 
     async def drain(call: Call[Nothing, Nothing]) -> NodeRow:
-        return _row(desk.drain(call.path["name"]))
+        return _row(await desk.drain(subject_of(call), call.path["name"], context_of(call)))
 
     async def resume(call: Call[Nothing, Nothing]) -> NodeRow:
-        return _row(desk.resume(call.path["name"]))
+        return _row(await desk.resume(subject_of(call), call.path["name"], context_of(call)))
 
     return [
         _operation("listMediaNodes", "GET", "", "查询媒体节点", NodeList, nodes),
@@ -71,6 +73,7 @@ def _operation(
         query=Nothing,
         response=response,
         handler=handler,
+        is_audited_within=not is_look,
     )
 
 

@@ -43,7 +43,7 @@ from tongshi.storage.schema.platforms import (
 )
 from tongshi.storage.schema.recordings import recording_gap, recording_rule, recording_segment
 from tongshi.storage.schema.records import audit, audit_head, change
-from tongshi.storage.schema.services import published_service
+from tongshi.storage.schema.services import media_node_drain, published_service
 from tongshi.storage.schema.sharing import (
     api_key,
     api_nonce,
@@ -100,6 +100,7 @@ __all__ = [
     "grant_record",
     "kept_answer",
     "key_quota",
+    "media_node_drain",
     "metadata",
     "open_call",
     "peer_fingerprint",

@@ -1,4 +1,4 @@
-"""The service directory."""
+"""The service directory, and what is kept of the platform's own parts."""
 
 from __future__ import annotations
 
@@ -25,4 +25,11 @@ published_service = Table(  # bounded by resources.services.model.MAX_LISTINGS
     text_("reason"),
     text_("updated_by"),
     time("updated_at", nullable=False),
+)
+
+media_node_drain = Table(  # at most one row a media node of the configuration
+    "media_node_drain",
+    metadata,
+    code("name", primary_key=True),
+    time("since_at", nullable=False),
 )

@@ -16,6 +16,7 @@ from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.nodes import NodeState
 from tongshi.resources.viewing.ports import Ingest
 
+AT = ManualClock().at()
 HUANGPU, PUDONG = "31010100001320000001", "31011500001320000001"
 
 
@@ -100,12 +101,12 @@ async def test_among_equals_the_least_loaded_is_taken() -> None:
 
 async def test_draining_keeps_what_runs_and_is_done_when_it_has_ended(world: World) -> None:
     ingest = await world.nodes.open("kept", Transport.UDP, HUANGPU)
-    assert world.nodes.drain("one").state is NodeState.DRAINING
+    assert world.nodes.drain("one", AT).state is NodeState.DRAINING
     assert await world.opened("new") == "two"
     assert not ingest.ended.is_set()
     await ingest.close()
     assert world.nodes.views()[0].state is NodeState.DRAINED
-    assert world.nodes.resume("one").state is NodeState.ACTIVE
+    assert world.nodes.resume("one", AT).state is NodeState.ACTIVE
     assert await world.opened("again") == "one"
 
 
@@ -125,7 +126,7 @@ async def test_a_silent_node_is_lost_after_two_looks_and_taken_back_when_it_answ
 
 
 async def test_when_no_node_takes_it_each_says_why(world: World) -> None:
-    world.nodes.drain("one")
+    world.nodes.drain("one", AT)
     world.two.is_unwilling = True
     with pytest.raises(Unavailable) as caught:
         await world.nodes.open("s", Transport.UDP, HUANGPU)
@@ -135,4 +136,4 @@ async def test_when_no_node_takes_it_each_says_why(world: World) -> None:
 
 async def test_an_unknown_node_cannot_be_drained(world: World) -> None:
     with pytest.raises(NotFound):
-        world.nodes.drain("three")
+        world.nodes.drain("three", AT)

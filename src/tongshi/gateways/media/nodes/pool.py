@@ -159,13 +159,13 @@ class MediaNodes:
         """All nodes, in the order of the configuration."""
         return [self._view(seat) for seat in self._seats.values()]
 
-    def drain(self, name: str) -> NodeView:
+    def drain(self, name: str, at: datetime) -> NodeView:
         """Open nothing more there."""
-        return self._set_draining(name, is_draining=True)
+        return self._set_draining(name, at, is_draining=True)
 
-    def resume(self, name: str) -> NodeView:
+    def resume(self, name: str, at: datetime) -> NodeView:
         """Open streams there again."""
-        return self._set_draining(name, is_draining=False)
+        return self._set_draining(name, at, is_draining=False)
 
     async def look_at_all(self) -> None:
         """One look at every node, all at once."""
@@ -175,13 +175,13 @@ class MediaNodes:
         able = [seat for seat in self._seats.values() if seat.is_local or not is_local]
         return sorted(able, key=lambda seat: (-seat.nearness(device_id), seat.load))
 
-    def _set_draining(self, name: str, *, is_draining: bool) -> NodeView:
+    def _set_draining(self, name: str, at: datetime, *, is_draining: bool) -> NodeView:
         seat = self._seats.get(name)
         if seat is None:
             raise NotFound("没有这个媒体节点", code=40404)
         if seat.is_draining is not is_draining:
             seat.is_draining = is_draining
-            seat.since = self._clock.at()
+            seat.since = at
         return self._view(seat)
 
     def _view(self, seat: Seat) -> NodeView:
