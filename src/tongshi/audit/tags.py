@@ -9,7 +9,10 @@ from enum import StrEnum
 
 
 class AuditTag(StrEnum):
-    """What happened; the value is stored and never changes its meaning."""
+    """What happened; the value is stored and never changes its meaning.
+
+    Questions that change nothing end in ``_query``, ``_pull`` or ``_digest`` (``Operation.is_reading``).
+    """
 
     SETUP = "setup"
     SIGN_IN = "sign_in"

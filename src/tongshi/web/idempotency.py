@@ -47,9 +47,12 @@ _OWN_HEADERS = frozenset({"content-length", "set-cookie", "x-request-id"})
 
 
 def takes_key(operation: AnyOperation) -> bool:
-    """Whether a repeated call of this operation may be answered by the first one's answer."""
+    """Whether a repeated call of this operation may be answered by the first one's answer.
+
+    A question is asked again instead: what may be seen is decided anew, and nothing is done twice.
+    """
     acts = operation.method in ("POST", "DELETE") or operation.has_side_effect
-    return acts and operation.permission is not Open.PUBLIC
+    return acts and not operation.is_reading and operation.permission is not Open.PUBLIC
 
 
 def claim_of(

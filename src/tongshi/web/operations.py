@@ -180,6 +180,9 @@ class RowsFile(FileResponse):
 Handler = Callable[[Call[B, Q]], Awaitable["R | Reply[R] | Response"]]
 
 
+_READINGS = ("_query", "_pull", "_digest")
+
+
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[B, Q, R]):
     """One operation of the REST face.
@@ -230,6 +233,11 @@ class Operation(Generic[B, Q, R]):
     def takes_file(self) -> bool:
         """Whether the body is a file."""
         return self.file_folder is not None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it changes nothing, however often it is called: what is audited is a question."""
+        return self.audit.value.endswith(_READINGS)
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class Right(StrEnum):
 
 class Tag(StrEnum):
     ACT = "act"
+    ASK = "order_query"
 
 
 class Order(Request, frozen=True):
@@ -142,6 +143,7 @@ class Stage:
             made("order", "POST", "/orders"),
             made("cancel", "DELETE", "/orders"),
             made("other", "POST", "/others"),
+            made("ask", "POST", "/orders/query", audit=Tag.ASK),
             made("copy", "GET", "/copy", query=Where, has_side_effect=True),
             made("read", "GET", "/read", query=Where),
             made("open", "POST", "/open", permission=Open.PUBLIC),
@@ -172,6 +174,12 @@ def test_a_repetition_gets_status_and_body_of_the_first_and_is_marked(stage: Sta
 
 def test_a_call_without_key_runs_as_often_as_it_is_sent(stage: Stage) -> None:
     assert [stage.post(None).json()["data"]["number"] for _ in range(2)] == [1, 2]
+    assert not stage.shelf.held
+
+
+def test_a_question_is_asked_again_by_the_rights_of_that_moment(stage: Stage) -> None:
+    answers = [stage.post(path="/orders/query") for _ in range(2)]
+    assert [answer.json()["data"]["number"] for answer in answers] == [1, 2]
     assert not stage.shelf.held
 
 
