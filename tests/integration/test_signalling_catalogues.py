@@ -199,7 +199,7 @@ async def test_an_upper_without_tcp_gets_datagrams_even_when_they_are_lost(
     lossy = UpperPlatform(UPPER, SECRET, allow_tcp=False, loss=0.05)
     await lossy.start()
     try:
-        city.gateway.uppers[UPPER].remote = Remote("127.0.0.1", lossy.port, "udp")
+        city.gateway.uppers[UPPER]._registrant.remote = Remote("127.0.0.1", lossy.port, "udp")
         lossy.registered[CITY] = Remote("127.0.0.1", city.gateway.port, "udp")
         told = await lossy.ask_catalogue(CITY, idle_s=10.0)
         assert (told.state, told.distinct, told.by_tcp) == ("complete", 31, 0)

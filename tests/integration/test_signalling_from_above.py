@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tongshi.errors import PeerFailed, PeerTimeout
-from tongshi.gateways.signalling.endpoint import Remote, SipEndpoint
+from tongshi.gateways.signalling.endpoint import IncomingRequest, Remote, SipEndpoint
 from tongshi.protocols.gb28181 import front_end
 from tongshi.protocols.gb28181.control import DeviceControl
 from tongshi.protocols.gb28181.offer import answer_live
@@ -23,6 +23,7 @@ from tongshi.testing.registrar import PlatformDouble
 from tongshi.testing.small_platform import Neighbour, PlatformPlan, SmallPlatform
 
 UPPER, DISTRICT, SECRET = "31000000002000000001", "31010100002000000001", "cascade-secret"
+REDIRECTING = "31000000002000000009"
 CODE, UNKNOWN = "31010100001320000001", "31010100001320009999"
 
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
@@ -42,6 +43,33 @@ async def district(neighbourhood: Neighbourhood, upper: PlatformDouble) -> Small
     made: SmallPlatform = await neighbourhood.platform(PlatformPlan(DISTRICT, neighbours=(above,)))
     await neighbourhood.until(lambda: made.gateway.uppers[UPPER].is_registered)
     return made
+
+
+class RedirectServer(PlatformDouble):
+    """Sends every device on to another server."""
+
+    def __init__(self, platform_id: str, onward: PlatformDouble) -> None:
+        super().__init__(platform_id, SECRET)
+        self._contact = f"<sip:{onward.id}@127.0.0.1:{onward.port}>"
+
+    def _register(self, incoming: IncomingRequest) -> None:
+        incoming.respond(302, headers=(("Contact", self._contact), ("Expires", "3600")))
+
+
+async def test_who_was_sent_on_hears_and_tells_the_other_server(
+    neighbourhood: Neighbourhood, upper: PlatformDouble
+) -> None:
+    redirecting = RedirectServer(REDIRECTING, upper)
+    await redirecting.start()
+    try:
+        above = Neighbour(REDIRECTING, Relation.UPPER, SECRET, port=redirecting.port)
+        made: SmallPlatform = await neighbourhood.platform(PlatformPlan(DISTRICT, neighbours=(above,)))
+        await upper.until(lambda: upper.keepalives[DISTRICT] >= 2)
+        assert made.gateway.uppers[REDIRECTING].is_registered
+        (told,) = await upper.ask(DISTRICT, DeviceStatusQuery(3, DISTRICT), DeviceStatusResponse)
+        assert told.device_id == DISTRICT
+    finally:
+        await redirecting.stop()
 
 
 @pytest.fixture

@@ -41,6 +41,11 @@ class Peer:
     sn: int = 0
     addresses: tuple[str, ...] = ()
 
+    @property
+    def sip_id(self) -> str:
+        """By which code SIP names it."""
+        return self.id
+
     def next_sn(self) -> int:
         """A new SN toward this peer."""
         self.sn = next_sn(self.sn)

@@ -36,6 +36,8 @@ class Correspondent(Protocol):
     @property
     def id(self) -> str: ...
     @property
+    def sip_id(self) -> str: ...
+    @property
     def remote(self) -> Remote: ...
     @property
     def profile(self) -> Profile: ...
@@ -71,7 +73,7 @@ class Post:
         message = getattr(to, "names", NO_NAMES).outward(message)
         response = await self._endpoint.request(
             "MESSAGE",
-            to_id=to_id or to.id,
+            to_id=to_id or to.sip_id,
             remote=remote or to.remote,
             headers=self._path(to, message),
             body=message.render(to.profile.charset, to.profile.edition),

@@ -27,12 +27,16 @@ class Senders:
 
     def find(self, sender_id: str, remote: Remote) -> Peer | Upper | None:
         """The upper or peer of that code, if this came from where it is."""
-        upper = self._uppers.get(sender_id)
+        upper = self._uppers.get(sender_id) or self._redirected_to(sender_id)
         if upper is not None:
             return upper if upper.is_registered and upper.is_at(remote) else None
         # Some recorders write the channel into From (quirk 78).
         peer = self._peers.get(sender_id) or self._routes.learned_peer(sender_id)
         return peer if peer is not None and peer.is_at(remote) else None
+
+    def _redirected_to(self, sender_id: str) -> Upper | None:
+        """The upper that sent us on to the server of that code (9.1.2.3)."""
+        return next((upper for upper in self._uppers.values() if upper.sip_id == sender_id), None)
 
     def is_home(self, host: str) -> bool:
         """Is somebody registered with us from this address, or a platform above us there?"""

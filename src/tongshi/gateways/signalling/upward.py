@@ -59,7 +59,6 @@ class Upper:
         on_heard: Callable[[Upper], None] = lambda _: None,
     ) -> None:
         self.id = account.id
-        self.remote = account.remote
         self.names = account.names
         self.profile: Profile = for_edition(Edition.GB2022, account.remote.transport)
         self._own_id = own_id
@@ -90,8 +89,18 @@ class Upper:
         """X-GB-Ver of its answer to our registration, "" for none."""
         return self._registrant.server_version
 
+    @property
+    def remote(self) -> Remote:
+        """Where we are registered, or try to be: elsewhere than configured after a redirection (9.1.2.3)."""
+        return self._registrant.remote
+
+    @property
+    def sip_id(self) -> str:
+        """The code of the server there; ``id`` stays the one that names the platform to us."""
+        return self._registrant.server_id
+
     def is_at(self, remote: Remote) -> bool:
-        """Did this come from where the platform is configured to be? Of one behind TLS, by TLS only."""
+        """Did this come from where we are registered? Of one behind TLS, by TLS only."""
         is_as_safe = self.remote.transport != "tls" or remote.transport == "tls"
         return remote.host == self.remote.host and is_as_safe
 

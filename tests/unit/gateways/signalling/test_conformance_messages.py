@@ -95,7 +95,7 @@ class Incoming:
 
 
 def upper() -> Any:
-    return SimpleNamespace(id=UPPER, remote=AT, profile=Profile())
+    return SimpleNamespace(id=UPPER, sip_id=UPPER, remote=AT, profile=Profile())
 
 
 async def settle() -> None:
