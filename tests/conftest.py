@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import insert
 
 from tongshi.storage.engine import Database
@@ -25,6 +26,14 @@ from tongshi.testing.postgres import (
 
 _TEMPLATE = "tongshi_template"
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a test made of the process's logs is its own: another may want to see a line that it left out."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

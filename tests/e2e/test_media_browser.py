@@ -36,7 +36,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, scene_folder: Path, signed_in
 
 def test_a_node_is_drained_and_taken_back(page: Page, pictures: Path) -> None:
     nodes = page.locator("[data-test=media-nodes]")
-    assert "本平台引擎" in nodes.inner_text()
+    assert "通视引擎" in nodes.inner_text()
     assert "可用" in nodes.inner_text()
     page.click("[data-drain=local]")
     page.wait_for_selector("[data-resume=local]")

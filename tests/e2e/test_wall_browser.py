@@ -22,6 +22,7 @@ Until = Callable[..., None]
 
 def test_one_click_fills_the_wall_with_nine_live_pictures(page: Page, until: Until, pictures: Path) -> None:
     page.click("a[href='#/wall']")
+    page.wait_for_selector("[data-test=wall]")  # the page before has a list of devices too
     page.wait_for_selector("[data-test=devices] li")
     # One by one, without those of H.265: coding anew takes its own time.
     for row in page.query_selector_all("[data-test=devices] [data-device]"):

@@ -57,16 +57,16 @@ class Neighbourhood:
         camera = Camera(configs(plan)[0], self.studio)
         self._started.append(camera)
         await camera.start()
-        await asyncio.wait_for(camera.registered.wait(), 5.0)
+        await asyncio.wait_for(camera.registered.wait(), 15.0)
         return camera
 
-    async def until(self, holds: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 15.0) -> None:
         """Poll a condition for a bounded time."""
         async with asyncio.timeout(timeout_s):
             while not holds():  # noqa: ASYNC110  # what is awaited happens in other processes of the loop
                 await asyncio.sleep(0.02)
 
-    async def known(self, platform: SmallPlatform, device_id: str, timeout_s: float = 5.0) -> None:
+    async def known(self, platform: SmallPlatform, device_id: str, timeout_s: float = 15.0) -> None:
         """Wait until a device is in a platform's archive."""
         async with asyncio.timeout(timeout_s):
             while await platform.devices.find(device_id) is None:  # noqa: ASYNC110  # it is in the database

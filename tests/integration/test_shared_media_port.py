@@ -61,7 +61,7 @@ async def camera(
 
 async def watched(platform: SmallPlatform, code: str, transport: Transport) -> Any:
     return await platform.viewing.watch(
-        platform.viewer, Wish(DeviceId(code), expire_s=10, transport=transport)
+        platform.viewer, Wish(DeviceId(code), expire_s=120, transport=transport)
     )
 
 

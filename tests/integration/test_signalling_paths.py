@@ -72,6 +72,7 @@ async def same_camera(
     await district.db.write(_account, district)
     await neighbourhood.camera(district, row, secret=SECRET)
     await neighbourhood.known(district, CODE)
+    await neighbourhood.until(lambda: city.gateway.peers.get(district.plan.id) is not None)
     peer = city.gateway.peers.get(district.plan.id)
     assert peer is not None
     await city.gateway.catalogues.query(peer)

@@ -102,7 +102,7 @@ async def test_a_browser_shows_it(neighbourhood: Neighbourhood, delivery: Delive
                 pytest.skip("mpegts.js is not installed: make setup")
             await page.add_script_tag(path=str(MPEGTS))
         await page.add_script_tag(content=SCRIPT)
-        wish = Wish(DeviceId(CODE), deliveries=(delivery,), expire_s=10)
+        wish = Wish(DeviceId(CODE), deliveries=(delivery,), expire_s=120)
         opening = await platform.viewing.watch(platform.viewer, wish)
         await page.evaluate("([way, url]) => { window[way](url) }", [way, opening.urls[0][1]])
         await page.wait_for_function(
