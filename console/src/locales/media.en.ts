@@ -16,7 +16,7 @@ const en: typeof zh = {
   since: 'Since',
   drain: 'Drain',
   resume: 'Resume',
-  drainHint: 'Nothing new is opened there; who watches is not disturbed. Once drained it may be stopped. A new start of the platform takes it back.',
+  drainHint: 'Nothing new is opened there; who watches is not disturbed. Once drained it may be stopped. It stays so over a restart of the platform, until it is taken back.',
   rules: 'Recording rules',
   addRule: 'New rule',
   noRules: 'No rules: this platform records nothing',

@@ -12,25 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
-from math import floor
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from tongshi.errors import InvalidRequest, Unavailable
-from tongshi.resources.devices import index_store
+from tongshi.resources.devices import clusters, index_store
 from tongshi.resources.devices import query_store as store
 from tongshi.resources.devices import store as archives
+from tongshi.resources.devices.clusters import Cluster
 from tongshi.resources.devices.coordinates import MAX_SHIFT_DEG, GeoCoordSys, from_wgs84
 from tongshi.resources.devices.geometry import Box, Shape
 from tongshi.resources.devices.indexing import Lag, SearchIndex
 from tongshi.resources.devices.model import DeviceArchive
-from tongshi.resources.devices.query_store import BoxPlan, Cell, Group, Lite, Shown, Spot
+from tongshi.resources.devices.query_store import BoxPlan, Group, Lite, Shown, Spot
 from tongshi.resources.devices.search_terms import Needle
 from tongshi.resources.devices.selection import UNASSIGNED, Cursors, Place, Selection, Sort
 from tongshi.sharing import store as sharing
@@ -48,7 +47,6 @@ MANY = 10_000
 MANY_PROPOSED = 3_000
 # So many devices are looked at one by one before the index is asked for a very short keyword.
 GLIMPSE = 1_000
-MAX_CLUSTERS = 1_024
 # Counts of selections, and words with what is proposed for them, that are kept for all questions.
 MAX_REMEMBERED, MAX_NEEDLES = 256, 128
 # Seconds that one question may take in the database, or for its shape. Past the first a question is begun
@@ -74,17 +72,6 @@ class Found:
     after: Place | None
     as_of: int
     lag: Lag | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Devices of one cell of a grid; the position is their mean, in the system of the question."""
-
-    lon: float
-    lat: float
-    count: int
-    online: int
-    box: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,10 +406,10 @@ def _in_box(
     total = None
     if plan is BoxPlan.SELECTION:
         if area.cell_deg is not None:
-            cells = store.cells_in_box(conn, selection, box, _coarse(box, area.cell_deg))
+            cells = store.cells_in_box(conn, selection, box, clusters.coarse(box, area.cell_deg))
             total = sum(cell.total for cell in cells)
             if not area.is_auto or total > limit:
-                return FoundInArea([], [], _clusters(cells), total, None, None)
+                return FoundInArea([], [], clusters.clusters(cells), total, None, None)
         else:
             total = store.count_in_box(conn, selection, box, plan, None if area.with_total else MANY)
         if total >= MANY:
@@ -467,8 +454,8 @@ def _in_shape(
     near = _spots(conn, selection, area, is_current=is_current)
     spots = offload(conn, partial(_held, near, area))
     if area.cell_deg is not None and (not area.is_auto or len(spots) > limit):
-        cells = offload(conn, partial(_cells, spots, area.cell_deg))
-        return FoundInArea([], [], _clusters(cells), len(spots), None, None)
+        cells = offload(conn, partial(clusters.cells, spots, area.cell_deg))
+        return FoundInArea([], [], clusters.clusters(cells), len(spots), None, None)
     page = sorted(spot[:2] for spot in spots if spot.number > beyond)[: limit + 1]
     ids = [key for _, key in page[:limit]]
     rows = store.lite(conn, ids) if area.show is Show.LITE else []
@@ -501,61 +488,6 @@ def _held(near: Sequence[Spot], area: Area) -> list[Spot]:
         if area.shape.holds(lon, lat):
             found.append(spot._replace(longitude=lon, latitude=lat))
     return found
-
-
-def _cells(spots: Sequence[Spot], cell_deg: float) -> list[Cell]:
-    """Spots by cell of a grid that does not move with the map."""
-    members: defaultdict[tuple[int, int], list[Spot]] = defaultdict(list)
-    for spot in spots:
-        members[floor(spot.longitude / cell_deg), floor(spot.latitude / cell_deg)].append(spot)
-    return [_cell(x, y, found) for (x, y), found in members.items()]
-
-
-def _cell(x: int, y: int, members: Sequence[Spot]) -> Cell:
-    lons, lats = [m.longitude for m in members], [m.latitude for m in members]
-    online = sum(m.online is True for m in members)
-    return Cell(x, y, len(members), online, sum(lons), sum(lats), min(lons), min(lats), max(lons), max(lats))
-
-
-def _coarse(box: Box, cell_deg: float) -> float:
-    """The width, doubled until a box has so few cells that the database can be asked for all of them."""
-    while ((box.east - box.west) / cell_deg + 2) * (
-        (box.north - box.south) / cell_deg + 2
-    ) > 4 * MAX_CLUSTERS:
-        cell_deg *= 2
-    return cell_deg
-
-
-def _clusters(cells: Sequence[Cell]) -> list[Cluster]:
-    """The cells, joined four by four until there are few enough."""
-    while len(cells) > MAX_CLUSTERS:
-        joined: dict[tuple[int, int], Cell] = {}
-        for cell in cells:
-            key = cell.x // 2, cell.y // 2
-            held = joined.get(key)
-            joined[key] = cell._replace(x=key[0], y=key[1]) if held is None else _joined(held, cell)
-        cells = list(joined.values())
-    return [_cluster(cell) for cell in sorted(cells)]
-
-
-def _joined(one: Cell, other: Cell) -> Cell:
-    return Cell(
-        one.x,
-        one.y,
-        one.total + other.total,
-        one.online + other.online,
-        one.longitudes + other.longitudes,
-        one.latitudes + other.latitudes,
-        min(one.west, other.west),
-        min(one.south, other.south),
-        max(one.east, other.east),
-        max(one.north, other.north),
-    )
-
-
-def _cluster(cell: Cell) -> Cluster:
-    box = Box(cell.west, cell.south, cell.east, cell.north)
-    return Cluster(cell.longitudes / cell.total, cell.latitudes / cell.total, cell.total, cell.online, box)
 
 
 def _groups(conn: Connection, selection: Selection, codes: Sequence[str], by: str) -> list[Group]:

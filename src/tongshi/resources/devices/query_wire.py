@@ -16,6 +16,7 @@ from msgspec import Meta, Raw, field, json
 
 from tongshi.errors import InvalidRequest
 from tongshi.resources.devices import wire
+from tongshi.resources.devices.clusters import Cluster
 from tongshi.resources.devices.coordinates import GeoCoordSys, Position, from_wgs84
 from tongshi.resources.devices.detail_wire import EVERY_FIELD, detail
 from tongshi.resources.devices.geometry import (
@@ -32,7 +33,7 @@ from tongshi.resources.devices.http import MAX_BATCH, MAX_PAGED_ROWS
 from tongshi.resources.devices.indexing import Lag
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.devices.permitted import DecidedBy, Perm, decided_by, perm_of
-from tongshi.resources.devices.query import Allowed, Cluster, Show
+from tongshi.resources.devices.query import Allowed, Show
 from tongshi.resources.devices.query_store import Group, Lite, Shown
 from tongshi.resources.devices.rules.check import check
 from tongshi.resources.devices.search_terms import MAX_KEYWORD, Match
