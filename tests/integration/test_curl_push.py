@@ -14,6 +14,7 @@ import uvicorn
 
 from tongshi.clock import SystemClock
 from tongshi.exchange.proofs import roots_of
+from tongshi.resources.devices import digest_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import Filters
 from tongshi.resources.platforms.model import Relation
@@ -136,7 +137,7 @@ async def test_a_wrong_secret_is_told_and_stores_nothing(
 async def test_a_computed_root_is_the_root_of_the_stored_archive(database: Database) -> None:
     archives = sample_archives(DEPARTMENT, 40)
     await database.write(devices.upsert_many, archives, DEPARTMENT, SystemClock().at())
-    count, digest = await database.read(devices.root_digest, DEPARTMENT)
+    count, digest = await database.read(digest_store.root_digest, DEPARTMENT)
     (root,) = roots_of(archives)
     assert (root.owner, root.count, root.digest) == (DEPARTMENT, count, digest.hex())
     assert roots_of(archives[:-1])[0].digest != root.digest

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from tongshi.clock import SystemClock
 from tongshi.errors import Conflict, InvalidRequest, NotFound
+from tongshi.resources.devices import reading_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.files.table import COLUMNS, cells
 from tongshi.resources.files.views import DatabaseSharing, Shared, wanted_grant
@@ -58,7 +59,7 @@ async def test_a_file_holds_the_scope_with_the_standards_columns(database: Datab
     assert [column[1] for column in copy.execute("PRAGMA table_info(device)")] == list(COLUMNS)
     assert dict(copy.execute("SELECT * FROM about"))["grant"] == number
     copy.close()
-    held = await database.read(devices.iter_owned, HOME, "", 1_000)
+    held = await database.read(reading_store.iter_owned, HOME, "", 1_000)
     expected = [tuple(cells(a)) for a in held if a.item.civil_code in ("31010401", "31010402")]
     assert found == expected
     assert count == len(found) == 4
@@ -91,7 +92,7 @@ async def test_views_show_the_scope_and_nothing_else(own_postgresql_url: str) ->
     reader = await as_grantee(own_postgresql_url, shared)
     rows = await reader.fetch('SELECT * FROM device ORDER BY "DeviceID"')
     assert list(rows[0].keys()) == list(COLUMNS)
-    held = await database.read(devices.iter_owned, HOME, "", 1_000)
+    held = await database.read(reading_store.iter_owned, HOME, "", 1_000)
     assert [row["DeviceID"] for row in rows] == [archive.device_id for archive in held]
     assert (rows[0]["Status"], rows[1]["Status"]) == ("ON", None)
     for statement in (

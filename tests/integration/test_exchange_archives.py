@@ -31,6 +31,7 @@ from tongshi.exchange.outbox import Audience
 from tongshi.exchange.puller import Puller
 from tongshi.exchange.ranges import RangesAnswer
 from tongshi.exchange.sender import Sender
+from tongshi.resources.devices import digest_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive, Filters, Source, flatten
 from tongshi.resources.platforms.model import Platform, Relation
@@ -60,8 +61,8 @@ class Pair:
 
     async def roots(self) -> tuple[Any, Any]:
         return (
-            await self.district.db.read(devices.root_digest, DISTRICT),
-            await self.city.db.read(devices.root_digest, DISTRICT),
+            await self.district.db.read(digest_store.root_digest, DISTRICT),
+            await self.city.db.read(digest_store.root_digest, DISTRICT),
         )
 
 
@@ -509,7 +510,7 @@ async def test_a_platform_passes_on_what_is_below_it_and_nothing_back(pair: Pair
     await pair.write(sample_archives(DISTRICT, 2))
     assert (await to_district.step()).equality is Equality.EQUAL
     assert (await pair.sender.step()).equality is Equality.EQUAL
-    owners = await pair.city.db.read(devices.owners)
+    owners = await pair.city.db.read(digest_store.owners)
     assert owners == {DISTRICT: 2, street_id: 4}
     assert await pair.city.db.read(outbox.exportable, Audience(DISTRICT)) == []
     await street.close()

@@ -22,6 +22,7 @@ from tongshi.exchange.sender import Sender
 from tongshi.exchange.signing import Signer
 from tongshi.exchange.worker import Worker
 from tongshi.ids import PlatformId
+from tongshi.resources.devices import digest_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.sharing.model import EVERYTHING, Context, Scope, Subject, SubjectKind
@@ -218,7 +219,7 @@ async def test_the_worker_leaves_a_paused_neighbour_alone_and_takes_it_up_again(
 
     async def told(count: int) -> None:
         async with asyncio.timeout(5):
-            while (await pair.city.db.read(devices.root_digest, DISTRICT))[0] != count:  # noqa: ASYNC110
+            while (await pair.city.db.read(digest_store.root_digest, DISTRICT))[0] != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def in_step() -> None:

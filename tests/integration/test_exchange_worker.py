@@ -18,6 +18,7 @@ from tongshi.exchange.model import Equality
 from tongshi.exchange.signing import Signer
 from tongshi.exchange.worker import Worker
 from tongshi.ids import PlatformId
+from tongshi.resources.devices import digest_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.platforms.model import Platform, Relation
 from tongshi.storage.engine import Database
@@ -77,11 +78,11 @@ async def test_news_travel_by_themselves(pair: tuple[RestPlatform, RestPlatform]
         return Link("http://city", Signer(platform.rest_key, platform.rest_secret, CITY, clock), city.http())
 
     async def is_told() -> bool:
-        mine = await district.db.read(devices.root_digest, DISTRICT)
-        return mine == await city.db.read(devices.root_digest, DISTRICT)
+        mine = await district.db.read(digest_store.root_digest, DISTRICT)
+        return mine == await city.db.read(digest_store.root_digest, DISTRICT)
 
     async def count_is(number: int) -> bool:
-        return (await city.db.read(devices.root_digest, DISTRICT))[0] == number
+        return (await city.db.read(digest_store.root_digest, DISTRICT))[0] == number
 
     running = _worker(district, link)
     await running.start()

@@ -25,6 +25,7 @@ from sqlalchemy import select
 from tongshi.clock import ManualClock
 from tongshi.exchange.signing import Signer
 from tongshi.ids import PlatformId
+from tongshi.resources.devices import digest_store, reading_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive, digest
 from tongshi.resources.files import service as service_module
@@ -100,7 +101,7 @@ class Office:
         return await self.ended(who, answer)
 
     async def held(self, owner: str = HOME) -> dict[str, DeviceArchive]:
-        rows = await self.platform.db.read(devices.iter_owned, owner, "", 10_000)
+        rows = await self.platform.db.read(reading_store.iter_owned, owner, "", 10_000)
         return {archive.device_id: archive for archive in rows}
 
 
@@ -166,7 +167,7 @@ async def test_the_manifests_digest_is_that_of_the_record(office: Office) -> Non
     package = await office.package("desk", "xlsx")
     with zipfile.ZipFile(io.BytesIO(package)) as opened:
         (owner,) = msgspec.json.decode(opened.read("manifest.json"))["owners"]
-    count, root = await office.platform.db.read(devices.root_digest, HOME)
+    count, root = await office.platform.db.read(digest_store.root_digest, HOME)
     assert owner == {"owner": HOME, "count": count, "digest": root.hex(), "isComplete": True}
 
 

@@ -22,6 +22,7 @@ import msgspec
 import pytest
 
 from tongshi.clock import SystemClock
+from tongshi.resources.devices import digest_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.files import importing, intake, store
 from tongshi.resources.files import service as service_module
@@ -140,11 +141,11 @@ async def test_a_cancelled_import_says_what_it_did_and_is_undone(
     assert job.report is not None
     assert job.report.inserted == 2_000
     assert not list(office.files.folder.iterdir())
-    count, _ = await office.db.read(devices.root_digest, HOME)
+    count, _ = await office.db.read(digest_store.root_digest, HOME)
     assert count == 2_000
     restored = await office.files.undo(WHO, job.id, job.undo_token, Context(office.clock.at()))
     assert restored == (2_000, 0)
-    assert (await office.db.read(devices.root_digest, HOME))[0] == 0
+    assert (await office.db.read(digest_store.root_digest, HOME))[0] == 0
 
 
 async def test_a_cancelled_export_leaves_nothing_even_while_it_writes(
@@ -313,13 +314,13 @@ async def test_a_kill_in_the_middle_of_an_import_leaves_a_failed_job_that_can_be
     assert not list(folder.iterdir())
     (seen,) = await office.files.mine(WHO)
     assert (seen.job.state, seen.job.error) == (JobState.FAILED, "平台重新启动，任务中断")
-    count, _ = await database.read(devices.root_digest, HOME)
+    count, _ = await database.read(digest_store.root_digest, HOME)
     assert count >= 3_000
     assert count % 1_000 == 0, "a batch is whole or not there"
     assert await database.read(store.count_undo, seen.job.id) == count
     restored = await office.files.undo(WHO, seen.job.id, seen.job.undo_token, Context(office.clock.at()))
     assert restored == (count, 0)
-    assert (await database.read(devices.root_digest, HOME))[0] == 0
+    assert (await database.read(digest_store.root_digest, HOME))[0] == 0
     again = await ended(office, await take(office, table(20_000)))
     assert (again.state, again.report.inserted + again.report.updated) == (JobState.DONE, 20_000)
     await office.files.stop()

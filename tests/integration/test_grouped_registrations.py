@@ -13,7 +13,7 @@ from tongshi.clock import ManualClock
 from tongshi.errors import InvalidRequest
 from tongshi.gateways.signalling.ports import StoredRegistration
 from tongshi.gateways.signalling.record import RecordedRegistrations
-from tongshi.resources.devices import store as devices
+from tongshi.resources.devices import reading_store
 from tongshi.storage.engine import Database
 
 OWN = "31010100002000000001"
@@ -88,5 +88,5 @@ async def test_who_goes_while_his_registration_waits_is_gone(
     await asyncio.gather(*first)
     stored = await RecordedRegistrations(database, CLOCK, OWN).stored(CLOCK.at())
     assert {one.peer_id for one in stored} == {code(n) for n in range(4)}
-    online = await database.read(devices.get_many, [code(3)])
+    online = await database.read(reading_store.get_many, [code(3)])
     assert online == {}  # a status is kept for a device whose archive has not been told yet

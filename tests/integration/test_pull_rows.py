@@ -24,7 +24,7 @@ from tongshi.clock import ManualClock
 from tongshi.exchange import news as news_module
 from tongshi.exchange import pull, pull_model
 from tongshi.exchange.signing import Signer
-from tongshi.resources.devices import history_store
+from tongshi.resources.devices import digest_store, history_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive, digest
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
@@ -186,7 +186,7 @@ async def test_a_full_is_narrowed_to_a_division_and_proved_within_it(town: Town)
     street = await town.data(FULL, {"scope": {"civilCode": "31010402"}})
     held = await town.platform.db.read(devices.get_many, [row["DeviceID"] for row in street["list"]], None)
     digests = [digest(archive) for archive in held.values()]
-    assert street["shardDigests"][0]["digest"] == devices.combine(digests).hex()
+    assert street["shardDigests"][0]["digest"] == digest_store.combine(digests).hex()
 
 
 async def test_a_cursor_is_bound_to_its_snapshot_its_division_and_its_feed(town: Town) -> None:
@@ -452,7 +452,7 @@ async def test_a_grant_by_device_pulls_its_devices_and_proves_them(town: Town) -
     first = await town.data(FULL, {}, "few")
     assert roots_of(first["shardDigests"]) == {r["owner"]: (r["count"], r["digest"]) for r in last["roots"]}
     leaf = next(shard for shard in first["shardDigests"] if shard["owner"] == HOME)
-    assert leaf["digest"] == devices.combine([digest(one) for one in mine]).hex()
+    assert leaf["digest"] == digest_store.combine([digest(one) for one in mine]).hex()
     within, page = await town.whole("few", scope={"civilCode": mine[0].item.civil_code})
     assert {row["DeviceID"] for row in within} == {mine[0].device_id, mine[2].device_id}
     assert page["total"] == 2

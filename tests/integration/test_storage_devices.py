@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from tongshi.clock import ManualClock
 from tongshi.errors import InvalidRequest, NotFound
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
-from tongshi.resources.devices import store
+from tongshi.resources.devices import digest_store, reading_store, store
 from tongshi.resources.devices.model import (
     DeviceArchive,
     ExtendedAttributes,
@@ -84,11 +84,11 @@ async def test_any_text_comes_back_as_it_went_among_many(database: Database) -> 
     held = await database.read(store.get_many, [one.device_id for one in told])
     for one in told:
         assert (held[one.device_id].item, held[one.device_id].ext) == (one.item, one.ext)
-    digests = await database.read(store.shard_digests, LOWER)
+    digests = await database.read(digest_store.shard_digests, LOWER)
     assert sum(leaf.count for leaf in digests) == len(told)
     by_leaf = {leaf.civil_code: leaf.digest for leaf in digests}
     plain = [digest(one) for one in told if one.shard == "310104"]
-    assert by_leaf["310104"] == store.combine(plain)
+    assert by_leaf["310104"] == digest_store.combine(plain)
 
 
 def full_item() -> CatalogItem:
@@ -195,15 +195,15 @@ async def test_only_real_differences_are_written_and_noted(database: Database) -
 async def test_a_batch_twice_changes_nothing_the_second_time(database: Database, count: int) -> None:
     batch = [archive(i) for i in range(count)]
     await put(database, *batch)
-    before = await database.read(store.root_digest, LOWER), await database.read(changes.head)
+    before = await database.read(digest_store.root_digest, LOWER), await database.read(changes.head)
     assert len((await put(database, *batch)).unchanged) == count
-    assert (await database.read(store.root_digest, LOWER), await database.read(changes.head)) == before
+    assert (await database.read(digest_store.root_digest, LOWER), await database.read(changes.head)) == before
 
 
 async def test_the_last_of_two_archives_of_one_device_counts(database: Database) -> None:
     await put(database, archive(1), archive(1, item=replace(archive(1).item, name="后")))
     assert (await database.read(store.get, device(1))).item.name == "后"  # type: ignore[union-attr]
-    assert (await database.read(store.root_digest, LOWER))[0] == 1
+    assert (await database.read(digest_store.root_digest, LOWER))[0] == 1
 
 
 async def test_revisions_are_counted_when_the_owner_does_not(database: Database) -> None:
@@ -224,19 +224,19 @@ async def test_a_row_of_another_owner_is_left_alone(database: Database) -> None:
     await put(database, archive(1))
     result = await put(database, archive(1, owner=OTHER, item=replace(archive(1).item, name="抢")))
     assert result.foreign == (device(1),)
-    assert (await database.read(store.root_digest, OTHER))[0] == 0
+    assert (await database.read(digest_store.root_digest, OTHER))[0] == 0
 
 
 async def test_hearsay_gives_way_to_the_owners_own_record(database: Database) -> None:
     await put(database, archive(1, owner=LOWER, source=Source.CASCADE, revision=0))
     assert (await put(database, archive(1, owner=OTHER))).updated == (device(1),)
-    assert (await database.read(store.root_digest, LOWER))[0] == 0
-    assert (await database.read(store.root_digest, OTHER))[0] == 1
+    assert (await database.read(digest_store.root_digest, LOWER))[0] == 0
+    assert (await database.read(digest_store.root_digest, OTHER))[0] == 1
 
 
 async def test_a_missing_device_leaves_lists_and_digest_and_comes_back(database: Database) -> None:
     await put(database, archive(1), archive(2))
-    full = await database.read(store.root_digest, LOWER)
+    full = await database.read(digest_store.root_digest, LOWER)
     assert await database.write(store.mark_missing, LOWER, [device(1), device(9)], AT) == 1
     assert await database.write(store.mark_missing, LOWER, [device(1)], AT) == 0
     assert await keys(database, EVERYTHING) == [device(2)]
@@ -244,9 +244,9 @@ async def test_a_missing_device_leaves_lists_and_digest_and_comes_back(database:
     kept = await database.read(store.get, device(1))
     assert kept is not None
     assert kept.missing_since == AT
-    assert (await database.read(store.root_digest, LOWER))[0] == 1
+    assert (await database.read(digest_store.root_digest, LOWER))[0] == 1
     assert (await put(database, archive(1))).updated == (device(1),)
-    assert await database.read(store.root_digest, LOWER) == full
+    assert await database.read(digest_store.root_digest, LOWER) == full
 
 
 async def test_only_the_owners_devices_can_be_marked_missing(database: Database) -> None:
@@ -258,24 +258,24 @@ async def test_equal_archives_give_equal_digests_whatever_the_order_and_source(d
     batch = [archive(i, civil_code=f"31010{i % 4}") for i in range(40)]
     for one in reversed(batch):
         await put(database, one)
-    count, root = await database.read(store.root_digest, LOWER)
-    shards = await database.read(store.shard_digests, LOWER)
+    count, root = await database.read(digest_store.root_digest, LOWER)
+    shards = await database.read(digest_store.shard_digests, LOWER)
     assert count == 40
     assert [s.count for s in shards] == [10] * 4
     for shard in shards:
         mine = [digest(a) for a in batch if a.shard == shard.civil_code]
-        assert store.combine(mine) == shard.digest
+        assert digest_store.combine(mine) == shard.digest
     relabelled = [replace(a, source=Source.MANUAL, revision=9, online=False) for a in batch]
     await put(database, *relabelled)
-    assert (await database.read(store.root_digest, LOWER))[1] == root
+    assert (await database.read(digest_store.root_digest, LOWER))[1] == root
 
 
 async def test_a_change_moves_a_device_from_leaf_to_leaf(database: Database) -> None:
     await put(database, archive(1))
     await put(database, archive(1, civil_code="310105", revision=2))
-    shards = await database.read(store.shard_digests, LOWER)
+    shards = await database.read(digest_store.shard_digests, LOWER)
     assert [(s.civil_code, s.count) for s in shards] == [("310105", 1)]
-    rows = await database.read(store.shard_rows, LOWER, "310105", "", 10)
+    rows = await database.read(digest_store.shard_rows, LOWER, "310105", "", 10)
     assert rows == [(device(1), digest(archive(1, civil_code="310105")))]
 
 
@@ -285,9 +285,9 @@ async def test_concurrent_batches_keep_the_digest_tree_right(database: Database)
         for r in range(1, 9)
     ]
     await asyncio.gather(*(put(database, *batch) for batch in batches))
-    held = await database.read(store.iter_owned, LOWER, "", 100)
-    shards = await database.read(store.shard_digests, LOWER)
-    assert [s.digest for s in shards] == [store.combine(digest(a) for a in held)]
+    held = await database.read(reading_store.iter_owned, LOWER, "", 100)
+    shards = await database.read(digest_store.shard_digests, LOWER)
+    assert [s.digest for s in shards] == [digest_store.combine(digest(a) for a in held)]
 
 
 async def test_the_scope_narrows_before_the_count(database: Database) -> None:
@@ -344,7 +344,7 @@ async def test_a_page_of_a_full_reads_no_row_behind_it(database: Database, owner
 
     def plan(conn: Connection) -> str:
         in_key_order(conn)
-        page = store.wire_page(conn, device(100), 50, owners)
+        page = reading_store.wire_page(conn, device(100), 50, owners)
         compiled = page.compile(dialect=conn.dialect, compile_kwargs={"literal_binds": True})
         explain = "EXPLAIN QUERY PLAN" if conn.dialect.name == "sqlite" else "EXPLAIN"
         return "\n".join(str(row) for row in conn.exec_driver_sql(f"{explain} {compiled}"))
@@ -352,7 +352,7 @@ async def test_a_page_of_a_full_reads_no_row_behind_it(database: Database, owner
     told = await database.read(plan)
     assert "Sort" not in told
     assert "TEMP B-TREE" not in told
-    rows = await database.read(store.wire_rows, device(100), 50, owners)
+    rows = await database.read(reading_store.wire_rows, device(100), 50, owners)
     wanted = [i for i in range(101, 3_000) if i % 3 or OTHER in owners][:50]
     assert [row[0] for row in rows] == [device(i) for i in wanted]
 
@@ -361,11 +361,11 @@ async def test_a_full_walk_by_key_meets_every_present_device_once(database: Data
     await put(database, *(archive(i, owner=OTHER if i % 3 == 0 else LOWER) for i in range(20)))
     await database.write(store.mark_missing, LOWER, [device(1)], AT)
     seen: list[str] = []
-    while batch := await database.read(store.iter_owned, LOWER, seen[-1] if seen else "", 5):
+    while batch := await database.read(reading_store.iter_owned, LOWER, seen[-1] if seen else "", 5):
         seen += [a.device_id for a in batch]
     assert seen == [device(i) for i in range(20) if i % 3 and i != 1]
-    assert await database.read(store.owned_keys, LOWER, "", 100) == seen
-    assert await database.read(store.owners) == {LOWER: 12, OTHER: 7}
+    assert await database.read(reading_store.owned_keys, LOWER, "", 100) == seen
+    assert await database.read(digest_store.owners) == {LOWER: 12, OTHER: 7}
 
 
 async def test_status_is_noted_when_it_turns_only(database: Database) -> None:
@@ -417,11 +417,11 @@ async def test_a_partial_catalogue_deletes_nothing(database: Database) -> None:
 
 async def test_a_cascade_tells_the_status_of_what_rest_told_and_nothing_else(database: Database) -> None:
     await put(database, archive(1, ext=FULL_EXT))
-    before = await database.read(store.root_digest, LOWER)
+    before = await database.read(digest_store.root_digest, LOWER)
     await service(database).merge_catalogue(LOWER, [told(1, "瘦身")], is_platform=True)
     found = await service(database).get(device(1))
     assert (found.item.name, found.ext, found.online) == ("徐汇区路口1", FULL_EXT, True)
-    assert await database.read(store.root_digest, LOWER) == before
+    assert await database.read(digest_store.root_digest, LOWER) == before
 
 
 async def test_a_catalogue_keeps_the_extended_attributes_it_cannot_carry(database: Database) -> None:

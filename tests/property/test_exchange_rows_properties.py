@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tongshi.errors import InvalidRequest
 from tongshi.exchange import rows
 from tongshi.resources.devices.model import Source, digest, flatten
-from tongshi.resources.devices.store import archive_of
+from tongshi.resources.devices.reading_store import archive_of
 from tongshi.testing.rest_platform import sample_archives
 
 OWNER = "31010400002000000001"

@@ -17,6 +17,7 @@ from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import SystemClock
 from tongshi.config.sections import Config, load
 from tongshi.errors import InvalidRequest
+from tongshi.resources.devices import reading_store
 from tongshi.resources.devices import store as device_store
 from tongshi.resources.devices.ledger import csv_table, options, writing
 from tongshi.resources.devices.ledger.model import RULES, Findings, Kind
@@ -97,7 +98,7 @@ async def _export(config: Config, args: argparse.Namespace) -> int:
     archives = []
     try:
         after = ""
-        while page := await database.read(device_store.iter_owned, config.platform.id, after, _PAGE):
+        while page := await database.read(reading_store.iter_owned, config.platform.id, after, _PAGE):
             archives += page
             after = page[-1].device_id
     finally:

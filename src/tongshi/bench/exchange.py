@@ -38,6 +38,7 @@ from tongshi.exchange.model import Equality
 from tongshi.exchange.sender import Sender
 from tongshi.exchange.signing import Signer
 from tongshi.observe import collector, logs
+from tongshi.resources.devices import digest_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.platforms.model import Relation
 from tongshi.storage.bulk import bulk_insert, bulk_upsert, in_key_order
@@ -229,14 +230,14 @@ async def _digest_ms(db: Database) -> float:
     looks = []
     for _ in range(DIGEST_LOOKS):
         started_s = time.perf_counter()
-        await db.read(devices.root_digest, DISTRICT)
+        await db.read(digest_store.root_digest, DISTRICT)
         looks.append((time.perf_counter() - started_s) * 1000)
     return statistics.median(looks)
 
 
 async def _same(below: Database, above: Database) -> bool:
-    mine = await below.read(devices.root_digest, DISTRICT)
-    return mine == await above.read(devices.root_digest, DISTRICT)
+    mine = await below.read(digest_store.root_digest, DISTRICT)
+    return mine == await above.read(digest_store.root_digest, DISTRICT)
 
 
 @asynccontextmanager

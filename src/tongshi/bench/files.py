@@ -32,7 +32,7 @@ import msgspec
 
 from tongshi.clock import SystemClock
 from tongshi.observe import logs
-from tongshi.resources.devices import store, wire
+from tongshi.resources.devices import digest_store, store, wire
 from tongshi.resources.devices.model import DeviceArchive, flatten
 from tongshi.resources.files.jobs import Seen
 from tongshi.resources.files.model import Format, Job, JobState
@@ -170,7 +170,7 @@ async def _in(
     async with _office(url) as office:
         dry_run = None if is_alone else (await _taken(office, say, data, is_dry_run=True))[1]
         job, taken = await _taken(office, say, data, is_dry_run=False)
-        held, _ = await office.db.read(store.root_digest, HOME)
+        held, _ = await office.db.read(digest_store.root_digest, HOME)
         if is_alone:
             return None, taken, None, held == count
         started_s = time.perf_counter()

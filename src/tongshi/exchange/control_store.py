@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from tongshi.exchange.control_model import MAX_COUNTED, Missing, Pause
 from tongshi.exchange.outbox import KINDS
-from tongshi.resources.devices import store as devices
+from tongshi.resources.devices import reading_store
 from tongshi.sharing.model import Scope
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.schema import change, device_archive, exchange_peer
@@ -57,7 +57,7 @@ def missing(
     conn: Connection, owners: Sequence[str], scope: Scope, page_no: int, page_size: int
 ) -> tuple[list[Missing], int]:
     """One page of the quarantine, the latest first, and how many the caller may see in all."""
-    wanted = (_a.owner_platform.in_(owners), _a.missing_since.is_not(None), devices.scope_clause(scope))
+    wanted = (_a.owner_platform.in_(owners), _a.missing_since.is_not(None), reading_store.scope_clause(scope))
     total = conn.execute(select(func.count()).select_from(device_archive).where(*wanted)).scalar_one()
     # The mapping's own names hide a column called "name".
     columns = (_a.device_id, _a["name"], _a.owner_platform, _a.civil_code, _a.missing_since)

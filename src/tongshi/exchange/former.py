@@ -16,14 +16,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from tongshi.resources.devices import history_store, store
+from tongshi.resources.devices import history_store, reading_store, store
 from tongshi.resources.devices.history_store import OWNER, Entry
 from tongshi.resources.devices.provenance import FIELDS
 from tongshi.resources.devices.wire import PATHS
 from tongshi.storage.changes import Change
 from tongshi.storage.times import to_ms
 
-_ROW = ("device_id", *FIELDS, *store.WIRE_COLUMNS)
+_ROW = ("device_id", *FIELDS, *reading_store.WIRE_COLUMNS)
 _INDEX: Final = {name: place for place, name in enumerate(_ROW)}
 _NAMES: Final = {**PATHS, OWNER: "sourcePlatform"}
 _TOLD: Final = (*FIELDS, OWNER)
@@ -34,8 +34,8 @@ STATUS: Final = "Status"
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """A record before the changes of a page: a row as ``devices.store.WIRE_COLUMNS`` says, None when it was
-    missing; and the names on the wire of what differs now."""
+    """A record before the changes of a page: a row as ``devices.reading_store.WIRE_COLUMNS`` says, None
+    when it was missing; and the names on the wire of what differs now."""
 
     row: tuple[Any, ...] | None
     changed: list[str]

@@ -42,6 +42,7 @@ from tongshi.exchange.model import (
 )
 from tongshi.exchange.reading import Items
 from tongshi.ids import platform_id
+from tongshi.resources.devices import digest_store, reading_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import FlatArchive, UpsertResult, digested
 
@@ -297,7 +298,7 @@ def _audit_missing(conn: Connection, sender: str, count: int, proof: str, at: da
 
 def _held(conn: Connection, house: House, absent: dict[str, list[str]], peer: Peer) -> int:
     """How many devices would vanish when that is more than may without a person's word; else 0."""
-    counts = devices.owners(conn)
+    counts = digest_store.owners(conn)
     total = sum(len(keys) for keys in absent.values())
     is_much = any(
         len(keys) > max(VANISH_FLOOR, house.vanish_guard * counts.get(owner, 0))
@@ -322,7 +323,7 @@ def _keys_within(conn: Connection, owners: Collection[str], page: FullPage) -> d
     held: dict[str, list[str]] = {}
     for owner in owners:
         held[owner], after = [], page.after_key
-        while keys := devices.owned_keys(conn, owner, after, _KEYS_AT_ONCE, up_to):
+        while keys := reading_store.owned_keys(conn, owner, after, _KEYS_AT_ONCE, up_to):
             held[owner] += keys
             after = keys[-1]
     return held

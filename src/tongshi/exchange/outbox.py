@@ -14,16 +14,17 @@ from sqlalchemy import Connection
 
 from tongshi.exchange import rows, store
 from tongshi.exchange.model import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, GoneItem, OwnerRoot
+from tongshi.resources.devices import digest_store, reading_store
 from tongshi.resources.devices import store as devices
 from tongshi.storage import changes
 
 KINDS = (devices.KIND, devices.KIND_STATUS)
-# From a row of ``devices.store.wire_rows``.
+# From a row of ``devices.reading_store.wire_rows``.
 Row = Sequence[Any]
 Encode = Callable[[Row], msgspec.Raw]
 _DEVICE_ID, _OWNER, _MISSING_SINCE = 0, -6, -2
-assert devices.WIRE_COLUMNS[_OWNER] == "owner_platform"
-assert devices.WIRE_COLUMNS[_MISSING_SINCE] == "missing_since"
+assert reading_store.WIRE_COLUMNS[_OWNER] == "owner_platform"
+assert reading_store.WIRE_COLUMNS[_MISSING_SINCE] == "missing_since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def exportable(conn: Connection, audience: Audience) -> list[str]:
     hidden = _hidden(conn, audience)
     return sorted(
         owner
-        for owner in devices.owners(conn)
+        for owner in digest_store.owners(conn)
         if owner not in hidden and (audience.owners is None or owner in audience.owners)
     )
 
@@ -79,7 +80,7 @@ def next_batch(
         Gone: the position was compacted away; do a full.
     """
     noted = changes.read_after(conn, position, limit, KINDS)
-    found = devices.wire_rows_of(conn, list(dict.fromkeys(change.key for change in noted)))
+    found = reading_store.wire_rows_of(conn, list(dict.fromkeys(change.key for change in noted)))
     hidden = _hidden(conn, audience)
     items: list[msgspec.Raw] = []
     gone: list[GoneItem] = []
@@ -109,7 +110,7 @@ def state_of(conn: Connection, audience: Audience, places: Sequence[tuple[str, s
 
     Of a device that moved, both owners are wrong over there: it is told once, under the one it has now.
     """
-    found = devices.wire_rows_of(conn, [device_id for _, device_id in places])
+    found = reading_store.wire_rows_of(conn, [device_id for _, device_id in places])
     hidden = _hidden(conn, audience)
     told = [
         rows.encode(row)
@@ -133,7 +134,7 @@ def page(
 ) -> Page:
     """The next page of a full."""
     owners = exportable(conn, audience)
-    found = devices.wire_rows(conn, after_key, limit, owners) if owners else []
+    found = reading_store.wire_rows(conn, after_key, limit, owners) if owners else []
     items: list[msgspec.Raw] = []
     size = 0
     for row in found:
@@ -153,7 +154,7 @@ def roots(conn: Connection, audience: Audience) -> list[OwnerRoot]:
 
 def roots_of(conn: Connection, owners: Sequence[str]) -> list[OwnerRoot]:
     """Count and digest of owners, zero for one we hold nothing of."""
-    found = ((owner, devices.root_digest(conn, owner)) for owner in owners)
+    found = ((owner, digest_store.root_digest(conn, owner)) for owner in owners)
     return [OwnerRoot(owner, count, digest.hex()) for owner, (count, digest) in found]
 
 

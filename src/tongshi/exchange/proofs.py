@@ -22,8 +22,7 @@ from tongshi.audit.tags import AuditTag
 from tongshi.errors import Forbidden, TongshiError
 from tongshi.exchange.model import MAX_BATCH_ITEMS, MAX_REJECTIONS_SHOWN, OwnerRoot, Rejection
 from tongshi.ids import platform_id
-from tongshi.resources.devices import store as devices
-from tongshi.resources.devices import wire
+from tongshi.resources.devices import digest_store, wire
 from tongshi.resources.devices.model import DeviceArchive, digest
 from tongshi.sharing.gate import subject_of
 from tongshi.sharing.permissions import Permission
@@ -94,6 +93,6 @@ def _root(shards: dict[str, list[bytes]]) -> tuple[int, str]:
     root = hashlib.new("sm3")
     count = 0
     for shard, digests in sorted(shards.items()):
-        root.update(f"{shard}\0{len(digests)}\0".encode() + devices.combine(digests))
+        root.update(f"{shard}\0{len(digests)}\0".encode() + digest_store.combine(digests))
         count += len(digests)
     return count, root.hexdigest()

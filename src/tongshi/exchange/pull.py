@@ -31,18 +31,18 @@ from tongshi.exchange.outbox import KINDS
 from tongshi.exchange.pull_model import MAX_SHARDS_TOLD, ChangesAnswer, DeviceChange, FullFacts, OwnerShard
 from tongshi.exchange.reach import Reach
 from tongshi.exchange.service import Exchange
-from tongshi.resources.devices import store as devices
+from tongshi.resources.devices import reading_store
 from tongshi.sharing.model import Scope, Subject, Target
 from tongshi.storage import changes
 from tongshi.storage.changes import Change
 from tongshi.storage.engine import Database
 
-# From a row of ``devices.store.wire_rows`` to what travels of it.
+# From a row of ``devices.reading_store.wire_rows`` to what travels of it.
 Encode = Callable[[Sequence[Any]], bytes]
 _DEVICE_ID, _CIVIL_CODE = 0, rows.NAMES.index("civil_code")
 _OWNER, _MISSING_SINCE = -6, -2
-assert devices.WIRE_COLUMNS[_OWNER] == "owner_platform"
-assert devices.WIRE_COLUMNS[_MISSING_SINCE] == "missing_since"
+assert reading_store.WIRE_COLUMNS[_OWNER] == "owner_platform"
+assert reading_store.WIRE_COLUMNS[_MISSING_SINCE] == "missing_since"
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -206,7 +206,7 @@ def _told(
     conn: Connection, reach: Reach, asked: Since, noted: Sequence[Change], position: int
 ) -> tuple[list[DeviceChange], int]:
     """What is told of changes, each device once, and the position that it reaches."""
-    rows_now = devices.wire_rows_of(conn, list(dict.fromkeys(change.key for change in noted)))
+    rows_now = reading_store.wire_rows_of(conn, list(dict.fromkeys(change.key for change in noted)))
     new = {change.key for change in noted if change.op == "put" and change.revision == 1}
     # Who begins at nothing held nothing before.
     known = formers(conn, noted, rows_now) if asked.position else {}

@@ -25,7 +25,7 @@ from tongshi.exchange.pull_model import (
     PullFull,
 )
 from tongshi.exchange.reach import Reach
-from tongshi.resources.devices import store, wire
+from tongshi.resources.devices import reading_store, wire
 from tongshi.resources.files.csv_rows import CsvWriter
 from tongshi.resources.files.table import cells
 from tongshi.sharing.decision import Access
@@ -130,7 +130,7 @@ def _lines(body: PullFull, facts: FullFacts, head: bytes, told: list[bytes]) -> 
 
 
 def _encode(row: Sequence[Any]) -> bytes:
-    return msgspec.json.encode(wire.to_full(store.archive_of(row), with_provenance=False))
+    return msgspec.json.encode(wire.to_full(reading_store.archive_of(row), with_provenance=False))
 
 
 def _projected(fields: Collection[str]) -> Encode:
@@ -141,7 +141,7 @@ def _projected(fields: Collection[str]) -> Encode:
     wanted = {*_ALWAYS, *fields}
 
     def encode(row: Sequence[Any]) -> bytes:
-        full = msgspec.to_builtins(wire.to_full(store.archive_of(row), with_provenance=False))
+        full = msgspec.to_builtins(wire.to_full(reading_store.archive_of(row), with_provenance=False))
         return msgspec.json.encode({name: value for name, value in full.items() if name in wanted})
 
     return encode
@@ -157,7 +157,7 @@ def _csv_lines() -> tuple[Callable[[Sequence[Any]], bytes], bytes]:
     def line(row: Sequence[Any]) -> bytes:
         stream.seek(0)
         stream.truncate()
-        writer.add([cells(store.archive_of(row))])
+        writer.add([cells(reading_store.archive_of(row))])
         return stream.getvalue()
 
     return line, head

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, false, or_, select, true
 
 from tongshi.exchange import store
 from tongshi.exchange.reach import Reach
-from tongshi.resources.devices import store as devices
+from tongshi.resources.devices import digest_store, reading_store
 from tongshi.resources.devices.model import Shard
 from tongshi.sharing.scope_store import below
 from tongshi.storage import changes
@@ -47,7 +47,7 @@ def named(conn: Connection, reach: Reach) -> list[Named]:
 def owners(conn: Connection, reach: Reach, single: Sequence[Named]) -> list[str]:
     """Owners of present devices of which the caller may be told something; ``single`` is ``named``."""
     hidden = hidden_from(conn, reach.peer)
-    whole = {owner for owner in devices.owners(conn) if owner not in hidden and reach.within(owner)}
+    whole = {owner for owner in digest_store.owners(conn) if owner not in hidden and reach.within(owner)}
     return sorted(whole | {one.owner for one in single})
 
 
@@ -59,15 +59,15 @@ def hidden_from(conn: Connection, peer: str) -> frozenset[str]:
 def page(
     conn: Connection, reach: Reach, single: Sequence[Named], after_key: str, limit: int
 ) -> Sequence[Sequence[Any]]:
-    """The next present rows in order of DeviceID, as ``devices.store.WIRE_COLUMNS`` says."""
+    """The next present rows in order of DeviceID, as ``devices.reading_store.WIRE_COLUMNS`` says."""
     told = owners(conn, reach, single)
     if not told:
         return []
     if all(reach.within(owner) == ("",) for owner in told):
-        return devices.wire_rows(conn, after_key, limit, told)
+        return reading_store.wire_rows(conn, after_key, limit, told)
     ids = _next_within(conn, reach, told, after_key, limit)
     ids = sorted({*ids, *(one.device_id for one in single if one.device_id > after_key)})[:limit]
-    found = devices.wire_rows_of(conn, ids)
+    found = reading_store.wire_rows_of(conn, ids)
     return [found[key] for key in ids if key in found]
 
 
@@ -81,14 +81,14 @@ def leaves(conn: Connection, owner: str, prefixes: Collection[str], single: Sequ
         if one.owner == owner:
             of_shard[one.shard][one.device_id] = one.digest
     found: list[Shard] = []
-    for shard in devices.shard_digests(conn, owner):
+    for shard in digest_store.shard_digests(conn, owner):
         if any(shard.civil_code.startswith(prefix) for prefix in prefixes):
             found.append(shard)
             continue
         deeper = [p for p in prefixes if shard.civil_code and p.startswith(shard.civil_code)]
         digests = {**_digests_below(conn, owner, shard.civil_code, deeper), **of_shard[shard.civil_code]}
         if digests:
-            found.append(Shard(shard.civil_code, len(digests), devices.combine(digests.values())))
+            found.append(Shard(shard.civil_code, len(digests), digest_store.combine(digests.values())))
     return found
 
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from tongshi.exchange.model import Code
-from tongshi.resources.devices import store as devices
+from tongshi.resources.devices import digest_store
 from tongshi.web.operations import Answer, Request
 
 # Ranges in one answer, and up to how many rows are named instead.
@@ -61,7 +61,7 @@ class RangesAnswer(Answer, frozen=True):
 
 def ranges_of(conn: Connection, asked: RangesQuery) -> RangesAnswer:
     """What we hold in a range: rows when they are few, else ``PARTS`` ranges of equal counts."""
-    count = devices.shard_count(conn, asked.owner, asked.civil_code, asked.after, asked.up_to)
+    count = digest_store.shard_count(conn, asked.owner, asked.civil_code, asked.after, asked.up_to)
     if count <= ROWS_NAMED:
         return RangesAnswer(True, [], [RowRoot(key, digest.hex()) for key, digest in _rows(conn, asked)])
     return RangesAnswer(False, list(_ranges(_rows(conn, asked), -(-count // PARTS), asked.up_to)), [])
@@ -77,7 +77,7 @@ def counts_of(conn: Connection, asked: RangesQuery, ends: Sequence[str]) -> list
         while row is not None and (not end or row[0] <= end):
             held.append(row[1])
             row = next(rows, None)
-        found.append(RangeRoot(end, len(held), devices.combine(held).hex()))
+        found.append(RangeRoot(end, len(held), digest_store.combine(held).hex()))
         held = []
     return found
 
@@ -98,11 +98,13 @@ def _ranges(rows: Iterator[RowDigest], size: int, up_to: str) -> Iterator[RangeR
 
 
 def _root(held: Sequence[RowDigest], last_key: str) -> RangeRoot:
-    return RangeRoot(last_key, len(held), devices.combine(digest for _, digest in held).hex())
+    return RangeRoot(last_key, len(held), digest_store.combine(digest for _, digest in held).hex())
 
 
 def _rows(conn: Connection, asked: RangesQuery) -> Iterator[RowDigest]:
     after = asked.after
-    while rows := devices.shard_rows(conn, asked.owner, asked.civil_code, after, _ROWS_AT_ONCE, asked.up_to):
+    while rows := digest_store.shard_rows(
+        conn, asked.owner, asked.civil_code, after, _ROWS_AT_ONCE, asked.up_to
+    ):
         yield from rows
         after = rows[-1][0]

@@ -74,7 +74,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode(row: Sequence[Any]) -> msgspec.Raw:
-    """A row of ``devices.store.wire_rows``."""
+    """A row of ``devices.reading_store.wire_rows``."""
     return msgspec.Raw(_encode(row[: _END + 4]))
 
 

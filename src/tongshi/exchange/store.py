@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from tongshi.exchange.model import Equality, Peer, PeerState, ShardRoot
-from tongshi.resources.devices import store as devices
+from tongshi.resources.devices import digest_store
 from tongshi.storage import changes
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.schema import change, exchange_peer, exchange_snapshot, exchange_snapshot_part, setting
@@ -85,12 +85,12 @@ def head(conn: Connection) -> int:
 
 def device_counts(conn: Connection) -> dict[str, int]:
     """Present devices by owner."""
-    return devices.owners(conn)
+    return digest_store.owners(conn)
 
 
 def shards(conn: Connection, owner: str) -> list[ShardRoot]:
     """Leaves of an owner's digest tree."""
-    found = devices.shard_digests(conn, owner)
+    found = digest_store.shard_digests(conn, owner)
     return [ShardRoot(shard.civil_code, shard.count, shard.digest.hex()) for shard in found]
 
 

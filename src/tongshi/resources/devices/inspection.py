@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from tongshi.clock import Clock
 from tongshi.errors import Gone, TongshiError
 from tongshi.resources.devices import inspection_store as issues
+from tongshi.resources.devices import reading_store
 from tongshi.resources.devices import store as archives
 from tongshi.resources.devices.inspection_store import IssueFilters, IssueRow, Position
 from tongshi.resources.devices.model import DeviceArchive
@@ -96,7 +97,7 @@ def _next_batch(conn: Connection, at: datetime) -> tuple[_Found, Position | None
     if known.edition != EDITION:
         known = Position(EDITION, changes.head(conn))
     if known.after is not None:
-        page = archives.iter_owned(conn, None, known.after, BATCH)
+        page = reading_store.iter_owned(conn, None, known.after, BATCH)
         after = page[-1].device_id if len(page) == BATCH else None
         return _broken(page, at), Position(EDITION, known.seq, after), True
     try:

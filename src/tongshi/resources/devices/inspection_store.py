@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
-from tongshi.resources.devices.store import scope_clause
+from tongshi.resources.devices.reading_store import scope_clause
 from tongshi.sharing.model import Scope
 from tongshi.storage.bulk import bulk_insert, chunks
 from tongshi.storage.schema import archive_issue, device_archive, setting

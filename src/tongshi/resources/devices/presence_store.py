@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, false, func, select
 
 from tongshi.resources.devices import query_store
+from tongshi.resources.devices.reading_store import scope_clause
 from tongshi.resources.devices.selection import Selection, Sort
-from tongshi.resources.devices.store import scope_clause
 from tongshi.sharing.model import Scope, Target
 from tongshi.storage.bulk import among, chunks
 from tongshi.storage.schema import device_archive, device_status

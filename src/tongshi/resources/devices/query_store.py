@@ -43,9 +43,9 @@ from sqlalchemy import (
 
 from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.geometry import Box
+from tongshi.resources.devices.reading_store import Columns, scope_clause
 from tongshi.resources.devices.search_terms import AllOf, Asked, Needle, Piece
 from tongshi.resources.devices.selection import UNASSIGNED, Place, Selection, Sort
-from tongshi.resources.devices.store import Columns, scope_clause
 from tongshi.sharing.model import Scope
 from tongshi.storage.bulk import among, by_index, chunks
 from tongshi.storage.schema import PLACELESS, device_archive, device_search, device_status

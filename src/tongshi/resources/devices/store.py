@@ -1,4 +1,4 @@
-"""Device archives in the database: merge by digest, lists by scope, the digest tree, status.
+"""Device archives as they are written: merge by digest, what is missing, status.
 
 Every write of archives on PostgreSQL holds one advisory lock to the end of its transaction: two batches with
 the same device would otherwise both subtract its old digest from the tree. Batches are bounded, so the wait
@@ -7,66 +7,44 @@ is short.
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    bindparam,
-    false,
-    func,
-    literal,
-    or_,
-    select,
-    text,
-    true,
-    update,
-)
-from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from tongshi.errors import LimitExceeded
-from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus
 from tongshi.resources.devices import history_store
+from tongshi.resources.devices.digest_store import TreeChanges
 from tongshi.resources.devices.model import (
     NOBODY,
     Act,
     DeviceArchive,
-    ExtendedAttributes,
-    Filters,
     FlatArchive,
-    Placed,
-    Shard,
     Source,
     UpsertResult,
-    decode_origins,
     encode_origins,
     flatten,
 )
+from tongshi.resources.devices.reading_store import get as get
+from tongshi.resources.devices.reading_store import get_many as get_many
+from tongshi.resources.devices.reading_store import page as page
+from tongshi.resources.devices.reading_store import placed as placed
 from tongshi.resources.devices.teller_store import forget_words as forget_words
 from tongshi.resources.devices.teller_store import put_words as put_words
 from tongshi.resources.devices.teller_store import words as words
-from tongshi.sharing.model import Scope
-from tongshi.sharing.scope_store import within
 from tongshi.storage import changes
 from tongshi.storage.bulk import (
     among,
     bulk_insert,
     bulk_upsert,
     chunks,
-    fetch,
-    in_key_order,
     insert_lines,
     takes_lines,
 )
 from tongshi.storage.schema import EXT_COLUMNS, ITEM_COLUMNS, device_archive, device_shard, device_status
-from tongshi.storage.times import from_ms, to_ms
+from tongshi.storage.times import to_ms
 
 # A row of a select; its columns are ours and named in this file.
 Row = Any
@@ -75,7 +53,6 @@ KIND = "device"
 KIND_STATUS = "status"
 MAX_DEVICES = 5_000_000
 _LOCK = text("SELECT pg_advisory_xact_lock(7311002)")
-_MODULUS = 1 << 256
 
 _ITEM_NAMES = tuple(name for name, _ in ITEM_COLUMNS)
 _EXT_NAMES = tuple(name for name, _ in EXT_COLUMNS)
@@ -104,22 +81,7 @@ assert _COLUMNS[-8:] == (
     "shard",
     "digest",
 )
-_STATUS = next(i for i, f in enumerate(ITEM_FIELDS) if f.attribute == "status")
-_ITEM_LISTS = tuple(
-    i - (i > _STATUS) for i, f in enumerate(ITEM_FIELDS) if f.kind == "list"
-)  # positions without Status
-_ITEM_END = len(ITEM_FIELDS) - 1
-_EXT_END = _ITEM_END + len(EXT_COLUMNS)
 _a = device_archive.c
-# What the exchange reads: the archive as it is stored, then these.
-WIRE_COLUMNS = ("owner_platform", "revision", "updated_at", "is_online", "missing_since", "source")
-_WIRE = select(
-    *(_a[name] for name in _COLUMNS[:_EXT_END]),
-    *(device_status.c[name] if name == "is_online" else _a[name] for name in WIRE_COLUMNS),
-).select_from(device_archive.outerjoin(device_status, _a.device_id == device_status.c.device_id))
-_SELECT = select(*(_a[name] for name in _COLUMNS[:-2]), device_status.c.is_online).select_from(
-    device_archive.outerjoin(device_status, _a.device_id == device_status.c.device_id)
-)
 
 
 def upsert_many(
@@ -158,7 +120,7 @@ def upsert_flat(
     wanted = {archive.device_id: archive for archive in archives}
     known = _known(conn, list(wanted))
     at_ms = to_ms(at)
-    tree = _TreeChanges()
+    tree = TreeChanges()
     sorted_out: dict[str, list[str]] = {name: [] for name in UpsertResult.__slots__}
     # What was not there is inserted, which is cheaper than a merge; the lock keeps others from coming first.
     fresh = [new for key, new in wanted.items() if key not in known]
@@ -190,123 +152,6 @@ def upsert_flat(
     return UpsertResult(**{name: tuple(ids) for name, ids in sorted_out.items()})
 
 
-def get(conn: Connection, device_id: str) -> DeviceArchive | None:
-    """One archive, missing ones too."""
-    row = conn.execute(_SELECT.where(_a.device_id == device_id)).one_or_none()
-    return None if row is None else _from_row(row)
-
-
-def get_many(
-    conn: Connection, device_ids: Sequence[str], scope: Scope | None = None
-) -> dict[str, DeviceArchive]:
-    """Those that exist and lie in the scope, by id; missing ones too."""
-    found: dict[str, DeviceArchive] = {}
-    within = true() if scope is None else scope_clause(scope)
-    for chunk in chunks(device_ids):
-        for row in conn.execute(_SELECT.where(among(conn, _a.device_id, chunk), within)):
-            found[row.device_id] = _from_row(row)
-    return found
-
-
-def page(
-    conn: Connection, scope: Scope, filters: Filters, page_no: int, page_size: int
-) -> tuple[list[DeviceArchive], int]:
-    """One page in order of id, and how many the caller may see in all. The scope narrows before the count."""
-    wanted = and_(scope_clause(scope), *_filter_clauses(filters))
-    total = conn.execute(
-        select(func.count())
-        .select_from(device_archive.outerjoin(device_status, _a.device_id == device_status.c.device_id))
-        .where(wanted)
-    ).scalar_one()
-    rows = conn.execute(
-        _SELECT.where(wanted).order_by(_a.device_id).limit(page_size).offset((page_no - 1) * page_size)
-    )
-    return [_from_row(row) for row in rows], total
-
-
-def iter_owned(
-    conn: Connection, owner: str | None, after_key: str, limit: int, owners: Collection[str] | None = None
-) -> list[DeviceArchive]:
-    """The next present archives in order of id, of one owner, of several, or (both None) of all."""
-    statement = _SELECT.where(_a.device_id > after_key, _a.missing_since.is_(None))
-    if owner is not None:
-        statement = statement.where(_a.owner_platform == owner)
-    if owners is not None:
-        statement = statement.where(_a.owner_platform.in_(owners))
-    return [_from_row(row) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
-
-
-def placed(conn: Connection, scope: Scope, after_key: str, limit: int, named: str = "") -> list[Placed]:
-    """The next present devices in order of id; with ``named`` that one and what names it as parent.
-
-    A page of twenty thousand is five columns: an answer to a whole catalogue is chosen by it.
-    """
-    in_key_order(conn)
-    columns = (_a.device_id, _a.owner_platform, _a.civil_code, _a.parent_ids, _a.revision, _a.updated_at)
-    statement = select(*columns).where(
-        _a.device_id > after_key, _a.missing_since.is_(None), scope_clause(scope)
-    )
-    if named:
-        joined = (
-            func.concat("/", _a.parent_ids, "/")
-            if conn.dialect.name == "postgresql"
-            else (literal("/").concat(_a.parent_ids).concat("/"))
-        )
-        statement = statement.where(
-            or_(_a.device_id == named, joined.contains(f"/{named}/", autoescape=True))
-        )
-    rows = fetch(conn, statement.order_by(_a.device_id).limit(limit))
-    return [Placed(r[0], r[1], r[2] or "", _split(r[3] or ""), r[4], from_ms(r[5])) for r in rows]
-
-
-def wire_rows(conn: Connection, after_key: str, limit: int, owners: Sequence[str]) -> Sequence[Sequence[Any]]:
-    """The next present rows of these owners in order of id, as ``WIRE_COLUMNS`` says."""
-    in_key_order(conn)
-    return fetch(conn, wire_page(conn, after_key, limit, owners))
-
-
-def wire_page(conn: Connection, after_key: str, limit: int, owners: Sequence[str]) -> Select[Any]:
-    """The statement of ``wire_rows``: it reads no row beyond the page, however many follow.
-
-    One owner's rows stand in order in an index. Those of several are picked while walking the table in order:
-    joining an empty text keeps the database from fetching owner by owner and sorting what is left.
-    """
-    present = _WIRE.where(_a.device_id > after_key, _a.missing_since.is_(None))
-    if len(owners) == 1:
-        present = present.where(_a.owner_platform == owners[0])
-    else:
-        present = present.where(among(conn, _a.owner_platform.concat(""), owners))
-    return present.order_by(_a.device_id).limit(limit)
-
-
-def wire_rows_of(conn: Connection, device_ids: Sequence[str]) -> dict[str, Sequence[Any]]:
-    """Rows by id as ``WIRE_COLUMNS`` says, missing ones too."""
-    return {row[0]: row for row in fetch(conn, _WIRE.where(among(conn, _a.device_id, device_ids)))}
-
-
-def archive_of(row: Sequence[Any]) -> DeviceArchive:
-    """The archive in a row of ``wire_rows``, as it is exchanged: without the origins of its fields."""
-    owner, revision, updated_at, online, missing_since, source = row[_EXT_END:]
-    return _archive(row[:_EXT_END], owner, revision, source, updated_at, missing_since, None, online)
-
-
-def owned_keys(conn: Connection, owner: str, after_key: str, limit: int, up_to: str = "") -> list[str]:
-    """Ids only, in order, to ``up_to`` if given: what a complete snapshot is compared with."""
-    statement = select(_a.device_id).where(
-        _a.owner_platform == owner, _a.device_id > after_key, _a.missing_since.is_(None)
-    )
-    if up_to:
-        statement = statement.where(_a.device_id <= up_to)
-    return list(conn.execute(statement.order_by(_a.device_id).limit(limit)).scalars())
-
-
-def owners(conn: Connection) -> dict[str, int]:
-    """Owners of present devices with their counts, from the digest tree."""
-    s = device_shard.c
-    rows = conn.execute(select(s.owner_platform, func.sum(s.row_count)).group_by(s.owner_platform))
-    return {owner: int(count) for owner, count in rows if count}
-
-
 def mark_missing(
     conn: Connection,
     owner: str,
@@ -317,7 +162,7 @@ def mark_missing(
 ) -> int:
     """Note that a proven complete catalogue of ``owner`` lacks these; none is deleted. Returns how many."""
     lock(conn)
-    tree = _TreeChanges()
+    tree = TreeChanges()
     noted: list[tuple[str, changes.Op, int]] = []
     for chunk in chunks(device_ids):
         gone = [
@@ -387,120 +232,6 @@ def set_statuses(
     return turned
 
 
-def root_digest(conn: Connection, owner: str) -> tuple[int, bytes]:
-    """Count and digest of an owner's present devices: SM3 over its shards in order."""
-    root = hashlib.new("sm3")
-    count = 0
-    for shard in shard_digests(conn, owner):
-        root.update(f"{shard.civil_code}\0{shard.count}\0".encode() + shard.digest)
-        count += shard.count
-    return count, root.digest()
-
-
-def shard_digests(conn: Connection, owner: str) -> list[Shard]:
-    """Leaves of an owner's digest tree in order of civil code (6 digits; "" for devices without one)."""
-    s = device_shard.c
-    rows = conn.execute(
-        select(s.shard, s.row_count, s.digest)
-        .where(s.owner_platform == owner, s.row_count > 0)
-        .order_by(s.shard)
-    )
-    return [Shard(*row) for row in rows]
-
-
-def shard_rows(
-    conn: Connection, owner: str, shard: str, after_key: str, limit: int, up_to: str = ""
-) -> list[tuple[str, bytes]]:
-    """``(device id, digest)`` below one leaf, to ``up_to`` if given, to find which rows differ."""
-    in_key_order(conn)
-    statement = select(_a.device_id, _a.digest).where(_in_leaf(owner, shard, after_key, up_to))
-    return [(row[0], row[1]) for row in conn.execute(statement.order_by(_a.device_id).limit(limit))]
-
-
-def shard_count(conn: Connection, owner: str, shard: str, after_key: str, up_to: str = "") -> int:
-    """How many rows ``shard_rows`` would give without a limit."""
-    statement = select(func.count()).select_from(device_archive)
-    return conn.execute(statement.where(_in_leaf(owner, shard, after_key, up_to))).scalar_one()
-
-
-def combine(digests: Iterable[bytes]) -> bytes:
-    """Digest of a shard from its rows' digests, for one who holds the rows and not the tree."""
-    return (_sum(digests) % _MODULUS).to_bytes(32, "big")
-
-
-Columns: TypeAlias = ReadOnlyColumnCollection[str, Any]
-
-
-def scope_clause(
-    scope: Scope, civil_code: ColumnElement[str] | None = None, of: Columns = _a
-) -> ColumnElement[bool]:
-    """The caller's scope as a condition on archives.
-
-    Args:
-        scope: what the caller may see.
-        civil_code: how that column is written, when otherwise than in ``of``.
-        of: columns of ``device_archive``, or of a table that copies them.
-    """
-    code = of.civil_code if civil_code is None else civil_code
-    return within(scope, code, of.owner_platform, of.device_id)
-
-
-def _in_leaf(owner: str, shard: str, after_key: str, up_to: str) -> ColumnElement[bool]:
-    within = _a.device_id > after_key
-    if up_to:
-        within = and_(within, _a.device_id <= up_to)
-    return and_(_a.owner_platform == owner, _a.shard == shard, _a.missing_since.is_(None), within)
-
-
-def _filter_clauses(filters: Filters) -> list[ColumnElement[bool]]:
-    clauses: list[ColumnElement[bool]] = []
-    if not filters.include_missing:
-        clauses.append(_a.missing_since.is_(None))
-    if filters.keyword:
-        columns = (_a["name"], _a.device_id, _a.address)
-        clauses.append(or_(*(c.contains(filters.keyword, autoescape=True) for c in columns)))
-    if filters.civil_code:
-        clauses.append(scope_clause(Scope(civil_codes=frozenset({filters.civil_code}))))
-    if filters.online is not None:
-        # Who never told a status counts as offline in a list.
-        clauses.append(func.coalesce(device_status.c.is_online, false()).is_(filters.online))
-    if filters.owner:
-        clauses.append(_a.owner_platform == filters.owner)
-    return clauses
-
-
-class _TreeChanges:
-    """What a batch does to the leaves.
-
-    A sum is no defence against an owner who forges colliding rows; he may write what he likes anyway.
-    """
-
-    def __init__(self) -> None:
-        self._come: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
-        self._gone: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
-
-    def add_all(self, archives: Iterable[FlatArchive]) -> None:
-        for archive in archives:
-            self._come[archive.owner, archive.shard].append(archive.digest)
-
-    def remove(self, owner: str, shard: str, row_digest: bytes) -> None:
-        self._gone[owner, shard].append(row_digest)
-
-    def write(self, conn: Connection) -> None:
-        s = device_shard.c
-        rows = []
-        for owner, shard in sorted({*self._come, *self._gone}):
-            come, gone = self._come.get((owner, shard), []), self._gone.get((owner, shard), [])
-            count, total = len(come) - len(gone), _sum(come) - _sum(gone)
-            old = conn.execute(
-                select(s.row_count, s.digest).where(s.owner_platform == owner, s.shard == shard)
-            ).one_or_none()
-            if old is not None:
-                count, total = count + old.row_count, total + int.from_bytes(old.digest, "big")
-            rows.append((owner, shard, count, (total % _MODULUS).to_bytes(32, "big")))
-        bulk_upsert(conn, device_shard, ("owner_platform", "shard", "row_count", "digest"), rows)
-
-
 def _insert(conn: Connection, fresh: Sequence[FlatArchive], at_ms: int) -> None:
     """Archives that are not there yet. PostgreSQL takes most of them as they were digested."""
     lines: list[bytes] = []
@@ -534,10 +265,6 @@ def _stored(new: FlatArchive, revision: int, at_ms: int) -> tuple[Any, ...]:
     source = new.source._value_
     local = (new.owner, revision, source, updated_at_ms, None, new.origins, new.shard, new.digest)
     return (*new.values, *local)
-
-
-def _sum(digests: Iterable[bytes]) -> int:
-    return sum([int.from_bytes(value, "big") for value in digests])
 
 
 def _verdict(old: Row, new: FlatArchive, spoken_for: Collection[str], *, is_full: bool) -> str:
@@ -598,43 +325,3 @@ def lock(conn: Connection) -> None:
     """Let no other batch write archives until this transaction ends; for one that reads before it writes."""
     if conn.dialect.name == "postgresql":
         conn.execute(_LOCK)
-
-
-def _from_row(row: Row) -> DeviceArchive:
-    return _archive(row[:_EXT_END], *row[_EXT_END:])
-
-
-def _archive(
-    stored: Sequence[Any],
-    owner: str,
-    revision: int,
-    source: str,
-    updated_at: int,
-    missing_since: int | None,
-    origins: str | None,
-    online: bool | None,
-) -> DeviceArchive:
-    values = list(stored)
-    for index in _ITEM_LISTS:
-        values[index] = _split(values[index])
-    status = None if online is None else DeviceStatus.ON if online else DeviceStatus.OFF
-    item = CatalogItem(
-        **dict(zip(("device_id", *_ITEM_NAMES), values[:_ITEM_END], strict=True)), status=status
-    )
-    ext = dict(zip(_EXT_NAMES, values[_ITEM_END:], strict=True))
-    ext["industries"] = _split(ext["industries"])
-    return DeviceArchive(
-        item=item,
-        ext=ExtendedAttributes(**ext),
-        owner=owner,
-        revision=revision,
-        updated_at=from_ms(updated_at),
-        source=Source(source),
-        origins=decode_origins(origins),
-        missing_since=from_ms(missing_since),
-        online=online,
-    )
-
-
-def _split(text_: str) -> tuple[str, ...]:
-    return tuple(text_.split("/")) if text_ else ()

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
 from tongshi.errors import LimitExceeded
-from tongshi.resources.devices import query_store
+from tongshi.resources.devices import digest_store, query_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.devices.selection import Selection, Sort
@@ -160,7 +160,7 @@ def heads(conn: Connection, device_ids: Sequence[str]) -> dict[str, Head]:
 
 def roots(conn: Connection, owners: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Count and hexadecimal digest of all present archives of owners."""
-    found = {owner: devices.root_digest(conn, owner) for owner in owners}
+    found = {owner: digest_store.root_digest(conn, owner) for owner in owners}
     return {owner: (count, value.hex()) for owner, (count, value) in found.items()}
 
 

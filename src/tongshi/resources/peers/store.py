@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true
 
 from tongshi.protocols.sip.address import transport_of
-from tongshi.resources.devices.store import scope_clause
+from tongshi.resources.devices.reading_store import scope_clause
 from tongshi.resources.peers.model import Evidence, PeerProfile, PeerRow, Words
 from tongshi.resources.platforms.model import Relation
 from tongshi.sharing.model import Scope

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, and_, case, false, func, or_, select, true
 
 from tongshi.resources.devices.plan_lists import Part
+from tongshi.resources.devices.reading_store import scope_clause
 from tongshi.resources.devices.selection import Narrowing, Place
-from tongshi.resources.devices.store import scope_clause
 from tongshi.sharing.model import Scope
 from tongshi.storage.schema import device_archive, plan_device
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, or_, select
 from sqlalchemy.sql import ColumnElement, Join, Select
 
-from tongshi.resources.devices.store import scope_clause
+from tongshi.resources.devices.reading_store import scope_clause
 from tongshi.resources.status.model import Counts, Known
 from tongshi.sharing.model import Scope
 from tongshi.storage.bulk import among

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, delete, func, insert, select
 
-from tongshi.resources.devices.store import scope_clause
+from tongshi.resources.devices.reading_store import scope_clause
 from tongshi.resources.tags.model import DeviceTag, TagSource
 from tongshi.sharing.model import Scope
 from tongshi.storage import changes

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Integer, and_, cast, func, select, tuple_
 
 from tongshi.errors import LimitExceeded
 from tongshi.protocols.gb28181.codes import ItemKind
-from tongshi.resources.devices.store import scope_clause
+from tongshi.resources.devices.reading_store import scope_clause
 from tongshi.resources.trees.model import Bundle, Node, Parent, TreeKind
 from tongshi.sharing.model import Scope
 from tongshi.storage.bulk import bulk_upsert, chunks

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from tongshi.clock import Clock
+from tongshi.resources.devices import digest_store, reading_store
 from tongshi.resources.devices import store as devices
 from tongshi.resources.devices.model import DeviceArchive, flatten
 from tongshi.storage.schema import device_archive
@@ -180,8 +181,8 @@ def _compare(
 
 
 def _rows(conn: Connection) -> dict[str, tuple[str, tuple[object, ...], bool | None]]:
-    owners = list(devices.owners(conn))
-    rows = devices.wire_rows(conn, "", 100_000, owners) if owners else ()
+    owners = list(digest_store.owners(conn))
+    rows = reading_store.wire_rows(conn, "", 100_000, owners) if owners else ()
     return {row[0]: (row[-6], tuple(row[:-6]), row[-3]) for row in rows}
 
 
