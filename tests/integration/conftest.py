@@ -72,6 +72,15 @@ class Neighbourhood:
             while await platform.devices.find(device_id) is None:  # noqa: ASYNC110  # it is in the database
                 await asyncio.sleep(0.02)
 
+    async def catalogue(self, platform: SmallPlatform, peer_id: str) -> None:
+        """Have a platform ask a peer for its whole catalogue, again when a starved peer answered too late."""
+        for _ in range(5):
+            await self.until(lambda: peer_id in platform.gateway.peers)
+            outcome = await platform.gateway.catalogues.query(platform.gateway.peers.get(peer_id))  # type: ignore[arg-type]
+            if outcome.state == "complete":
+                return
+        raise AssertionError(f"no complete catalogue of {peer_id}: {outcome}")
+
     async def close(self) -> None:
         for one in reversed(self._started):
             await one.stop()

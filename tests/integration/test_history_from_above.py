@@ -65,8 +65,7 @@ async def two_levels(
     district = await neighbourhood.platform(PlatformPlan(DISTRICT, "区级平台", neighbours=(above,)))
     await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
     camera = await camera_of(neighbourhood, district, **faults)
-    await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
-    await city.gateway.catalogues.query(city.gateway.peers.get(DISTRICT))
+    await neighbourhood.catalogue(city, DISTRICT)
     await neighbourhood.known(city, CODE)
     return city, district, camera
 

@@ -149,8 +149,7 @@ async def test_elementary_streams_go_up_as_the_program_stream_that_was_agreed(
     above = Neighbour(CITY, Relation.UPPER, "up", city.gateway.port)
     platform = await shared(neighbourhood, neighbours=(above,))
     await camera(neighbourhood, platform, ONE, elementary=98)
-    await neighbourhood.until(lambda: PLATFORM in city.gateway.peers)
-    await city.gateway.catalogues.query(city.gateway.peers.get(PLATFORM))  # type: ignore[arg-type]
+    await neighbourhood.catalogue(city, PLATFORM)
     await neighbourhood.known(city, ONE)
     opening = await watched(city, ONE, Transport.UDP)
     figures = stats(city, opening)

@@ -28,7 +28,7 @@ async def two_levels(neighbourhood: Neighbourhood) -> tuple[SmallPlatform, Small
     row = CameraPlan(id=NVR, civil_code="310101", channels=2)
     recorder = await neighbourhood.camera(district, row, keepalive_s=60.0)
     await neighbourhood.known(district, SECOND)
-    await city.gateway.catalogues.query(city.gateway.peers.get(DISTRICT))
+    await neighbourhood.catalogue(city, DISTRICT)
     await neighbourhood.known(city, SECOND)
     return city, district, recorder
 

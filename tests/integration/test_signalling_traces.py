@@ -131,7 +131,7 @@ async def test_both_legs_of_a_cascade_are_one_timeline(neighbourhood: Neighbourh
     await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
     camera = await neighbourhood.camera(district, row())
     await neighbourhood.known(district, CODE)
-    await city.gateway.catalogues.query(city.gateway.peers.get(DISTRICT))
+    await neighbourhood.catalogue(city, DISTRICT)
     await neighbourhood.known(city, CODE)
     opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
     assert timeline(city, opening.view.trace_id).summary.peer_id == DISTRICT
@@ -155,8 +155,7 @@ async def test_a_catalogue_asked_by_an_upper_is_a_session_with_our_answers(
     city = await neighbourhood.platform(PlatformPlan(CITY, "市级平台", "3100", neighbours=(below,)))
     above = Neighbour(CITY, Relation.UPPER, SECRET, port=city.gateway.port)
     district = await neighbourhood.platform(PlatformPlan(DISTRICT, "区级平台", neighbours=(above,)))
-    await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
-    await city.gateway.catalogues.query(city.gateway.peers.get(DISTRICT))
+    await neighbourhood.catalogue(city, DISTRICT)
 
     def directions() -> list[list[str]]:
         # The city asks by itself too once the district has registered: each asking is a session.

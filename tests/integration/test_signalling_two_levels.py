@@ -44,8 +44,7 @@ async def known_above(
 ) -> Any:
     camera = await neighbourhood.camera(district, row)
     await neighbourhood.known(district, CODE)
-    await neighbourhood.until(lambda: DISTRICT in city.gateway.peers)
-    await city.gateway.catalogues.query(city.gateway.peers.get(DISTRICT))  # type: ignore[arg-type]
+    await neighbourhood.catalogue(city, DISTRICT)
     await neighbourhood.known(city, CODE)
     return camera
 

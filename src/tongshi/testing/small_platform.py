@@ -112,7 +112,7 @@ class PlatformPlan:
     device_secret: str = "gb-2022"  # noqa: S105  # of a test
     neighbours: Sequence[Neighbour] = ()
     timeouts: Timeouts = field(default_factory=lambda: QUICK)
-    beat: Beat = field(default_factory=lambda: Beat(0.3, 3))
+    beat: Beat = field(default_factory=lambda: Beat(0.3, 6))
     port: int = 0
     tls: TlsPlan | None = None
     voice_waits: Waits = field(default_factory=Waits)
@@ -151,7 +151,7 @@ class SmallPlatform:
                 uppers=tuple(self._uppers()),
                 media_transports=tuple((n.id, n.media_transport) for n in plan.neighbours),
                 voice_waits=plan.voice_waits,
-                patience=Patience(idle_s=1.0, total_s=10.0, retries=1, retry_s=0.2),
+                patience=Patience(idle_s=2.0, total_s=10.0, retries=1, retry_s=0.2),
                 search_patience=SearchPatience(idle_s=0.6, total_s=5.0),
                 subscriptions=plan.subscriptions,
                 tls=plan.tls,

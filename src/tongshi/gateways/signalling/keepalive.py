@@ -3,11 +3,14 @@
 Implements: GB/T 28181-2022 9.6
 A heartbeat of somebody unknown gets 403, so that it registers again. Heartbeat and registration are
 independent: a registration that has not expired does not keep a peer online when its heartbeats stop.
+While this process did not run, because it was starved or its machine suspended, nobody was silent: heartbeats
+may wait unread or have been dropped for want of room. Who lives is then given one interval to be heard again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,6 +73,7 @@ class Keepalives:
         self._on_offline = on_offline
         self._on_faulty = on_faulty
         self._unwritten: dict[str, datetime] = {}
+        self._listening_since = -math.inf
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -94,11 +98,17 @@ class Keepalives:
         if keepalive.faulty:
             self._on_faulty(peer, keepalive.faulty)
 
+    def overslept(self, late_s: float) -> None:
+        """The watch came so much too late: for one interval nobody is called silent."""
+        log.warning("keepalive_watch_late", late_s=round(late_s, 2))
+        self._listening_since = self._clock.now()
+
     async def sweep(self) -> None:
         """Drop the silent and the expired; write the signs of life since the last time."""
         now = self._clock.now()
-        for peer in self._peers.silent(now - self._beat.silence_s):
-            await self._drop(peer, "keepaliveTimeout")
+        if now - self._listening_since >= self._beat.interval_s:
+            for peer in self._peers.silent(now - self._beat.silence_s):
+                await self._drop(peer, "keepaliveTimeout")
         for peer in self._peers.expired(now):
             await self._drop(peer, "registrationExpired")
         await self._flush()
@@ -120,7 +130,11 @@ class Keepalives:
     async def _watch(self) -> None:
         period_s = min(5.0, self._beat.interval_s / 2)
         while True:
+            due = self._clock.now() + period_s
             await asyncio.sleep(period_s)
+            late_s = self._clock.now() - due
+            if late_s > period_s:
+                self.overslept(late_s)
             try:
                 await self.sweep()
             except Exception:

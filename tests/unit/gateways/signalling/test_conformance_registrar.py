@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -87,7 +88,7 @@ def register(*lines: str, peer_id: str = DEVICE) -> Request:
 class Desk:
     """A registrar and a keepalive watch over the same table of peers."""
 
-    def __init__(self) -> None:
+    def __init__(self, beat: Beat | None = None) -> None:
         self.clock, self.record, self.peers = ManualClock(), Record(), Peers()
         self.offline: list[tuple[str, str]] = []
         self.faulty: list[tuple[str, ...]] = []
@@ -102,7 +103,7 @@ class Desk:
             profiles=Profiles(self.record, self.peers, lambda: (), self.clock, str),
         )
         self.keepalives = Keepalives(
-            Beat(),
+            beat or Beat(),
             self.peers,
             self.record,
             self.clock,
@@ -208,6 +209,33 @@ async def test_three_missed_heartbeats_and_one_interval_of_grace_lose_a_peer(des
     desk.clock.advance(0.1)
     await desk.keepalives.sweep()
     assert desk.offline == [(DEVICE, "keepaliveTimeout")]
+
+
+async def test_nobody_was_silent_while_we_did_not_run(desk: Desk) -> None:
+    await desk.sign_in()
+    desk.beat()
+    desk.clock.advance(300)
+    desk.keepalives.overslept(299)
+    await desk.keepalives.sweep()
+    desk.clock.advance(59.9)
+    await desk.keepalives.sweep()
+    assert desk.offline == []
+    desk.clock.advance(0.1)  # one interval of listening, and still nothing
+    await desk.keepalives.sweep()
+    assert desk.offline == [(DEVICE, "keepaliveTimeout")]
+
+
+async def test_a_watch_that_is_held_up_notices_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(Beat(0.02, 1))
+    desk.keepalives.start()
+    try:
+        told = asyncio.Event()
+        monkeypatch.setattr(desk.keepalives, "overslept", lambda late_s: late_s > 50 and told.set())
+        await asyncio.sleep(0)
+        desk.clock.advance(60)  # as if the process had been stopped while the watch slept
+        await asyncio.wait_for(told.wait(), 15)
+    finally:
+        await desk.keepalives.stop()
 
 
 async def test_a_heartbeat_is_answered_without_body_and_shows_the_new_port(desk: Desk) -> None:
