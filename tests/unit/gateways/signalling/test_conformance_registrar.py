@@ -229,11 +229,11 @@ async def test_a_watch_that_is_held_up_notices_it(monkeypatch: pytest.MonkeyPatc
     desk = Desk(Beat(0.02, 1))
     desk.keepalives.start()
     try:
-        told = asyncio.Event()
-        monkeypatch.setattr(desk.keepalives, "overslept", lambda late_s: late_s > 50 and told.set())
+        told: asyncio.Queue[float] = asyncio.Queue()
+        monkeypatch.setattr(desk.keepalives, "overslept", told.put_nowait)
         await asyncio.sleep(0)
         desk.clock.advance(60)  # as if the process had been stopped while the watch slept
-        await asyncio.wait_for(told.wait(), 15)
+        assert await asyncio.wait_for(told.get(), 15) > 50
     finally:
         await desk.keepalives.stop()
 
