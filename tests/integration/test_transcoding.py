@@ -8,8 +8,10 @@ import itertools
 import os
 import re
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
@@ -20,9 +22,11 @@ from tongshi._media import PsSender
 from tongshi.errors import NotFound, PeerFailed, Unavailable, Unprocessable
 from tongshi.gateways.media.transcoder import pool as transcoder_pool
 from tongshi.ids import DeviceId
+from tongshi.protocols.media import flv
 from tongshi.protocols.media.jpeg import measure
 from tongshi.resources.snapshots.model import Origin, State
 from tongshi.resources.viewing.model import (
+    SILENT,
     Codec,
     Delivery,
     EndReason,
@@ -111,6 +115,63 @@ async def test_sound_alone_is_coded_anew_and_pictures_stay(
     assert (watched.codec, bool(watched.codes)) == ("h264", True)
     await platform.viewing.stop(platform.viewer, plain.view.session_id)
     await nothing_left(neighbourhood, platform)
+
+
+async def sound_of(platform: SmallPlatform, stream_id: str) -> str:
+    """The sound of a running stream, once it has some."""
+    stream = platform.viewing.streams.find(stream_id)
+    assert stream is not None
+    assert stream.ingest is not None
+    async with asyncio.timeout(15):
+        while not (found := (await stream.ingest.figures()).codec.audio):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def test_sound_that_is_not_to_be_coded_passes_beside_pictures_that_are(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    await camera(neighbourhood, platform, codec="h265", audio=True)
+    opening = await platform.viewing.watch(platform.viewer, wish(transcoding=Transcoding("h264")))
+    assert opening.view.codec is not None
+    assert opening.view.codec.video == "h264"
+    assert await sound_of(platform, opening.view.stream_id) == "g711a"
+    await platform.viewing.stop(platform.viewer, opening.view.session_id)
+    await nothing_left(neighbourhood, platform)
+
+
+async def test_who_wants_no_sound_gets_a_stream_that_has_none(
+    neighbourhood: Neighbourhood, platform: SmallPlatform
+) -> None:
+    await camera(neighbourhood, platform, audio=True)
+    heard = await platform.viewing.watch(platform.viewer, Wish(CODE))
+    assert await sound_of(platform, heard.view.stream_id) == "g711a"
+    mute = await platform.viewing.watch(platform.viewer, wish(transcoding=Transcoding("", SILENT)))
+    assert mute.view.transcoded_from is not None
+    assert mute.view.transcoded_from.audio == "g711a"
+    kinds = await tags_of(mute.urls[0][1], pictures=50)
+    assert kinds[flv.VIDEO] >= 50
+    assert not kinds[flv.SOUND], kinds
+    kinds = await tags_of(heard.urls[0][1], pictures=50)
+    assert kinds[flv.SOUND] > 0, "the same camera is heard by who did not say so"
+    await nothing_left(neighbourhood, platform)
+
+
+async def tags_of(url: str, *, pictures: int) -> Counter[int]:
+    """How many tags of each kind come until so many pictures have come."""
+    at = urlsplit(url)
+    reading, writing = await asyncio.open_connection(at.hostname, at.port)
+    writing.write(f"GET {at.path}?{at.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    found: Counter[int] = Counter()
+    reader = flv.FlvReader()
+    async with asyncio.timeout(15):
+        await reading.readuntil(b"\r\n\r\n")
+        while found[flv.VIDEO] < pictures:
+            data = await reading.read(65_536)
+            assert data, found
+            found.update(kind for kind, _, _ in reader.feed(data))
+    writing.close()
+    return found
 
 
 async def test_what_can_be_played_already_is_not_coded_anew(

@@ -4903,12 +4903,15 @@ export interface components {
         /**
          * LiveUrlRequest
          * @description E.2-2. ``protocol`` is an ordered preference; ``expireSec`` is the time to open the address.
+         *
+         *         ``audio`` false is a picture whose stream has no sound in it, whatever the device sends; true, which is
+         *         usual, leaves it in, and ``urls[].audio`` of the answer says what of it comes.
          */
         LiveUrlRequest: {
             DeviceID: string;
             /** @default  */
             applyNo?: string;
-            /** @default false */
+            /** @default true */
             audio?: boolean;
             /** @default 300 */
             expireSec?: number;
@@ -7543,6 +7546,8 @@ export interface components {
         /**
          * Transcode
          * @description What the stream is to be coded into; ``none`` leaves a track as the device sends it.
+         *
+         *         Beside a picture that is coded anew, sound that begins only later is coded as ``aac`` all the same.
          *
          *         The numbers are the most of a picture that is ``h264``: the shape is kept, nothing is made larger or
          *         faster than it was. A stream that has the codec and the size already is not coded anew unless ``fps`` or

@@ -24,3 +24,11 @@ def adts(frame: bytes, rate_hz: int, channels: int) -> bytes:
         0xFC,
     )
     return bytes(head) + frame
+
+
+def shape_of(config: bytes) -> tuple[int, int] | None:
+    """Rate in Hz and channels of an AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1), if it numbers them."""
+    if len(config) < 2:
+        return None
+    rate, channels = (config[0] & 7) << 1 | config[1] >> 7, config[1] >> 3 & 0x0F
+    return (RATES_HZ[rate], channels) if rate < len(RATES_HZ) and 1 <= channels <= 7 else None

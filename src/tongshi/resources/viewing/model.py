@@ -151,11 +151,15 @@ class History:
         return self.download_speed is not None
 
 
+SILENT = "none"  # the sound of a ``Transcoding`` that has none
+
+
 @dataclass(frozen=True, slots=True)
 class Transcoding:
     """What a stream is coded into for who cannot play what the device sends; "" leaves a track as it is.
 
-    The numbers are the most of the picture; 0 was not said. Nothing is made larger or faster than it was.
+    The sound of ``SILENT`` is left out. The numbers are the most of the picture; 0 was not said. Nothing is
+    made larger or faster than it was.
     """
 
     video: str = ""
@@ -168,15 +172,26 @@ class Transcoding:
     def needed_for(self, source: Codec) -> Transcoding | None:
         """What of it a stream does not have already; None when it can be shown as it is.
 
-        Sound that has not come yet may still come: beside a picture that is coded anew it is coded too.
+        Sound that has not come yet may still come: beside a picture that is coded anew it is coded too, and
+        who wants none never gets the stream that it may come in.
         """
         is_too_large = 0 < self.width < source.width or 0 < self.height < source.height
         # What a device's rates are is known only later, so that a most of them is always kept by coding.
         is_bound = is_too_large or bool(self.fps or self.bitrate_kbps)
         video = self.video if source.video != self.video or is_bound else ""
         is_asked = source.audio != self.audio and bool(source.audio or video)
-        audio = self.audio if is_asked else ""
+        audio = self.audio if is_asked or self.audio == SILENT else ""
         return replace(self, video=video, audio=audio) if video or audio else None
+
+    def must_know_sound_of(self, source: Codec) -> bool:
+        """Whether it is worth a wait for sound: it decides if anything is coded, or passes as it is."""
+        needed = self.needed_for(source)
+        return self.audio != SILENT and not source.audio and (needed is None) == bool(self.audio)
+
+    @property
+    def asked_by(self) -> str:
+        """The field of a request that it comes from."""
+        return "audio" if self.audio == SILENT and not self.video else "transcode"
 
 
 @dataclass(frozen=True, slots=True)

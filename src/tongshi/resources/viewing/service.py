@@ -54,6 +54,7 @@ from tongshi.resources.viewing.running import RunningSessions
 from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
 from tongshi.resources.viewing.streams import Lease, Lost, SharedStream, StreamPool
 from tongshi.resources.viewing.tickets import Tickets
+from tongshi.resources.viewing.transcoding import cannot_transcode
 from tongshi.sharing.permissions import Permission
 
 log = structlog.get_logger(__name__)
@@ -208,9 +209,8 @@ class Viewing:
 
     def _transcoder_for(self, wish: Wish) -> Transcoder:
         if self._transcoder is None:
-            raise Unprocessable(
-                "本平台不能转码", code=42203, field="transcode", details={"supported": ["none"]}
-            )
+            assert wish.transcoding is not None  # else nobody asks
+            raise cannot_transcode("本平台不能转码", wish.transcoding)
         return self._transcoder
 
     async def still(self, viewer: Viewer, key: StreamKey, purpose: str) -> bytes:

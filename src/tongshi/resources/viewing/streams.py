@@ -429,8 +429,7 @@ class StreamPool:
         ends = self._clock.now() + SOUND_WAIT_S
         while stream.ingest is not None and stream.end_reason is None:
             stream.codec = codec = (await stream.ingest.figures()).codec
-            is_known = bool(codec.audio) or not wish.audio or wish.needed_for(codec) is not None
-            if is_known or self._clock.now() >= ends:
+            if not wish.must_know_sound_of(codec) or self._clock.now() >= ends:
                 return
             await asyncio.sleep(DRAIN_LOOK_S)
 

@@ -12,12 +12,20 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from tongshi.errors import TongshiError
+from tongshi.errors import TongshiError, Unprocessable
 from tongshi.protocols.media.codecs import RtpMap
 from tongshi.resources.viewing.model import Codec, EndReason, Transcoding
 from tongshi.resources.viewing.ports import Ingest, Transcoder, TranscodingJob
 
 FINISH_S: Final = 5.0  # what the process has still to do when its input is over
+
+
+def cannot_transcode(why: str, wish: Transcoding) -> Unprocessable:
+    """Nothing is coded anew here; the words say it of the field that would have needed it."""
+    if wish.asked_by == "audio":
+        why = f"{why}，不能去掉声音，请不要指定 audio，改在播放端静音"
+        return Unprocessable(why, code=42203, field="audio", details={"supported": [True]})
+    return Unprocessable(why, code=42203, field="transcode", details={"supported": ["none"]})
 
 
 class TranscodedCall:

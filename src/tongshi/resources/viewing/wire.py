@@ -17,6 +17,7 @@ from tongshi.ids import device_id
 from tongshi.protocols.gb28181.control_parts import DragBox, PreciseView
 from tongshi.resources.viewing.model import (
     REASON_TEXT,
+    SILENT,
     Closing,
     Codec,
     Delivery,
@@ -49,6 +50,8 @@ _Id = Annotated[str, Meta(min_length=1, max_length=64)]
 class Transcode(Request, frozen=True):
     """What the stream is to be coded into; ``none`` leaves a track as the device sends it.
 
+    Beside a picture that is coded anew, sound that begins only later is coded as ``aac`` all the same.
+
     The numbers are the most of a picture that is ``h264``: the shape is kept, nothing is made larger or
     faster than it was. A stream that has the codec and the size already is not coded anew unless ``fps`` or
     ``bitrateKbps`` is said. What is wanted and cannot be had is refused, never silently ignored.
@@ -61,8 +64,12 @@ class Transcode(Request, frozen=True):
     fps: Annotated[int, Meta(ge=1, le=30)] | None = None
     bitrate_kbps: Annotated[int, Meta(ge=64, le=8_000)] | None = None
 
-    def wanted(self) -> Transcoding | None:
+    def wanted(self, *, is_silent: bool = False) -> Transcoding | None:
         """What is asked for, understood. Raises Unprocessable: a codec that we do not make (42203)."""
+        if is_silent and self.audio != "none":
+            message = "audio 为 false 时没有声音可转码，请去掉 transcode.audio，或将 audio 设为 true"
+            details: dict[str, object] = {"supported": [True]}
+            raise Unprocessable(message, code=42203, field="audio", details=details)
         if self.video not in ("none", "h264"):
             raise unsupported("transcode.video", ["none", "h264"])
         if self.audio not in ("none", "aac"):
@@ -76,13 +83,13 @@ class Transcode(Request, frozen=True):
         said = [name for name, number in numbers.items() if number is not None]
         if said and self.video == "none":
             message = "画面尺寸、帧率和码率只在 transcode.video 为 h264 时可以指定"
-            details: dict[str, object] = {"supported": ["h264"]}
+            details = {"supported": ["h264"]}
             raise Unprocessable(message, code=42203, field=f"transcode.{said[0]}", details=details)
-        if (self.video, self.audio) == ("none", "none"):
+        if (self.video, self.audio, is_silent) == ("none", "none", False):
             return None
         return Transcoding(
             self.video.replace("none", ""),
-            self.audio.replace("none", ""),
+            SILENT if is_silent else self.audio.replace("none", ""),
             *(number or 0 for number in numbers.values()),
         )
 
@@ -97,7 +104,11 @@ class WireViewer(Request, frozen=True):
 
 
 class LiveUrlRequest(Request, frozen=True):
-    """E.2-2. ``protocol`` is an ordered preference; ``expireSec`` is the time to open the address."""
+    """E.2-2. ``protocol`` is an ordered preference; ``expireSec`` is the time to open the address.
+
+    ``audio`` false is a picture whose stream has no sound in it, whatever the device sends; true, which is
+    usual, leaves it in, and ``urls[].audio`` of the answer says what of it comes.
+    """
 
     device_id: Annotated[str, Meta(pattern=r"^[0-9]{20}\Z")] = field(name="DeviceID")
     stream_type: Literal[0, 1, 2] = 0
@@ -106,7 +117,7 @@ class LiveUrlRequest(Request, frozen=True):
     )
     transport: Literal["udp", "tcp-passive", "tcp-active", "auto"] = "auto"
     transcode: Transcode = Transcode()
-    audio: bool = False
+    audio: bool = True
     expire_sec: Annotated[int, Meta(ge=10, le=86_400)] = 300
     max_session_sec: Annotated[int, Meta(ge=10, le=86_400)] | None = None
     purpose: _Text = ""
@@ -131,7 +142,7 @@ class LiveUrlRequest(Request, frozen=True):
             expire_s=self.expire_sec,
             max_session_s=self.max_session_sec,
             purpose=self.purpose,
-            transcoding=self.transcode.wanted(),
+            transcoding=self.transcode.wanted(is_silent=not self.audio),
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tongshi.errors import Unprocessable
 from tongshi.resources.viewing import wire
-from tongshi.resources.viewing.model import Delivery, Transcoding, Transport
+from tongshi.resources.viewing.model import SILENT, Delivery, Transcoding, Transport
 from tongshi.resources.viewing.ptz import Command
 
 CODE = "31010100001320000001"
@@ -45,6 +45,7 @@ def test_each_way_to_be_served_has_its_address() -> None:
         {"transcode": {"width": 640}},
         {"transcode": {"audio": "aac", "bitrateKbps": 500}},
         {"watermark": "visible"},
+        {"audio": False, "transcode": {"audio": "aac"}},
     ],
 )
 def test_an_option_we_lack_is_refused_with_what_we_have(changes: dict[str, Any]) -> None:
@@ -59,6 +60,13 @@ def test_what_is_said_of_a_picture_s_size_and_rate_is_kept_and_the_rest_left_ope
     assert wish.transcoding == Transcoding("h264", "", 1920, 0, 10, 0)
     assert live(transcode={"audio": "aac"}).wish().transcoding == Transcoding("", "aac")
     assert live().wish().transcoding is None
+
+
+def test_sound_is_left_out_for_who_asks_so() -> None:
+    assert live(audio=True).wish().transcoding is None
+    assert live(audio=False).wish().transcoding == Transcoding("", SILENT)
+    both = live(audio=False, transcode={"video": "h264"}).wish()
+    assert both.transcoding == Transcoding("h264", SILENT)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from typing import Final
 import structlog
 
 from tongshi.errors import PeerFailed, Unavailable, Unprocessable
-from tongshi.resources.viewing.model import Codec, Transcoding
+from tongshi.resources.viewing.model import SILENT, Codec, Transcoding
 from tongshi.resources.viewing.ports import Ingest
+from tongshi.resources.viewing.transcoding import cannot_transcode
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ END_S: Final = 2.0
 MAX_STILL_BYTES: Final = 16 << 20
 MAX_WORDS: Final = 400
 DECODABLE: Final = ("h264", "h265")
+PASSED_SOUNDS: Final = ("g711a", "g711u", "aac")  # those that a coder may pass on as they are
 MAX_PIXELS: Final = 3_840 * 2_160  # larger ones are neither decoded in time nor within MEMORY_BYTES for sure
 _MODULE: Final = "tongshi.gateways.media.transcoder.worker"
 # The worker needs nothing of what we know: no secret of the environment goes to it.
@@ -104,7 +106,7 @@ class Transcoders:
         """Whether one more may begin; see ``viewing.ports.Transcoder``."""
         if self.limit == 0 or not is_installed():
             reason = "平台已关闭转码" if self.limit == 0 else _NOT_INSTALLED
-            raise Unprocessable(reason, code=42203, field="transcode", details={"supported": ["none"]})
+            raise cannot_transcode(reason, wish)
         if wish.video and source.width * source.height > MAX_PIXELS:
             raise Unprocessable(
                 f"画面为 {source.width}×{source.height}，超过可转码的 3840×2160，请改看子码流",
@@ -129,11 +131,8 @@ class Transcoders:
         job = Job(self, source)
         self._jobs.add(job)
         video = wish.video or f"copy-{codec.video}"
-        audio = wish.audio or "-"
         numbers = (wish.width, wish.height, wish.fps, wish.bitrate_kbps)
-        await job.begin(
-            ("live", host, str(port), str(ssrc), video, audio, *(str(number) for number in numbers))
-        )
+        await job.begin(("live", host, str(port), str(ssrc), video, _sound(wish, codec), *map(str, numbers)))
         return job
 
     async def still(self, gop: bytes, codec: str) -> bytes:
@@ -164,6 +163,13 @@ class Transcoders:
     def forget(self, job: Job) -> None:
         """It holds its place no longer."""
         self._jobs.discard(job)
+
+
+def _sound(wish: Transcoding, source: Codec) -> str:
+    """What the process does with sound. Some that comes later is coded: its kind is told at the start."""
+    if wish.audio or not source.audio:
+        return {SILENT: "-"}.get(wish.audio, "aac")
+    return f"copy-{source.audio}" if source.audio in PASSED_SOUNDS else "-"
 
 
 _NOT_INSTALLED: Final = "平台未安装媒体扩展 tongshi[media]，不能解码和转码"

@@ -5,9 +5,9 @@ holds its own memory within a limit, is niced, keeps no secret, and ends when it
 
 Run as ``python -m tongshi.gateways.media.transcoder.worker MEMORY still CODEC``: Annex B in, a JPEG out; or
 ``... MEMORY live HOST PORT SSRC VIDEO AUDIO WIDTH HEIGHT FPS KBPS``: FLV of our engine in, PS over RTP back
-to it. VIDEO is ``h264`` to code anew, ``copy-h264`` or ``copy-h265``; AUDIO is ``aac``, or ``-`` for none; a
-number that is 0 leaves the usual. A recording that is steered comes with pauses and jumps; the engine makes
-one even time of them, and what is made here follows it.
+to it. VIDEO is ``h264`` to code anew, ``copy-h264`` or ``copy-h265``; AUDIO is ``aac``, ``copy-g711a`` and
+the like, or ``-`` for none; a number that is 0 leaves the usual. A recording that is steered comes with
+pauses and jumps; the engine makes one even time of them, and what is made here follows it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import av
 from tongshi._media import PsSender
 from tongshi.errors import TongshiError
 from tongshi.protocols.media import flv
-from tongshi.protocols.media.adts import SAMPLES, adts
+from tongshi.protocols.media.adts import SAMPLES, adts, shape_of
 
 NICE: Final = 10
 READ_BYTES: Final = 256 * 1024
@@ -96,10 +96,10 @@ def _live(arguments: list[str]) -> None:
     host, port, ssrc, video, audio, *numbers = arguments
     width, height, fps, kbps = map(int, numbers)
     coded = video.removeprefix("copy-")
-    out = PsSender("tcp-active", host, 0, int(ssrc), coded, "aac" if audio == "aac" else "")
+    out = PsSender("tcp-active", host, 0, int(ssrc), coded, audio.removeprefix("copy-").strip("-"))
     out.connect(host, int(port))
     pictures: Any = Copy(out) if video.startswith("copy-") else Recode(out, width, height, fps, kbps)
-    sound = Sound(out) if audio == "aac" else None
+    sound: Any = None if audio == "-" else Sound(out) if audio == "aac" else CopySound(out)
     try:
         reader = flv.FlvReader()
         while data := os.read(0, READ_BYTES):
@@ -231,6 +231,23 @@ class Recode(Sink):
             "bufsize": rate,
         }
         return coder
+
+
+class CopySound:
+    """Sound as it is, beside pictures that are coded anew."""
+
+    def __init__(self, out: PsSender) -> None:
+        self._out = out
+        self._shape: tuple[int, int] | None = None  # of AAC
+
+    def take(self, time_ms: int, tag: flv.SoundTag) -> None:
+        """One tag of the source."""
+        if tag.is_config:
+            self._shape = shape_of(tag.data)
+        elif tag.codec != "aac":
+            self._out.send_audio(tag.data, time_ms * 90)
+        elif self._shape is not None:
+            self._out.send_audio(adts(tag.data, *self._shape), time_ms * 90)
 
 
 class Sound:

@@ -11,7 +11,7 @@ pytest.importorskip("av")
 from tongshi.errors import Unprocessable
 from tongshi.gateways.media.transcoder.pool import Transcoders
 from tongshi.gateways.media.transcoder.worker import fitted, parameter_sets, units_of, usual_kbps
-from tongshi.resources.viewing.model import Codec, Transcoding
+from tongshi.resources.viewing.model import SILENT, Codec, Transcoding
 
 
 def test_a_picture_is_made_smaller_in_its_shape_and_never_larger() -> None:
@@ -49,6 +49,26 @@ def test_only_what_a_stream_lacks_is_made() -> None:
     assert both.needed_for(Codec("h265", "")) == both  # sound may still come
     assert both.needed_for(Codec("h264", "g711a")) == Transcoding("", "aac")
     assert Transcoding("h264").needed_for(Codec("h265", "g711a")) == Transcoding("h264")
+
+
+def test_who_wants_no_sound_never_gets_the_stream_that_it_may_come_in() -> None:
+    silent = Transcoding("", SILENT)
+    for source in (Codec("h264", "g711a"), Codec("h265", ""), Codec("h264", "g722.1")):
+        assert silent.needed_for(source) == silent
+        assert not silent.must_know_sound_of(source)
+    with pytest.raises(Unprocessable) as refusal:
+        Transcoders(0).check(Codec("h264", "aac"), silent)
+    assert (refusal.value.code, refusal.value.field) == (42203, "audio")
+    assert "静音" in refusal.value.message
+
+
+def test_sound_is_waited_for_where_it_decides_something() -> None:
+    unheard = Codec("h264")
+    assert Transcoding("h264", "aac").must_know_sound_of(unheard)
+    assert Transcoding("h264", "").must_know_sound_of(Codec("h265"))
+    assert not Transcoding("h264", "").must_know_sound_of(unheard)
+    assert not Transcoding("h264", "aac").must_know_sound_of(Codec("h265"))
+    assert not Transcoding("h264", "").must_know_sound_of(Codec("h265", "g711a"))
 
 
 def test_a_most_that_was_said_is_kept_by_coding_and_one_that_holds_already_is_not() -> None:
