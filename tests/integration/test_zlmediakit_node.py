@@ -4,61 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 
+from tongshi.clock import SystemClock
 from tongshi.errors import PeerFailed, Unprocessable
-from tongshi.gateways.media.nodes.farm import FarmPlan, ZlmAccount
+from tongshi.gateways.media.nodes.farm import ZlmAccount
 from tongshi.ids import DeviceId
 from tongshi.resources.platforms.model import Relation
-from tongshi.resources.viewing.model import Delivery, EndReason, SessionView, Step, Transport
+from tongshi.resources.viewing.model import Delivery, EndReason, Transport
 from tongshi.resources.viewing.nodes import NodeState
 from tongshi.resources.viewing.recordings import Window
 from tongshi.resources.viewing.sessions import Wish
+from tongshi.testing.node_world import CITY, CODE, PLATFORM, NodeWorld, world_of
 from tongshi.testing.plan import CameraPlan
 from tongshi.testing.recordings import Recorded
-from tongshi.testing.small_platform import Neighbour, PlatformPlan, SmallPlatform
+from tongshi.testing.small_platform import Neighbour, PlatformPlan
 from tongshi.testing.viewer import watch_http
 from tongshi.testing.zlmediakit import ZlmDouble
-
-PLATFORM, CITY = "31010100002000000001", "31000000002000000001"
-CODE = "31010100001320000001"
-ROW = CameraPlan(id=CODE, scene="crossing-day", civil_code="310101")
 
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
 
 
-@dataclass
-class World:
-    """A platform whose nearest node is a ZLMediaKit, with a camera that it knows."""
-
-    server: ZlmDouble
-    platform: SmallPlatform
-    neighbourhood: Neighbourhood
-
-    async def watch(self, *deliveries: Delivery, transport: Transport = Transport.UDP) -> Any:
-        wish = Wish(
-            DeviceId(CODE), deliveries=deliveries or (Delivery.HTTP_FLV,), transport=transport, expire_s=5
-        )
-        return await self.platform.viewing.watch(self.platform.viewer, wish)
-
-    def node(self) -> Any:
-        return self.platform.farm.nodes.views()[1]
-
-    def view(self, opening: Any) -> SessionView:
-        return self.platform.viewing.session(self.platform.viewer, opening.view.session_id)
-
-    def reason(self, opening: Any) -> EndReason | None:
-        return self.view(opening).end_reason
-
-
-def plan_of(server: ZlmDouble, **changes: Any) -> PlatformPlan:
-    account = ZlmAccount("zlm", server.url, server.secret, "127.0.0.1", server.url, ("310101",))
-    return PlatformPlan(PLATFORM, farm=FarmPlan([account]), **changes)
+def account_of(server: ZlmDouble) -> ZlmAccount:
+    return ZlmAccount("zlm", server.url, server.secret, "127.0.0.1", server.url, ("310101",))
 
 
 @pytest.fixture
@@ -72,30 +44,28 @@ async def server(neighbourhood: Neighbourhood) -> AsyncIterator[ZlmDouble]:
 
 
 @pytest.fixture
-async def world(neighbourhood: Neighbourhood, server: ZlmDouble) -> World:
-    platform = await neighbourhood.platform(plan_of(server))
-    await neighbourhood.camera(platform, ROW)
-    await neighbourhood.known(platform, CODE)
-    return World(server, platform, neighbourhood)
+async def world(neighbourhood: Neighbourhood, server: ZlmDouble) -> NodeWorld:
+    return await world_of(neighbourhood, account_of(server))
 
 
 @pytest.mark.parametrize("transport", [Transport.UDP, Transport.TCP_PASSIVE, Transport.TCP_ACTIVE])
 async def test_a_picture_comes_through_the_node_and_everything_is_given_back(
-    world: World, transport: Transport
+    world: NodeWorld, server: ZlmDouble, transport: Transport
 ) -> None:
     opening = await world.watch(Delivery.HTTP_FLV, transport=transport)
     url = opening.urls[0][1]
-    assert url.startswith(f"{world.server.url}/rtp/{opening.view.stream_id}.live.flv?ticket=")
-    assert (opening.view.codec.video, world.node().streams) == ("h264", 1)
+    assert url.startswith(f"{server.url}/rtp/{opening.view.stream_id}.live.flv?ticket=")
+    assert opening.view.codec is not None
+    assert (opening.view.codec.video, world.seat().streams) == ("h264", 1)
     watched = await watch_http(url, frames=4, timeout_s=10)
     assert watched.codec == "h264"
-    await world.neighbourhood.until(lambda: world.reason(opening) is EndReason.VIEWER_LEFT)
+    await world.until_ended(opening, EndReason.VIEWER_LEFT)
     assert world.view(opening).bytes_sent == 4321
-    await world.neighbourhood.until(lambda: world.node().streams == 0)
-    assert "closeRtpServer" in world.server.commands
+    await world.neighbourhood.until(lambda: world.seat().streams == 0)
+    assert "closeRtpServer" in server.commands
 
 
-async def test_a_ticket_opens_one_connection_at_the_node_and_a_wrong_one_none(world: World) -> None:
+async def test_a_ticket_opens_one_connection_at_the_node_and_a_wrong_one_none(world: NodeWorld) -> None:
     opening = await world.watch(Delivery.HTTP_FMP4)
     url = opening.urls[0][1]
     with pytest.raises(PeerFailed):
@@ -105,7 +75,7 @@ async def test_a_ticket_opens_one_connection_at_the_node_and_a_wrong_one_none(wo
         await watch_http(url, frames=1, timeout_s=5)
 
 
-async def test_what_the_node_does_not_serve_is_left_out_or_refused(world: World) -> None:
+async def test_what_the_node_does_not_serve_is_left_out_or_refused(world: NodeWorld) -> None:
     opening = await world.watch(Delivery.HLS, Delivery.WS_FLV)
     assert [delivery for delivery, _ in opening.urls] == [Delivery.WS_FLV]
     with pytest.raises(Unprocessable):
@@ -114,21 +84,18 @@ async def test_what_the_node_does_not_serve_is_left_out_or_refused(world: World)
     assert EndReason.FAILED in [view.end_reason for view in newest]
 
 
-async def test_a_closed_session_is_kicked_at_the_node(world: World) -> None:
+async def test_a_closed_session_is_kicked_at_the_node(world: NodeWorld, server: ZlmDouble) -> None:
     opening = await world.watch()
     watching = asyncio.create_task(watch_http(opening.urls[0][1], frames=10_000, timeout_s=20))
-    await world.neighbourhood.until(
-        lambda: any(mark.step is Step.OPENED for mark in world.view(opening).marks)
-    )
+    await world.until_opened(opening)
     await world.platform.viewing.stop(world.platform.viewer, opening.view.session_id)
     with pytest.raises(PeerFailed):
         await watching
-    assert "kick_session" in world.server.commands
+    assert "kick_session" in server.commands
 
 
 async def test_a_download_is_taken_by_our_own_engine(neighbourhood: Neighbourhood, server: ZlmDouble) -> None:
-    platform = await neighbourhood.platform(plan_of(server))
-    start = platform.clock.at().replace(microsecond=0) - timedelta(hours=1)
+    start = SystemClock().at().replace(microsecond=0) - timedelta(hours=1)
     window = Window(start, start + timedelta(minutes=5))
     row = CameraPlan(
         id=CODE,
@@ -136,52 +103,52 @@ async def test_a_download_is_taken_by_our_own_engine(neighbourhood: Neighbourhoo
         civil_code="310101",
         recorded=(Recorded(window.start, window.end),),
     )
-    await neighbourhood.camera(platform, row)
-    await neighbourhood.known(platform, CODE)
-    wish = Wish(DeviceId(CODE), window=window, download_speed=4, expire_s=5)
-    opening = await platform.viewing.watch(platform.viewer, wish)
-    assert platform.engine.open_streams == 1
+    world = await world_of(neighbourhood, account_of(server), row)
+    opening = await world.watch(window=window, download_speed=4)
+    assert world.platform.engine.open_streams == 1
     assert "openRtpServer" not in server.commands
-    await platform.viewing.stop(platform.viewer, opening.view.session_id)
+    await world.platform.viewing.stop(world.platform.viewer, opening.view.session_id)
 
 
 async def test_a_node_that_dies_ends_its_sessions_with_that_reason_and_the_next_one_goes_elsewhere(
-    world: World,
+    world: NodeWorld, server: ZlmDouble
 ) -> None:
     opening = await world.watch()
-    await world.server.stop()
+    await server.stop()
     for _ in range(2):
         await world.platform.farm.nodes.look_at_all()
-    assert world.node().state is NodeState.LOST
-    await world.neighbourhood.until(lambda: world.reason(opening) is EndReason.NODE_LOST)
+    assert world.seat().state is NodeState.LOST
+    await world.until_ended(opening, EndReason.NODE_LOST)
     again = await world.watch()
     assert "/live/" in again.urls[0][1]
     assert (await watch_http(again.urls[0][1], frames=2, timeout_s=10)).codec == "h264"
 
 
-async def test_a_node_that_was_started_anew_is_noticed_and_used_again(world: World) -> None:
+async def test_a_node_that_was_started_anew_is_noticed_and_used_again(
+    world: NodeWorld, server: ZlmDouble
+) -> None:
     opening = await world.watch()
-    await world.server.stop()
+    await server.stop()
     anew = ZlmDouble()
-    anew.port = world.server.port
+    anew.port = server.port
     await anew.start()
     try:
         await world.platform.farm.nodes.look_at_all()
-        await world.neighbourhood.until(lambda: world.reason(opening) is EndReason.NODE_LOST)
+        await world.until_ended(opening, EndReason.NODE_LOST)
         again = await world.watch()
         assert again.urls[0][1].startswith(f"{anew.url}/rtp/")
         assert (await watch_http(again.urls[0][1], frames=2, timeout_s=10)).codec == "h264"
-        await world.neighbourhood.until(lambda: world.node().streams == 0)
+        await world.neighbourhood.until(lambda: world.seat().streams == 0)
     finally:
         await anew.stop()
 
 
-async def test_a_drained_node_keeps_its_viewer_and_takes_nobody_new(world: World) -> None:
+async def test_a_drained_node_keeps_its_viewer_and_takes_nobody_new(world: NodeWorld) -> None:
     opening = await world.watch()
     assert world.platform.farm.nodes.drain("zlm", world.platform.clock.at()).state is NodeState.DRAINING
     watched = await watch_http(opening.urls[0][1], frames=4, timeout_s=10)
     assert watched.codec == "h264"
-    await world.neighbourhood.until(lambda: world.node().state is NodeState.DRAINED)
+    await world.neighbourhood.until(lambda: world.seat().state is NodeState.DRAINED)
     again = await world.watch()
     assert "/live/" in again.urls[0][1]
 
@@ -193,13 +160,11 @@ async def test_an_upper_platform_is_served_by_the_node(
         PlatformPlan(CITY, neighbours=(Neighbour(PLATFORM, Relation.LOWER, "a"),))
     )
     upper = Neighbour(CITY, Relation.UPPER, "a", port=city.gateway.port)
-    district = await neighbourhood.platform(plan_of(server, neighbours=(upper,)))
-    await neighbourhood.camera(district, ROW)
-    await neighbourhood.known(district, CODE)
+    await world_of(neighbourhood, account_of(server), neighbours=(upper,))
     await neighbourhood.until(lambda: PLATFORM in city.gateway.peers)
     await city.gateway.catalogues.query(city.gateway.peers.get(PLATFORM))
     await neighbourhood.known(city, CODE)
-    opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE), expire_s=5))
+    opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE), expire_s=60))
     assert (await watch_http(opening.urls[0][1], frames=3, timeout_s=10)).codec == "h264"
     assert "startSendRtp" in server.commands
 
@@ -217,9 +182,9 @@ async def test_an_upper_platform_is_served_by_the_node(
     ],
 )
 async def test_a_hook_without_the_secret_or_in_pieces_is_refused(
-    world: World, path: str, body: bytes, status: int
+    world: NodeWorld, server: ZlmDouble, path: str, body: bytes, status: int
 ) -> None:
-    base, _, secret = world.server.config["hook.on_play"].removesuffix("/on_play").rpartition("/")
+    base, _, secret = server.config["hook.on_play"].removesuffix("/on_play").rpartition("/")
     root = base.removesuffix("/zlm")
     async with httpx2.AsyncClient(trust_env=False) as http:
         response = await http.post(f"{root}/{path.format(secret=secret)}", content=body)
