@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tongshi.gateways.signalling.transport import SipSockets
 from tongshi.protocols.sip.message import Remote
-from tongshi.protocols.sip.transaction import Output
+from tongshi.protocols.sip.transaction_events import Output
 
 
 class LossySockets(SipSockets):

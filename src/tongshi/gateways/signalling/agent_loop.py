@@ -30,7 +30,7 @@ from tongshi.protocols.sip.agent import (
 from tongshi.protocols.sip.calls import Pairs
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.timers import TimerValues
-from tongshi.protocols.sip.transaction import Key, Output
+from tongshi.protocols.sip.transaction_events import Key, Output
 
 Trace = Callable[[str, Remote, bytes], None]
 

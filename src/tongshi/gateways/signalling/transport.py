@@ -23,7 +23,7 @@ from tongshi.gateways.signalling.connection import MAX_UNSENT_BYTES, Connection,
 from tongshi.gateways.signalling.tls import HANDSHAKE_S, MAX_HANDSHAKES, SHUTDOWN_S, Tls, reason_of
 from tongshi.gateways.signalling.tls_listener import TlsListener
 from tongshi.protocols.sip.message import Remote
-from tongshi.protocols.sip.transaction import Output
+from tongshi.protocols.sip.transaction_events import Output
 
 log = structlog.get_logger(__name__)
 

@@ -30,11 +30,12 @@ from tongshi.protocols.sip.message import (
     parse,
 )
 from tongshi.protocols.sip.own_answers import own_answer, salvage, status_of_malformed
+from tongshi.protocols.sip.server_transactions import MAGIC
 from tongshi.protocols.sip.subscription_events import NotifyArrived, SubscriptionEvent
 from tongshi.protocols.sip.subscriptions import Subscriptions
 from tongshi.protocols.sip.timers import TimerValues
-from tongshi.protocols.sip.transaction import (
-    MAGIC,
+from tongshi.protocols.sip.transaction import Transactions
+from tongshi.protocols.sip.transaction_events import (
     AckReceived,
     Key,
     Output,
@@ -42,7 +43,6 @@ from tongshi.protocols.sip.transaction import (
     ResponseReceived,
     Terminated,
     TransactionFailed,
-    Transactions,
 )
 
 # RFC 3261 8.1.1.8 and RFC 6665: these methods make the peer call us back.

@@ -11,7 +11,7 @@ from enum import Enum
 from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.session_timer import SessionTimer
-from tongshi.protocols.sip.transaction import Key
+from tongshi.protocols.sip.transaction_events import Key
 
 
 class CallState(Enum):

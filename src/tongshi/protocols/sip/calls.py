@@ -41,9 +41,11 @@ from tongshi.protocols.sip.call_events import (
 )
 from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import Remote, Request, Response
+from tongshi.protocols.sip.server_transactions import server_key
 from tongshi.protocols.sip.session_refresh import NOT_REFRESHED, SessionRefresh
 from tongshi.protocols.sip.timers import TimerHeap
-from tongshi.protocols.sip.transaction import Key, Transactions, server_key
+from tongshi.protocols.sip.transaction import Transactions
+from tongshi.protocols.sip.transaction_events import Key
 
 MAX_FORKS = 8
 

@@ -23,7 +23,8 @@ from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.session_timer import SessionTimer
 from tongshi.protocols.sip.timers import TimerHeap
-from tongshi.protocols.sip.transaction import Key, Transactions
+from tongshi.protocols.sip.transaction import Transactions
+from tongshi.protocols.sip.transaction_events import Key
 
 RETRY_S = 4.0  # also after 491: the longest that RFC 3261 14.1 lets the two sides draw
 NOT_REFRESHED = "session not refreshed"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tongshi.protocols.sip.message import Remote, Request, Response
-from tongshi.protocols.sip.transaction import Key
+from tongshi.protocols.sip.transaction_events import Key
 
 
 class SubscriptionState(Enum):

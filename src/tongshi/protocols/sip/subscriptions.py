@@ -38,7 +38,8 @@ from tongshi.protocols.sip.subscription_events import (
     SubscriptionState,
 )
 from tongshi.protocols.sip.timers import TimerHeap
-from tongshi.protocols.sip.transaction import Key, Transactions
+from tongshi.protocols.sip.transaction import Transactions
+from tongshi.protocols.sip.transaction_events import Key
 
 MAX_SUBSCRIPTIONS = 100_000  # both sides together: twenty thousand devices with a few each
 MAX_EXPIRES_S = 7 * 86_400
