@@ -13,7 +13,7 @@ import pytest
 from tongshi.clock import SystemClock
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
 from tongshi.gateways.signalling.registrant import Registrant
-from tongshi.protocols.sip.agent import Draft
+from tongshi.protocols.sip.composing import Draft
 from tongshi.protocols.sip.digest import (
     Authorization,
     Challenge,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tongshi.errors import RemoteViolation
 from tongshi.protocols.sip.address import NameAddr, Uri, Via, parse_params, split_list
-from tongshi.protocols.sip.agent import Identity, UserAgent
+from tongshi.protocols.sip.agent import UserAgent
+from tongshi.protocols.sip.composing import Identity
 from tongshi.protocols.sip.digest import Authorization, Challenge
 from tongshi.protocols.sip.message import Headers, Remote, Request, Response, parse
 from tongshi.protocols.sip.stream import StreamParser

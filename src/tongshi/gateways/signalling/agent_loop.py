@@ -20,14 +20,10 @@ from typing import Any, Protocol
 from tongshi.clock import Clock
 from tongshi.errors import LimitExceeded, PeerTimeout, RemoteViolation, TongshiError, Unavailable
 from tongshi.gateways.signalling.transport import SipSockets
-from tongshi.protocols.sip.agent import (
-    AgentEvent,
-    Identity,
-    RequestFailed,
-    ResponseArrived,
-    UserAgent,
-)
-from tongshi.protocols.sip.calls import Pairs
+from tongshi.protocols.sip.agent import UserAgent
+from tongshi.protocols.sip.agent_events import AgentEvent, RequestFailed, ResponseArrived
+from tongshi.protocols.sip.composing import Identity
+from tongshi.protocols.sip.headers import Pairs
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.timers import TimerValues
 from tongshi.protocols.sip.transaction_events import Key, Output

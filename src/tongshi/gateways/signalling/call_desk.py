@@ -22,7 +22,6 @@ from tongshi.gateways.signalling.calls import (
     OutgoingCall,
 )
 from tongshi.protocols.gb28181.routing import ROUTE_PATH
-from tongshi.protocols.sip.agent import Draft
 from tongshi.protocols.sip.call_events import (
     CallAnswered,
     CallConfirmed,
@@ -33,6 +32,7 @@ from tongshi.protocols.sip.call_events import (
     InviteArrived,
     InviteCancelled,
 )
+from tongshi.protocols.sip.composing import Draft
 from tongshi.protocols.sip.message import Remote, Response
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tongshi.errors import LocalViolation
 from tongshi.gateways.signalling.subscription import Subscription
-from tongshi.protocols.sip.agent import RequestArrived
+from tongshi.protocols.sip.agent_events import RequestArrived
 from tongshi.protocols.sip.dialog import Dialog
 from tongshi.protocols.sip.message import Remote, Request, Response
 

@@ -28,14 +28,7 @@ from tongshi.gateways.signalling.subscription import IncomingSubscription, Subsc
 from tongshi.gateways.signalling.subscription_desk import SubscriptionDesk
 from tongshi.gateways.signalling.tls import Tls
 from tongshi.gateways.signalling.transport import SipSockets
-from tongshi.protocols.sip.agent import (
-    AgentEvent,
-    Draft,
-    Identity,
-    RequestArrived,
-    RequestFailed,
-    ResponseArrived,
-)
+from tongshi.protocols.sip.agent_events import AgentEvent, RequestArrived, RequestFailed, ResponseArrived
 from tongshi.protocols.sip.call_events import (
     CallAnswered,
     CallConfirmed,
@@ -45,6 +38,7 @@ from tongshi.protocols.sip.call_events import (
     InviteArrived,
     InviteCancelled,
 )
+from tongshi.protocols.sip.composing import Draft, Identity
 from tongshi.protocols.sip.message import Remote, Response
 from tongshi.protocols.sip.timers import TimerValues
 

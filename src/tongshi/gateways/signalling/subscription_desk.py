@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tongshi.errors import LimitExceeded, PeerFailed, Unavailable
 from tongshi.gateways.signalling.agent_loop import AgentLoop, fail, reject
 from tongshi.gateways.signalling.subscription import IncomingSubscription, Subscription
-from tongshi.protocols.sip.agent import Draft
+from tongshi.protocols.sip.composing import Draft
 from tongshi.protocols.sip.message import Remote, Response
 from tongshi.protocols.sip.subscription_events import (
     End,

@@ -14,6 +14,8 @@ from typing import Literal
 
 from tongshi.errors import RemoteViolation
 
+MAGIC = "z9hG4bK"  # begins each branch (RFC 3261 8.1.1.7)
+
 Params = tuple[tuple[str, str | None], ...]
 
 _BLANKS = " \t"

@@ -1,7 +1,6 @@
 """The user agent: parser, transactions and calls joined behind five verbs, without I/O.
 
 Implements: GB/T 28181-2022 4.3.2
-Implements: GB/T 28181-2022 6.1.2
 Implements: GB/T 28181-2022 9.2.3
 It answers by itself what needs no decision: unknown dialogs (481), re-INVITE (200 or 488, see ``calls``), and
 what ``own_answers`` says.
@@ -9,20 +8,18 @@ what ``own_answers`` says.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tongshi.errors import InvalidRequest, RemoteViolation
-from tongshi.ids import sip_domain
-from tongshi.protocols.sip.address import bracketed
+from tongshi.errors import RemoteViolation
+from tongshi.protocols.sip.agent_events import AgentEvent, RequestArrived, RequestFailed, ResponseArrived
 from tongshi.protocols.sip.building import MIRRORED, reply
-from tongshi.protocols.sip.call_events import CallEvent
-from tongshi.protocols.sip.calls import Calls, Pairs
+from tongshi.protocols.sip.calls import Calls
+from tongshi.protocols.sip.composing import Composer, Draft, Identity
 from tongshi.protocols.sip.dialog import Dialog
+from tongshi.protocols.sip.headers import Pairs
 from tongshi.protocols.sip.message import (
-    Headers,
     Remote,
     Request,
     Response,
@@ -30,8 +27,7 @@ from tongshi.protocols.sip.message import (
     parse,
 )
 from tongshi.protocols.sip.own_answers import own_answer, salvage, status_of_malformed
-from tongshi.protocols.sip.server_transactions import MAGIC
-from tongshi.protocols.sip.subscription_events import NotifyArrived, SubscriptionEvent
+from tongshi.protocols.sip.subscription_events import NotifyArrived
 from tongshi.protocols.sip.subscriptions import Subscriptions
 from tongshi.protocols.sip.timers import TimerValues
 from tongshi.protocols.sip.transaction import Transactions
@@ -45,74 +41,9 @@ from tongshi.protocols.sip.transaction_events import (
     TransactionFailed,
 )
 
-# RFC 3261 8.1.1.8 and RFC 6665: these methods make the peer call us back.
-_WITH_CONTACT = frozenset(("INVITE", "REGISTER", "SUBSCRIBE", "NOTIFY"))
-_ID = re.compile(r"[A-Za-z0-9._~!$&'*+-]{1,64}\Z", re.ASCII)
 _NEEDS_DIALOG = frozenset(("BYE", "INFO"))
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """How we appear on the wire.
-
-    Attributes:
-        local_id: 20-digit code. host, port: where the peer reaches us; Via and Contact.
-        tls_port: the same for TLS; 0 when we do not listen for it, and only connections of ours serve.
-        headers: added to every message that does not carry them already.
-    """
-
-    local_id: str
-    host: str
-    port: int
-    user_agent: str = ""
-    headers: Pairs = ()
-    tls_port: int = 0
-
-    def at(self, remote: Remote) -> str:
-        """Our host and port toward that remote."""
-        port = (self.tls_port or self.port) if remote.transport == "tls" else self.port
-        return f"{bracketed(self.host)}:{port}"
-
-    def contact(self, remote: Remote, scheme: str = "sip", user: str = "") -> str:
-        """Value of our Contact header toward that remote: over TLS it asks to be answered over TLS.
-
-        scheme: of the Request-URI that we answer; one who called with ``sips`` is answered with it (RFC 3261
-        12.1.1), and it implies TLS.
-        """
-        transport = ";transport=tls" if remote.transport == "tls" and scheme == "sip" else ""
-        return f"<{scheme}:{user or self.local_id}@{self.at(remote)}{transport}>"
-
-
-@dataclass(frozen=True, slots=True)
-class RequestArrived:
-    """A request to be answered with ``respond``; ``call`` or ``subscription`` is what it belongs to."""
-
-    key: Key
-    request: Request
-    source: Remote
-    call: int | None
-    subscription: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseArrived:
-    """The final response to a request of ours."""
-
-    key: Key
-    response: Response
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFailed:
-    """A request of ours will get no answer: silence, or a broken transport."""
-
-    key: Key
-    is_timeout: bool
-
-
 # What is answered without a transaction: status and headers, 0 for silence; None lets the request in.
 Screen = Callable[[Request, Remote], "tuple[int, Pairs] | None"]
-AgentEvent = RequestArrived | ResponseArrived | RequestFailed | CallEvent | SubscriptionEvent
 
 
 @dataclass(slots=True)
@@ -122,27 +53,6 @@ class Counts:
     noise: int = 0
     malformed: int = 0
     unmatched: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A request outside calls, before it has an address and a branch.
-
-    REGISTER names ourselves in From and To and the peer's domain in the Request-URI; every other method names
-    ``to_id`` in To and the peer's socket in the Request-URI. Empty fields are filled in.
-    """
-
-    method: str
-    to_id: str
-    headers: Pairs = ()
-    body: bytes = b""
-    content_type: str = ""
-    from_id: str = ""
-    request_uri: str = ""
-    call_id: str = ""
-    cseq: int = 1
-    from_tag: str = ""
-    to_tag: str = ""
 
 
 class UserAgent:
@@ -168,11 +78,14 @@ class UserAgent:
     ) -> None:
         self.identity = identity
         self.counts = Counts()
-        self._random_bytes = random_bytes
+        self._composer = composer = Composer(identity, random_bytes)
+        self._token, self._with_ours = composer.token, composer.with_ours
         self._transactions = Transactions(values, max_pending=max_pending)
-        self._calls = Calls(self._transactions, self._finish, self._token, identity.contact, max_pending)
+        self._calls = Calls(
+            self._transactions, composer.finish, composer.token, identity.contact, max_pending
+        )
         self._subscriptions = Subscriptions(
-            self._transactions, self._finish, self._with_ours, self._token, identity.contact
+            self._transactions, composer.finish, composer.with_ours, composer.token, identity.contact
         )
         self._inside: dict[Key, int] = {}
         self._events: deque[AgentEvent] = deque()
@@ -238,7 +151,7 @@ class UserAgent:
         Raises:
             LimitExceeded: too much pending. InvalidRequest: an id that no URI can carry.
         """
-        return self._transactions.request(self._compose(draft, remote), remote, now, timeout_s)
+        return self._transactions.request(self._composer.compose(draft, remote), remote, now, timeout_s)
 
     def forget(self, key: Key) -> None:
         """Nobody waits for this answer any more."""
@@ -278,7 +191,7 @@ class UserAgent:
 
     def invite(self, draft: Draft, remote: Remote, now: float) -> int:
         """Call with a draft of INVITE; ends in CallAnswered, CallRefused, CallFailed. Raises like request."""
-        return self._calls.invite(self._compose(draft, remote), remote, now)
+        return self._calls.invite(self._composer.compose(draft, remote), remote, now)
 
     def acknowledge(self, call: int, sdp: bytes) -> None:
         """Send the ACK of a call whose offer came with its answer. Raises Unavailable when it is over."""
@@ -323,7 +236,9 @@ class UserAgent:
     def subscribe(self, draft: Draft, remote: Remote, expires_s: int, now: float) -> int:
         """Subscribe with a draft of SUBSCRIBE; ends in SubscriptionAnswered or SubscriptionFailed."""
         with_expires = replace(draft, headers=(*draft.headers, ("Expires", str(expires_s))))
-        return self._subscriptions.subscribe(self._compose(with_expires, remote), remote, expires_s, now)
+        return self._subscriptions.subscribe(
+            self._composer.compose(with_expires, remote), remote, expires_s, now
+        )
 
     @property
     def subscriptions(self) -> Subscriptions:
@@ -396,7 +311,13 @@ class UserAgent:
             return False
         status, headers = verdict
         if status:
-            answer = reply(request, source, status, to_tag=self._token(), headers=self._with_ours(headers))
+            answer = reply(
+                request,
+                source,
+                status,
+                to_tag=self._token(),
+                headers=self._with_ours(headers),
+            )
             self._transactions.reply_stateless(answer, source)
         return True
 
@@ -424,54 +345,3 @@ class UserAgent:
             return
         if all(request.headers.get(name) for name in ("Via", *MIRRORED)):
             self._transactions.reply_stateless(reply(request, source, status, to_tag=self._token()), source)
-
-    # What leaves.
-
-    def _compose(self, draft: Draft, remote: Remote) -> Request:
-        identity = self.identity
-        from_id = _user(draft.from_id or identity.local_id)
-        to_id = _user(draft.to_id)
-        is_register = draft.method == "REGISTER"
-        at = sip_domain(to_id) if is_register else f"{bracketed(remote.host)}:{remote.port}"
-        to_user = from_id if is_register else to_id
-        to_tag = f";tag={draft.to_tag}" if draft.to_tag else ""
-        table = Headers()
-        table.add("From", f"<sip:{from_id}@{sip_domain(from_id)}>;tag={draft.from_tag or self._token()}")
-        table.add("To", f"<sip:{to_user}@{sip_domain(to_user)}>{to_tag}")
-        table.add("Call-ID", draft.call_id or f"{self._token()}@{bracketed(identity.host)}")
-        table.add("CSeq", f"{draft.cseq} {draft.method}")
-        if draft.method in _WITH_CONTACT and not any(name.lower() == "contact" for name, _ in draft.headers):
-            table.add("Contact", identity.contact(remote, user=from_id))
-        for name, value in draft.headers:
-            table.add(name, value)
-        if draft.content_type:
-            table.add("Content-Type", draft.content_type)
-        request_uri = draft.request_uri or f"sip:{to_id}@{at}"
-        return self._finish(Request(draft.method, request_uri, table, draft.body), remote)
-
-    def _finish(self, request: Request, remote: Remote) -> Request:
-        """Via first, then what the request says, then what we say in every message."""
-        table = Headers()
-        via = f"SIP/2.0/{remote.transport.upper()} {self.identity.at(remote)}"
-        table.add("Via", f"{via};rport;branch={MAGIC}{self._token()}")
-        hops = () if "Max-Forwards" in request.headers else (("Max-Forwards", "70"),)
-        for name, value in self._with_ours((*request.headers, *hops)):
-            table.add(name, value)
-        request.headers = table
-        return request
-
-    def _with_ours(self, headers: Pairs) -> Pairs:
-        """The headers, then those of the identity that are not among them."""
-        given = {name.lower() for name, _ in headers}
-        ours = (("User-Agent", self.identity.user_agent), *self.identity.headers)
-        return (*headers, *((name, value) for name, value in ours if value and name.lower() not in given))
-
-    def _token(self) -> str:
-        return self._random_bytes(8).hex()
-
-
-def _user(text: str) -> str:
-    """An id that may stand in a URI; catalogues of careless peers hold others."""
-    if not _ID.match(text):
-        raise InvalidRequest("编码含有不能用于 SIP 地址的字符", field="deviceId")
-    return text

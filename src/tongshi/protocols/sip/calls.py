@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tongshi.errors import LimitExceeded, RemoteViolation, Unavailable
 from tongshi.protocols.sip import session_timer
+from tongshi.protocols.sip.acknowledgements import Acknowledgements
 from tongshi.protocols.sip.building import cancel_of, reason, reply
 from tongshi.protocols.sip.call_events import (
     CallAnswered,
@@ -39,25 +39,15 @@ from tongshi.protocols.sip.call_events import (
     InviteArrived,
     InviteCancelled,
 )
+from tongshi.protocols.sip.call_table import CallTable
 from tongshi.protocols.sip.dialog import Dialog
+from tongshi.protocols.sip.headers import Pairs
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.server_transactions import server_key
 from tongshi.protocols.sip.session_refresh import NOT_REFRESHED, SessionRefresh
 from tongshi.protocols.sip.timers import TimerHeap
 from tongshi.protocols.sip.transaction import Transactions
 from tongshi.protocols.sip.transaction_events import Key
-
-MAX_FORKS = 8
-
-Pairs = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Acknowledged:
-    """An answered INVITE of ours, kept until Timer M, with the ACK of each tag that answered."""
-
-    invite: Request
-    acks: dict[str, tuple[Request, Remote]]
 
 
 class Calls:
@@ -83,17 +73,14 @@ class Calls:
         self._token = token
         self._contact = contact
         self._max_calls = max_calls
-        self._calls: dict[int, CallRecord] = {}
-        self._by_key: dict[Key, int] = {}
-        self._by_dialog: dict[tuple[str, str], int] = {}
-        self._acknowledged: dict[Key, _Acknowledged] = {}
+        self._table = CallTable()
+        self._acknowledgements = Acknowledgements(transactions, self._inside)
         self._timers: TimerHeap[int] = TimerHeap()
         self._events: deque[CallEvent] = deque()
-        self._last_number = 0
         self._refresh = SessionRefresh(transactions, self._timers, contact, self._inside)
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._table)
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` wants to be called."""
@@ -107,14 +94,14 @@ class Calls:
 
     def invite(self, request: Request, remote: Remote, now: float) -> int:
         """Call. ``request`` is finished. Raises LimitExceeded."""
-        if len(self._calls) >= self._max_calls:
+        if len(self._table) >= self._max_calls:
             raise LimitExceeded("呼叫过多", retry_after_s=1.0)
         key = self._transactions.request(request, remote, now)
-        return self._add(CallState.CALLING, request, key, remote, request.from_.tag).number
+        return self._table.add(CallState.CALLING, request, key, remote, request.from_.tag).number
 
     def give_up(self, number: int, now: float) -> None:
         """Nobody waits for our call any more. CANCEL goes out as soon as it may (RFC 3261 9.1)."""
-        call = self._calls.get(number)
+        call = self._table.get(number)
         if call is None or call.state not in (CallState.CALLING, CallState.PROCEEDING):
             return
         if call.state is CallState.PROCEEDING:
@@ -128,8 +115,7 @@ class Calls:
         if (refreshed := self._refresh.of(key)) is not None:
             self._refresh_answered(refreshed, key, response, source, now)
             return True
-        number = self._by_key.get(key)
-        call = self._calls.get(number) if number is not None else None
+        call = self._table.of_key(key)
         if call is None or call.state is CallState.ESTABLISHED:
             return self._acknowledge_again(key, response, source, now)
         if response.is_success:
@@ -151,8 +137,7 @@ class Calls:
             if is_timeout:
                 self._not_refreshed(refreshed, now)
             return True
-        number = self._by_key.get(key)
-        call = self._calls.get(number) if number is not None else None
+        call = self._table.of_key(key)
         if call is None:
             return False
         self._drop(call)
@@ -162,30 +147,30 @@ class Calls:
 
     def handle_terminated(self, key: Key) -> None:
         """An INVITE transaction is over: nothing of it will be repeated any more."""
-        self._acknowledged.pop(key, None)
-        self._by_key.pop(key, None)
+        self._acknowledgements.forget(key)
+        self._table.forget_key(key)
 
     # Their calls.
 
     def offer(self, key: Key, request: Request, source: Remote, now: float) -> None:
         """An INVITE outside any dialog arrived."""
-        if len(self._calls) >= self._max_calls:
+        if len(self._table) >= self._max_calls:
             refusal = reply(request, source, 503, to_tag=self._token(), headers=(("Retry-After", "5"),))
             self._transactions.respond(key, refusal, now)
             return
-        call = self._add(CallState.OFFERED, request, key, source, self._token())
+        call = self._table.add(CallState.OFFERED, request, key, source, self._token())
         self._events.append(InviteArrived(call.number, request, source))
 
     def progress(self, number: int, status: int, now: float) -> None:
         """Send a provisional response."""
-        call = self._calls.get(number)
+        call = self._table.get(number)
         if call is not None and call.state is CallState.OFFERED:
             tag = "" if status == 100 else call.local_tag
             self._transactions.respond(call.key, reply(call.invite, call.remote, status, to_tag=tag), now)
 
     def accept(self, number: int, body: bytes, headers: Pairs, now: float) -> None:
         """Answer 200 and repeat it until the ACK. Raises Unavailable when the caller is gone."""
-        call = self._calls.get(number)
+        call = self._table.get(number)
         if call is None or call.state is not CallState.OFFERED:
             raise Unavailable("呼叫已取消")
         call.dialog = Dialog.from_request(call.invite, call.local_tag, call.remote)
@@ -211,7 +196,7 @@ class Calls:
 
     def reject(self, number: int, status: int, reason: str, headers: Pairs, now: float) -> bool:
         """Refuse. False when the call is gone or already answered."""
-        call = self._calls.get(number)
+        call = self._table.get(number)
         if call is None or call.state is not CallState.OFFERED:
             return False
         self._refuse(call, status, reason, headers, now)
@@ -220,8 +205,7 @@ class Calls:
     def handle_cancel(self, key: Key, cancel: Request, source: Remote, now: float) -> None:
         """Answer CANCEL, and the INVITE when it still waits."""
         invite_key = server_key(cancel, "INVITE")
-        number = self._by_key.get(invite_key)
-        call = self._calls.get(number) if number is not None else None
+        call = self._table.of_key(invite_key)
         is_known = call is not None or self._transactions.has_server(invite_key)
         tag = call.local_tag if call is not None else self._token()
         answer = reply(cancel, source, 200 if is_known else 481, to_tag=tag)
@@ -232,8 +216,7 @@ class Calls:
 
     def handle_ack(self, ack: Request) -> None:
         """An ACK for a 2xx; anything else is ignored."""
-        number = self.find(ack)
-        call = self._calls[number] if number is not None else None
+        call = self._table.find(ack)
         if call is None:
             return
         if call.state is CallState.ANSWERED:
@@ -249,7 +232,7 @@ class Calls:
         """Repeat unacknowledged answers, give up on those too old and on callers that do not refresh."""
         while (due := self._timers.pop_due(now)) is not None:
             number, name = due
-            call = self._calls[number]
+            call = self._table[number]
             if name == "G":
                 call.interval_s = min(2 * call.interval_s, self._transactions.values.t2_s)
                 self._timers.set(number, "G", now + call.interval_s)
@@ -266,20 +249,17 @@ class Calls:
 
     def find(self, request: Request) -> int | None:
         """The call that a request inside a dialog belongs to."""
-        number = self._by_dialog.get((request.call_id, request.to.tag))
-        call = self._calls.get(number) if number is not None else None
-        if call is None or call.dialog is None or not call.dialog.belongs(request):
-            return None
-        return call.number
+        call = self._table.find(request)
+        return None if call is None else call.number
 
     def is_in_order(self, number: int, request: Request) -> bool:
         """Is this request's CSeq newer than what the dialog saw?"""
-        dialog = self._calls[number].dialog
+        dialog = self._table[number].dialog
         return dialog is not None and dialog.take_order(request)
 
     def refresh(self, number: int, key: Key, request: Request, source: Remote, now: float) -> None:
         """Answer a re-INVITE: 491 while an earlier one waits for its ACK, 200 or 488 as the head says."""
-        call = self._calls[number]
+        call = self._table[number]
         dialog = call.dialog
         assert dialog is not None  # ``find`` gives calls with one only
         is_busy = call.refresh is not None or call.own_refresh is not None
@@ -321,28 +301,27 @@ class Calls:
         dialog = call.dialog
         assert dialog is not None  # only established calls are refreshed
         if response.is_success:
-            known = self._acknowledged[key] = _Acknowledged(self._refresh.invite(key), {})
+            self._acknowledgements.begin(key, self._refresh.invite(key))
             dialog.retarget(response, source)
-            self._acknowledge(known, dialog)
+            self._acknowledgements.send(key, dialog)
         is_known = self._refresh.answered(call, key, response, now)
-        if not is_known and call.number in self._calls:
+        if not is_known and call.number in self._table:
             self._not_refreshed(call, now)
 
     def _not_refreshed(self, call: CallRecord, now: float) -> None:
         """The session timer ran out, or the peer does not know the call any more (RFC 4028 10)."""
-        if self._calls.get(call.number) is call:
+        if self._table.get(call.number) is call:
             self.hang_up(call.number, now, reason(408, NOT_REFRESHED))
             self._events.append(CallEnded(call.number, NOT_REFRESHED))
 
     def acknowledge(self, number: int, body: bytes) -> None:
         """Send the ACK of a call that we offered nothing for, with our answer. Raises Unavailable."""
-        call = self._calls.get(number)
+        call = self._table.get(number)
         if call is None or call.dialog is None or call.state is not CallState.ESTABLISHED:
             raise Unavailable("呼叫已结束")
-        known = self._acknowledged.get(call.key)
-        if known is not None and call.dialog.remote.tag not in known.acks:
+        if self._acknowledgements.owes(call.key, call.dialog.remote.tag):
             call.local_sdp = body
-            self._acknowledge(known, call.dialog, body)
+            self._acknowledgements.send(call.key, call.dialog, body)
 
     def request(
         self,
@@ -356,7 +335,7 @@ class Calls:
         timeout_s: float | None = None,
     ) -> Key:
         """Send a request inside the call. Raises Unavailable when the call is over, LimitExceeded."""
-        call = self._calls.get(number)
+        call = self._table.get(number)
         if call is None or call.dialog is None:
             raise Unavailable("呼叫已结束")
         request = self._inside(call.dialog, method, headers, body, content_type)
@@ -364,19 +343,18 @@ class Calls:
 
     def hang_up(self, number: int, now: float, headers: Pairs = ()) -> Key | None:
         """Send BYE and forget the call; None when there was none."""
-        call = self._calls.get(number)
+        call = self._table.get(number)
         if call is None or call.dialog is None:
             return None
         self._drop(call)
-        known = self._acknowledged.get(call.key)
-        if known is not None and call.dialog.remote.tag not in known.acks:
+        if self._acknowledgements.owes(call.key, call.dialog.remote.tag):
             # Its offer was never answered; without an ACK its 2xx would go on.
-            self._acknowledge(known, call.dialog)
+            self._acknowledgements.send(call.key, call.dialog)
         return self._bye(call.dialog, now, headers)
 
     def end(self, number: int) -> None:
         """The peer ended the call or lost it."""
-        call = self._calls.get(number)
+        call = self._table.get(number)
         if call is None:
             return
         self._drop(call)
@@ -387,7 +365,7 @@ class Calls:
 
     def dialog(self, number: int) -> Dialog:
         """The dialog of an answered call, to be read only."""
-        dialog = self._calls[number].dialog
+        dialog = self._table[number].dialog
         assert dialog is not None  # an answer makes it
         return dialog
 
@@ -396,25 +374,6 @@ class Calls:
     @property
     def _t1_s(self) -> float:
         return self._transactions.values.t1_s
-
-    def _add(self, state: CallState, invite: Request, key: Key, remote: Remote, tag: str) -> CallRecord:
-        self._last_number += 1
-        call = CallRecord(self._last_number, state, invite, key, remote, tag)
-        self._calls[call.number] = call
-        self._by_key[key] = call.number
-        self._by_dialog[invite.call_id, tag] = call.number
-        # Some devices send BYE without our tag (quirk 28); then the Call-ID alone must find the call.
-        self._by_dialog[invite.call_id, ""] = call.number
-        return call
-
-    def _drop(self, call: CallRecord) -> None:
-        self._calls.pop(call.number, None)
-        self._timers.cancel(call.number, "G", "H", "session", "refresh")
-        for tag in (call.local_tag, ""):
-            if self._by_dialog.get((call.invite.call_id, tag)) == call.number:
-                del self._by_dialog[call.invite.call_id, tag]
-        if self._by_key.get(call.key) == call.number:
-            del self._by_key[call.key]
 
     def _answered(self, call: CallRecord, response: Response, source: Remote, now: float) -> None:
         try:
@@ -425,9 +384,9 @@ class Calls:
             return
         call.dialog = dialog
         call.local_sdp, call.remote_sdp = call.invite.body, response.body
-        known = self._acknowledged[call.key] = _Acknowledged(call.invite, {})
+        self._acknowledgements.begin(call.key, call.invite)
         if call.invite.body or not response.body or call.state is CallState.GIVEN_UP:
-            self._acknowledge(known, dialog)
+            self._acknowledgements.send(call.key, dialog)
         if call.state is CallState.GIVEN_UP:
             self.hang_up(call.number, now)
             return
@@ -436,36 +395,30 @@ class Calls:
         self._events.append(CallAnswered(call.number, response))
 
     def _acknowledge_again(self, key: Key, response: Response, source: Remote, now: float) -> bool:
-        known = self._acknowledged.get(key)
-        if known is None or not response.is_success:
-            return known is not None
-        if (again := known.acks.get(response.to.tag)) is not None:
-            self._transactions.send(*again)
-        elif self._awaits_answer(key, response):
+        invite = self._acknowledgements.of(key)
+        if invite is None or not response.is_success:
+            return invite is not None
+        if self._acknowledgements.again(key, response.to.tag) or self._awaits_answer(key, response):
             return True
-        elif len(known.acks) < MAX_FORKS:
-            dialog = Dialog.from_answer(known.invite, response, source)
-            self._acknowledge(known, dialog)
+        if self._acknowledgements.has_room(key):
+            dialog = Dialog.from_answer(invite, response, source)
+            self._acknowledgements.send(key, dialog)
             self._bye(dialog, now)
         return True
 
+    def _drop(self, call: CallRecord) -> None:
+        self._table.drop(call)
+        self._timers.cancel(call.number, "G", "H", "session", "refresh")
+
     def _awaits_answer(self, key: Key, response: Response) -> bool:
         """Whether this repeated 2xx is of a call whose ACK waits for our answer."""
-        number = self._by_key.get(key)
-        call = self._calls.get(number) if number is not None else None
+        call = self._table.of_key(key)
         return call is not None and call.dialog is not None and call.dialog.remote.tag == response.to.tag
 
     def _repeat_until_ack(self, call: CallRecord, response: Response, now: float) -> None:
         call.answer, call.interval_s = response.encode(), self._t1_s
         self._timers.set(call.number, "G", now + call.interval_s)
         self._timers.set(call.number, "H", now + self._transactions.values.timeout_s)
-
-    def _acknowledge(self, known: _Acknowledged, dialog: Dialog, body: bytes = b"") -> None:
-        ack = self._inside(dialog, "ACK", (), body, "Application/SDP" if body else "")
-        # That of the INVITE, whatever else we said inside the dialog since (RFC 3261 13.2.2.4).
-        ack.headers.set("CSeq", f"{known.invite.cseq.number} ACK")
-        known.acks[dialog.remote.tag] = ack, dialog.destination
-        self._transactions.send(ack, dialog.destination)
 
     def _bye(self, dialog: Dialog, now: float, headers: Pairs = ()) -> Key | None:
         request = self._inside(dialog, "BYE", headers, b"", "")

@@ -31,6 +31,10 @@ TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+\Z", re.ASCII)
 _FORBIDDEN = re.compile(r"[\r\n\0]")
 
 
+# Further header lines of a message, in order.
+Pairs = tuple[tuple[str, str], ...]
+
+
 class Headers:
     """Ordered header table; names compare without case and compact forms are the long ones.
 

@@ -12,9 +12,8 @@ import re
 from tongshi.errors import LocalViolation, RemoteViolation
 from tongshi.protocols.sip import session_timer
 from tongshi.protocols.sip.building import MIRRORED
+from tongshi.protocols.sip.headers import Pairs
 from tongshi.protocols.sip.message import MAX_HEAD_BYTES, MAX_HEADERS, Request
-
-Pairs = tuple[tuple[str, str], ...]
 
 ALLOW = "INVITE, ACK, INFO, CANCEL, BYE, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE, NOTIFY"
 _KNOWN = frozenset(ALLOW.split(", "))

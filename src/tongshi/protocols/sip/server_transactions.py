@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tongshi.errors import LocalViolation
+from tongshi.protocols.sip.address import MAGIC
 from tongshi.protocols.sip.building import reply
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.timers import TimerHeap, TimerValues
@@ -31,7 +32,6 @@ from tongshi.protocols.sip.transaction_events import (
     TransactionFailed,
 )
 
-MAGIC = "z9hG4bK"
 TRYING_AFTER_S = 0.2
 TIMER_C_S = 180.0
 

@@ -20,6 +20,7 @@ from tongshi.errors import LimitExceeded
 from tongshi.protocols.sip import session_timer
 from tongshi.protocols.sip.call_events import CallRecord, CallState
 from tongshi.protocols.sip.dialog import Dialog
+from tongshi.protocols.sip.headers import Pairs
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.session_timer import SessionTimer
 from tongshi.protocols.sip.timers import TimerHeap
@@ -29,7 +30,6 @@ from tongshi.protocols.sip.transaction_events import Key
 RETRY_S = 4.0  # also after 491: the longest that RFC 3261 14.1 lets the two sides draw
 NOT_REFRESHED = "session not refreshed"
 
-Pairs = tuple[tuple[str, str], ...]
 Inside = Callable[[Dialog, str, Pairs, bytes, str], Request]
 
 

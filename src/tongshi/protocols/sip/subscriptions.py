@@ -17,27 +17,24 @@ the address it spoke from (quirk 27). What the statuses of ``ENDING`` say of a s
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tongshi.errors import LimitExceeded, RemoteViolation, Unavailable
 from tongshi.protocols.sip.building import reply
-from tongshi.protocols.sip.calls import Pairs
 from tongshi.protocols.sip.dialog import Dialog
+from tongshi.protocols.sip.headers import Pairs
 from tongshi.protocols.sip.message import Remote, Request, Response
 from tongshi.protocols.sip.subscription_events import (
     End,
     NotifyArrived,
     SubscribeArrived,
     SubscriptionAnswered,
-    SubscriptionEnded,
     SubscriptionEvent,
     SubscriptionFailed,
     SubscriptionRefreshed,
     SubscriptionState,
 )
-from tongshi.protocols.sip.timers import TimerHeap
+from tongshi.protocols.sip.subscription_table import Subscription, SubscriptionTable
 from tongshi.protocols.sip.transaction import Transactions
 from tongshi.protocols.sip.transaction_events import Key
 
@@ -45,22 +42,6 @@ MAX_SUBSCRIPTIONS = 100_000  # both sides together: twenty thousand devices with
 MAX_EXPIRES_S = 7 * 86_400
 MAX_EVENT_CHARS = 128
 ENDING = frozenset((403, 404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 501, 604))
-
-
-@dataclass(slots=True)
-class _Subscription:
-    number: int
-    state: SubscriptionState
-    request: Request
-    key: Key
-    remote: Remote
-    local_tag: str
-    is_ours: bool
-    asked_s: int
-    ends_at: float = 0.0
-    dialog: Dialog | None = None
-    # A SUBSCRIBE of ours inside the dialog that has no answer yet.
-    refresh: Key | None = None
 
 
 class Subscriptions:
@@ -88,15 +69,12 @@ class Subscriptions:
         self._token = token
         self._contact = contact
         self.limit = limit
-        self._all: dict[int, _Subscription] = {}
-        self._by_dialog: dict[tuple[str, str], int] = {}
+        self._table = SubscriptionTable(transactions.values.timeout_s)
+        self._timers, self._events = self._table.timers, self._table.events
         self._by_key: dict[Key, int] = {}
-        self._timers: TimerHeap[int] = TimerHeap()
-        self._events: deque[SubscriptionEvent] = deque()
-        self._last_number = 0
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._table)
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` wants to be called."""
@@ -110,12 +88,12 @@ class Subscriptions:
         """End what nobody refreshed."""
         while (due := self._timers.pop_due(now)) is not None:
             number, name = due
-            found = self._all[number]
+            found = self._table[number]
             if name == "N":
-                self._end(found, End.CANCELLED)
+                self._table.end(found, End.CANCELLED)
             else:
                 self._say_terminated(found, "timeout", now)
-                self._end(found, End.EXPIRED)
+                self._table.end(found, End.EXPIRED)
 
     # We subscribe.
 
@@ -123,7 +101,9 @@ class Subscriptions:
         """Subscribe. ``request`` is finished and carries Expires. Raises LimitExceeded."""
         self._check_room()
         key = self._transactions.request(request, remote, now)
-        found = self._add(SubscriptionState.SUBSCRIBING, request, key, remote, request.from_.tag, expires_s)
+        found = self._table.add(
+            SubscriptionState.SUBSCRIBING, request, key, remote, request.from_.tag, expires_s
+        )
         self._by_key[key] = found.number
         return found.number
 
@@ -133,7 +113,7 @@ class Subscriptions:
         Nothing happens while another refresh waits for its answer. Raises Unavailable when the subscription
         is over, LimitExceeded.
         """
-        found = self._all.get(number)
+        found = self._table.get(number)
         if found is None or found.dialog is None or found.state is not SubscriptionState.ACTIVE:
             raise Unavailable("订阅已结束")
         if found.refresh is None:
@@ -142,12 +122,12 @@ class Subscriptions:
 
     def cancel(self, number: int, now: float) -> None:
         """End our subscription; the last NOTIFY is still answered. Does nothing when it is over."""
-        found = self._all.get(number)
+        found = self._table.get(number)
         if found is None or not found.is_ours or found.state is SubscriptionState.ENDING:
             return
         if found.dialog is None:
             # Not answered yet. A late answer is dropped; its NOTIFY gets 481, which ends it over there.
-            self._end(found, End.DROPPED)
+            self._table.end(found, End.DROPPED)
             return
         found.state = SubscriptionState.ENDING
         self._timers.cancel(number, "expires")
@@ -155,7 +135,7 @@ class Subscriptions:
         try:
             found.refresh = self._subscribe_inside(found, found.dialog, 0, now)
         except LimitExceeded:
-            self._end(found, End.DROPPED)
+            self._table.end(found, End.DROPPED)
 
     # They subscribe.
 
@@ -163,12 +143,12 @@ class Subscriptions:
         """A SUBSCRIBE from outside or inside a subscription."""
         if request.to.tag:
             self._take_refresh(key, request, source, now)
-        elif len(self._all) >= self.limit:
+        elif len(self._table) >= self.limit:
             self._answer(key, request, source, 503, now, headers=(("Retry-After", "30"),))
         else:
             asked = _expires_of(request)
             state = SubscriptionState.OFFERED
-            found = self._add(state, request, key, source, self._token(), asked or 0, is_ours=False)
+            found = self._table.add(state, request, key, source, self._token(), asked or 0, is_ours=False)
             self._timers.set(found.number, "offer", now + self._transactions.values.timeout_s)
             self._events.append(SubscribeArrived(found.number, request, source, asked))
 
@@ -176,13 +156,13 @@ class Subscriptions:
         self, number: int, expires_s: int, now: float, *, body: bytes = b"", content_type: str = ""
     ) -> None:
         """Answer 200 and begin. Raises Unavailable when the subscriber is gone."""
-        found = self._all.get(number)
+        found = self._table.get(number)
         if found is None or found.state is not SubscriptionState.OFFERED:
             raise Unavailable("订阅已取消")
         found.dialog = Dialog.from_request(found.request, found.local_tag, found.remote)
         found.state = SubscriptionState.ACTIVE
         self._timers.cancel(number, "offer")
-        self._set_expiry(found, expires_s, now)
+        self._table.set_expiry(found, expires_s, now)
         routes = tuple(("Record-Route", line) for line in found.request.headers.get_all("Record-Route"))
         headers = (*routes, ("Contact", self._contact_for(found)), ("Expires", str(expires_s)))
         self._answer(
@@ -191,17 +171,17 @@ class Subscriptions:
 
     def reject(self, number: int, status: int, headers: Pairs, now: float) -> None:
         """Refuse. Does nothing when the subscriber is gone or was answered."""
-        found = self._all.get(number)
+        found = self._table.get(number)
         if found is None or found.state is not SubscriptionState.OFFERED:
             return
-        self._drop(found)
+        self._table.drop(found)
         self._answer(found.key, found.request, found.remote, status, now, found.local_tag, headers)
 
     def notify(
         self, number: int, body: bytes, content_type: str, now: float, timeout_s: float | None = None
     ) -> Key:
         """Send one notification. Raises Unavailable when the subscription is over, LimitExceeded."""
-        found = self._all.get(number)
+        found = self._table.get(number)
         if found is None or found.is_ours or found.state is not SubscriptionState.ACTIVE:
             raise Unavailable("订阅已结束")
         left_s = max(0, int(found.ends_at - now))
@@ -211,22 +191,22 @@ class Subscriptions:
 
     def terminate(self, number: int, reason: str, now: float) -> None:
         """End their subscription with a last NOTIFY. Does nothing when it is over."""
-        found = self._all.get(number)
+        found = self._table.get(number)
         if found is not None and not found.is_ours and found.state is SubscriptionState.ACTIVE:
             self._say_terminated(found, reason, now)
-            self._end(found, End.DROPPED)
+            self._table.end(found, End.DROPPED)
 
     def drop(self, number: int) -> None:
         """End either kind without a word. Does nothing when it is over."""
-        found = self._all.get(number)
+        found = self._table.get(number)
         if found is not None:
-            self._end(found, End.DROPPED)
+            self._table.end(found, End.DROPPED)
 
     # What the agent routes here.
 
     def handle_notify(self, key: Key, request: Request, source: Remote, now: float) -> None:
         """A NOTIFY: 481 without a subscription, 500 out of order, else an event for its user."""
-        found = self._find(request, is_ours=True)
+        found = self._table.find(request, is_ours=True)
         if found is None or not self._makes_dialog(found, request, source):
             self._answer(key, request, source, 481, now)
             return
@@ -238,20 +218,20 @@ class Subscriptions:
         self._events.append(NotifyArrived(key, request, source, found.number))
         if state == "terminated":
             is_ours = found.state is SubscriptionState.ENDING
-            self._end(found, End.CANCELLED if is_ours else End.TERMINATED, reason)
+            self._table.end(found, End.CANCELLED if is_ours else End.TERMINATED, reason)
         elif found.state is SubscriptionState.ACTIVE and expires_s is not None:
             # The notifier may shorten, never lengthen what it granted (4.1.2.1).
-            self._set_expiry(found, min(expires_s, max(0, int(found.ends_at - now) + 1)), now)
+            self._table.set_expiry(found, min(expires_s, max(0, int(found.ends_at - now) + 1)), now)
 
     def handle_response(self, key: Key, response: Response, source: Remote, now: float) -> bool:
         """The final answer to a SUBSCRIBE of ours; else False, though that to a NOTIFY is noted here."""
         number = self._by_key.pop(key, None)
-        found = self._all.get(number) if number is not None else None
+        found = self._table.get(number) if number is not None else None
         if found is None:
             return False
         if not found.is_ours:
             if response.status in ENDING:
-                self._end(found, End.REFUSED, str(response.status))
+                self._table.end(found, End.REFUSED, str(response.status))
             return False
         if key == found.key:
             self._first_answer(found, response, source, now)
@@ -263,20 +243,20 @@ class Subscriptions:
     def handle_failure(self, key: Key, *, is_timeout: bool) -> bool:
         """No answer came; False when it was no SUBSCRIBE. An unanswered NOTIFY ends the subscription."""
         number = self._by_key.pop(key, None)
-        found = self._all.get(number) if number is not None else None
+        found = self._table.get(number) if number is not None else None
         if found is None:
             return False
         if not found.is_ours:
             if is_timeout:
-                self._end(found, End.SILENT)
+                self._table.end(found, End.SILENT)
             return False
         if key == found.key and found.state is SubscriptionState.SUBSCRIBING:
-            self._drop(found)
+            self._table.drop(found)
             self._events.append(SubscriptionFailed(found.number, None, is_timeout))
         elif key == found.refresh:
             found.refresh = None
             if is_timeout or found.state is SubscriptionState.ENDING:
-                self._end(found, End.SILENT)
+                self._table.end(found, End.SILENT)
         return True
 
     def forget(self, key: Key) -> None:
@@ -285,20 +265,20 @@ class Subscriptions:
 
     def dialog(self, number: int) -> Dialog | None:
         """The dialog, to be read only."""
-        found = self._all.get(number)
+        found = self._table.get(number)
         return found.dialog if found is not None else None
 
     # Private.
 
-    def _first_answer(self, found: _Subscription, response: Response, source: Remote, now: float) -> None:
+    def _first_answer(self, found: Subscription, response: Response, source: Remote, now: float) -> None:
         if not response.is_success:
-            self._drop(found)
+            self._table.drop(found)
             self._events.append(SubscriptionFailed(found.number, response, is_timeout=False))
             return
         try:
             dialog = Dialog.from_answer(found.request, response, source)
         except RemoteViolation:
-            self._drop(found)
+            self._table.drop(found)
             self._events.append(SubscriptionFailed(found.number, response, is_timeout=False))
             return
         if found.dialog is None:
@@ -306,23 +286,23 @@ class Subscriptions:
         found.state = SubscriptionState.ACTIVE
         self._granted(found, response, now)
 
-    def _refresh_answer(self, found: _Subscription, response: Response, now: float) -> None:
+    def _refresh_answer(self, found: Subscription, response: Response, now: float) -> None:
         if found.state is SubscriptionState.ENDING:
             if not response.is_success:
-                self._end(found, End.CANCELLED)
+                self._table.end(found, End.CANCELLED)
         elif response.is_success:
             self._granted(found, response, now)
         elif response.status in ENDING:
-            self._end(found, End.REFUSED, str(response.status))
+            self._table.end(found, End.REFUSED, str(response.status))
 
-    def _granted(self, found: _Subscription, response: Response, now: float) -> None:
+    def _granted(self, found: Subscription, response: Response, now: float) -> None:
         granted = response.expires
         expires_s = found.asked_s if granted is None else min(granted, MAX_EXPIRES_S)
-        self._set_expiry(found, expires_s, now)
+        self._table.set_expiry(found, expires_s, now)
         self._events.append(SubscriptionAnswered(found.number, response, expires_s))
 
     def _take_refresh(self, key: Key, request: Request, source: Remote, now: float) -> None:
-        found = self._find(request, is_ours=False)
+        found = self._table.find(request, is_ours=False)
         if found is None or found.dialog is None or found.state is not SubscriptionState.ACTIVE:
             self._answer(key, request, source, 481, now)
             return
@@ -335,16 +315,16 @@ class Subscriptions:
         self._answer(key, request, source, 200, now, found.local_tag, headers)
         if expires_s == 0:
             self._say_terminated(found, "timeout", now)
-            self._end(found, End.CANCELLED)
+            self._table.end(found, End.CANCELLED)
             return
         found.dialog.retarget(request, source)
-        self._set_expiry(found, expires_s, now)
+        self._table.set_expiry(found, expires_s, now)
         self._events.append(SubscriptionRefreshed(found.number, request, expires_s))
 
-    def _contact_for(self, found: _Subscription) -> str:
+    def _contact_for(self, found: Subscription) -> str:
         return self._contact(found.remote, found.request.uri.scheme)
 
-    def _makes_dialog(self, found: _Subscription, request: Request, source: Remote) -> bool:
+    def _makes_dialog(self, found: Subscription, request: Request, source: Remote) -> bool:
         """Whether the NOTIFY fits; one that overtook the 200 makes the dialog."""
         if found.dialog is not None:
             return found.dialog.belongs(request)
@@ -356,7 +336,7 @@ class Subscriptions:
         found.dialog.remote_cseq = None
         return True
 
-    def _subscribe_inside(self, found: _Subscription, dialog: Dialog, expires_s: int, now: float) -> Key:
+    def _subscribe_inside(self, found: Subscription, dialog: Dialog, expires_s: int, now: float) -> Key:
         first = found.request
         table = dialog.headers_of_next("SUBSCRIBE")
         table.add("Contact", first.headers.get("Contact") or self._contact(dialog.destination, "sip"))
@@ -371,7 +351,7 @@ class Subscriptions:
 
     def _send_notify(
         self,
-        found: _Subscription,
+        found: Subscription,
         state: str,
         body: bytes,
         content_type: str,
@@ -389,7 +369,7 @@ class Subscriptions:
         request = self._finish(Request("NOTIFY", dialog.target, table, body), dialog.destination)
         return self._transactions.request(request, dialog.destination, now, timeout_s)
 
-    def _say_terminated(self, found: _Subscription, reason: str, now: float) -> None:
+    def _say_terminated(self, found: Subscription, reason: str, now: float) -> None:
         if found.is_ours or found.state is not SubscriptionState.ACTIVE:
             return
         try:
@@ -397,49 +377,9 @@ class Subscriptions:
         except LimitExceeded:
             return  # the subscriber's own timer ends it
 
-    def _set_expiry(self, found: _Subscription, expires_s: int, now: float) -> None:
-        found.ends_at = now + expires_s
-        # The subscriber waits a little longer, so that a refresh on its way is not lost to a rounding.
-        grace_s = self._transactions.values.timeout_s if found.is_ours else 0.0
-        self._timers.set(found.number, "expires", found.ends_at + grace_s)
-
     def _check_room(self) -> None:
-        if len(self._all) >= self.limit:
+        if len(self._table) >= self.limit:
             raise LimitExceeded("订阅数已达上限", retry_after_s=30.0)
-
-    def _add(
-        self,
-        state: SubscriptionState,
-        request: Request,
-        key: Key,
-        remote: Remote,
-        tag: str,
-        asked_s: int,
-        *,
-        is_ours: bool = True,
-    ) -> _Subscription:
-        self._last_number += 1
-        found = _Subscription(self._last_number, state, request, key, remote, tag, is_ours, asked_s)
-        self._all[found.number] = found
-        self._by_dialog[request.call_id, tag] = found.number
-        return found
-
-    def _find(self, request: Request, *, is_ours: bool) -> _Subscription | None:
-        found = self._all.get(self._by_dialog.get((request.call_id, request.to.tag), 0))
-        if found is None or found.is_ours is not is_ours:
-            return None
-        return found if found.dialog is None or found.dialog.belongs(request) else None
-
-    def _end(self, found: _Subscription, end: End, detail: str = "") -> None:
-        self._drop(found)
-        self._events.append(SubscriptionEnded(found.number, end, detail))
-
-    def _drop(self, found: _Subscription) -> None:
-        self._all.pop(found.number, None)
-        self._timers.cancel(found.number, "expires", "offer", "N")
-        place = (found.request.call_id, found.local_tag)
-        if self._by_dialog.get(place) == found.number:
-            del self._by_dialog[place]
 
     def _answer(
         self,

@@ -11,8 +11,9 @@ from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest
 from tongshi.gateways.signalling.registrant import Registrant
 from tongshi.gateways.signalling.tls import reason_of
 from tongshi.protocols.sip.address import transport_of
-from tongshi.protocols.sip.agent import Identity, UserAgent
+from tongshi.protocols.sip.agent import UserAgent
 from tongshi.protocols.sip.call_events import InviteArrived
+from tongshi.protocols.sip.composing import Identity
 from tongshi.protocols.sip.message import Response, parse
 
 SERVER, OTHER = "31000000002000000001", "31000000002000000002"

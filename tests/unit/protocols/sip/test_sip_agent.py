@@ -9,15 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from tongshi.errors import InvalidRequest, Unavailable
-from tongshi.protocols.sip.agent import (
-    AgentEvent,
-    Draft,
-    Identity,
-    RequestArrived,
-    RequestFailed,
-    ResponseArrived,
-    UserAgent,
-)
+from tongshi.protocols.sip.agent import UserAgent
+from tongshi.protocols.sip.agent_events import AgentEvent, RequestArrived, RequestFailed, ResponseArrived
 from tongshi.protocols.sip.call_events import (
     CallAnswered,
     CallConfirmed,
@@ -27,6 +20,7 @@ from tongshi.protocols.sip.call_events import (
     InviteArrived,
     InviteCancelled,
 )
+from tongshi.protocols.sip.composing import Draft, Identity
 from tongshi.protocols.sip.message import Remote, Request, Response, parse
 
 CITY, CAMERA = "31000000002000000001", "31011500001320000001"

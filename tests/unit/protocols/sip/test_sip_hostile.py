@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from tongshi.protocols.sip.agent import Identity, UserAgent
+from tongshi.protocols.sip.agent import UserAgent
 from tongshi.protocols.sip.call_events import InviteArrived
+from tongshi.protocols.sip.composing import Identity
 from tongshi.protocols.sip.message import MAX_BODY_BYTES, MAX_HEAD_BYTES, Remote, Response, parse
 from tongshi.protocols.sip.stream import StreamParser
 from tongshi.protocols.sip.timers import TimerValues

@@ -7,8 +7,10 @@ import random
 import pytest
 
 from tongshi.errors import Unavailable
-from tongshi.protocols.sip.agent import AgentEvent, Draft, Identity, UserAgent
+from tongshi.protocols.sip.agent import UserAgent
+from tongshi.protocols.sip.agent_events import AgentEvent
 from tongshi.protocols.sip.call_events import CallAnswered, CallConfirmed, CallEnded, InviteArrived
+from tongshi.protocols.sip.composing import Draft, Identity
 from tongshi.protocols.sip.message import Remote, Request, Response, parse
 
 CITY, CAMERA = "31000000002000000001", "31011500001320000001"

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from tongshi.protocols.sip.agent import Draft, Identity, UserAgent
+from tongshi.protocols.sip.agent import UserAgent
 from tongshi.protocols.sip.call_events import CallAnswered, CallEnded, InviteArrived
+from tongshi.protocols.sip.composing import Draft, Identity
 from tongshi.protocols.sip.message import Remote, Request, Response, parse
 
 US, CALLER = "31000000002000000001", "31010100002000000001"

@@ -9,7 +9,9 @@ from typing import TypeVar
 import pytest
 
 from tongshi.errors import LimitExceeded, Unavailable
-from tongshi.protocols.sip.agent import AgentEvent, Draft, Identity, RequestArrived, UserAgent
+from tongshi.protocols.sip.agent import UserAgent
+from tongshi.protocols.sip.agent_events import AgentEvent, RequestArrived
+from tongshi.protocols.sip.composing import Draft, Identity
 from tongshi.protocols.sip.message import Remote, Request, Response, parse
 from tongshi.protocols.sip.subscription_events import (
     End,

@@ -13,8 +13,10 @@ import random
 
 import pytest
 
-from tongshi.protocols.sip.agent import Identity, RequestArrived, UserAgent
+from tongshi.protocols.sip.agent import UserAgent
+from tongshi.protocols.sip.agent_events import RequestArrived
 from tongshi.protocols.sip.call_events import InviteArrived
+from tongshi.protocols.sip.composing import Identity
 from tongshi.protocols.sip.message import Remote, Response, parse
 
 UPPER, LOWER = "31000000002000000001", "31011500002000000001"
