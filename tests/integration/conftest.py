@@ -30,13 +30,15 @@ def one_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Neighbourhood:
     """Platforms and cameras of one test; all are stopped in the order opposite to their start."""
 
-    def __init__(self, clips: Path, folder: Path) -> None:
+    def __init__(self, clips: Path, folder: Path, template: Path) -> None:
         self.studio = Studio(clips, SystemClock())
         self._folder = folder
+        self._template = template
         self._started: list[Camera | SmallPlatform] = []
 
     async def platform(self, plan: PlatformPlan) -> SmallPlatform:
-        platform = await SmallPlatform.start(plan, self._folder / str(len(self._started)))
+        folder = self._folder / str(len(self._started))
+        platform = await SmallPlatform.start(plan, folder, self._template)
         self._started.append(platform)
         return platform
 
@@ -89,10 +91,12 @@ class Neighbourhood:
 
 
 @pytest.fixture
-async def neighbourhood(one_clip: Path, tmp_path: Path) -> AsyncIterator[Neighbourhood]:
+async def neighbourhood(
+    one_clip: Path, tmp_path: Path, sqlite_template: Path
+) -> AsyncIterator[Neighbourhood]:
     """A place for platforms and cameras. After the test no task, no socket and no command thread is left."""
     before = _sockets()
-    made = Neighbourhood(one_clip, tmp_path)
+    made = Neighbourhood(one_clip, tmp_path, sqlite_template)
     yield made
     await made.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -6,6 +6,7 @@ Not here: the real composition (``app.py``).
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -218,11 +219,17 @@ class SmallPlatform:
         self.viewer = Viewer(subject, HOST)
 
     @classmethod
-    async def start(cls, plan: PlatformPlan, folder: Path) -> SmallPlatform:
-        """Make the record in ``folder``, or take up what is there, and start."""
+    async def start(cls, plan: PlatformPlan, folder: Path, template: Path | None = None) -> SmallPlatform:
+        """Make the record in ``folder``, or take up what is there, and start.
+
+        Args:
+            template: a migrated, empty record; a new one begins as its copy instead of by every migration.
+        """
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         record = folder / f"{plan.id}.db"
         is_new = not await asyncio.to_thread(record.exists)
+        if is_new and template is not None:
+            await asyncio.to_thread(shutil.copy, template, record)
         platform = cls(plan, await Database.open(f"sqlite:///{record}"), folder)
         if is_new:
             await platform._enter()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -44,8 +46,13 @@ def operations(
     async def health(call: _NoInput) -> Health:
         return Health("ok")
 
+    @cache
+    def document() -> bytes:
+        return msgspec.json.encode(openapi.document([*others, *table]))
+
     async def describe(call: _NoInput) -> Response:
-        return Response(document[0], media_type="application/json")
+        # Made when first asked for, beside the loop: it takes longer than everything else at the start.
+        return Response(await asyncio.to_thread(document), media_type="application/json")
 
     async def measure(call: _NoInput) -> Response:
         # Numbers of the installation are for its own machine's collector, not for the network.
@@ -59,7 +66,6 @@ def operations(
         _public("openapi", "/openapi.json", "接口说明", Nothing, describe, ("application/json",)),
         _public("metrics", "/metrics", "运行指标", Nothing, measure, ("text/plain",)),
     ]
-    document = [msgspec.json.encode(openapi.document([*others, *table]))]
     return table
 
 
