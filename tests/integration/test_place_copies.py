@@ -20,6 +20,7 @@ from tongshi.resources.devices.query import Area, DeviceQueries
 from tongshi.resources.devices.query_store import BoxPlan, Lite, Shown
 from tongshi.resources.devices.query_wire import lite_of, raw_of
 from tongshi.resources.devices.selection import Selection
+from tongshi.resources.devices.shown_store import ShownInBox
 from tongshi.sharing.model import EVERYTHING, Scope
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.engine import Database
@@ -32,7 +33,7 @@ CITY = Box(121.0, 31.0, 122.0, 32.0)
 
 
 async def _copied(database: Database, system: GeoCoordSys = GeoCoordSys.WGS84) -> Shown:
-    return await database.read(query_store.shown_in_box, Selection(EVERYTHING), CITY, system, 10_000, 0)
+    return await database.read(ShownInBox().ask, Selection(EVERYTHING), CITY, system, 10_000, 0)
 
 
 async def _made(database: Database) -> list[Lite]:
@@ -198,3 +199,44 @@ async def test_devices_without_a_position_are_counted_anew_when_an_archive_chang
         for _ in range(2):
             found = await queries.in_area(Selection(EVERYTHING), Area(CITY), 10)
             assert found.placeless == count
+
+
+async def test_one_statement_serves_other_boxes_pages_and_selections(database: Database) -> None:
+    archives = [
+        structs.replace(
+            a,
+            item=structs.replace(
+                a.item, longitude=121.0 + n / 100, latitude=31.2, civil_code="310104" if n % 3 else "310107"
+            ),
+        )
+        for n, a in enumerate(sample_archives(OWNER, 60))
+    ]
+    await database.write(store.upsert_many, archives, OWNER, NOW)
+    await SearchIndex(database, SystemClock()).refresh()
+    # One statement at most is kept, so that each change of the selection lets go of the other's.
+    ready = ShownInBox(limit=1)
+    seen = 0
+    for code in ("310104", "310107", "310104"):
+        selection = Selection(Scope(civil_codes=frozenset({code})))
+        for west in (121.0, 121.1, 121.155):
+            box = Box(west, 31.0, west + 0.25, 31.5)
+            expected = [
+                a.device_id
+                for a in archives
+                if a.item.civil_code == code and box.holds(a.item.longitude or 0.0, a.item.latitude or 0.0)
+            ]
+            found: list[str] = []
+            after: int | None = 0
+            while after is not None:
+                page = await database.read(
+                    ready.ask, selection, box, GeoCoordSys.WGS84, 4, after, 1_000 if seen % 2 else None
+                )
+                found += page.ids
+                assert len(page.lines.split("\n")) == len(page.ids) <= 4
+                after = page.more_from
+            assert found == sorted(expected)
+            seen += 1
+    nothing = await database.read(
+        ready.ask, Selection(EVERYTHING), CITY, GeoCoordSys.WGS84, 4, 0, len(archives)
+    )
+    assert not nothing.ids

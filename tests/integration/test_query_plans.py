@@ -29,6 +29,7 @@ from tongshi.resources.devices.query_store import BoxPlan, Spot
 from tongshi.resources.devices.query_wire import raw_of
 from tongshi.resources.devices.search_terms import Match, Needle, document, needle
 from tongshi.resources.devices.selection import Selection, Sort
+from tongshi.resources.devices.shown_store import ShownInBox
 from tongshi.sharing.model import EVERYTHING, Scope, Target
 from tongshi.storage import changes
 from tongshi.storage.budget import within
@@ -271,7 +272,7 @@ USED: list[tuple[str, Any, tuple[str, ...], tuple[str, ...]]] = [
     ("near", lambda c: query_store.count_near(c, CITY, 10), (PLACE,), ("LIST SUBQUERY", "device_archive")),
     (
         "small box",
-        lambda c: query_store.shown_in_box(c, DIVISION, CITY, GeoCoordSys.WGS84, 10, 0),
+        lambda c: ShownInBox().ask(c, DIVISION, CITY, GeoCoordSys.WGS84, 10, 0),
         (PLACE, "device_status"),
         ("device_archive",),
     ),
@@ -321,7 +322,7 @@ async def test_each_question_uses_its_index(
 
 async def test_a_box_that_fits_its_page_is_counted_by_its_rows(town: Town) -> None:
     def ask(limit: int) -> Callable[[Connection], object]:
-        return lambda conn: query._in_box(conn, DIVISION, Area(CITY), limit, 0, is_current=True)
+        return lambda conn: query._in_box(ShownInBox(), conn, DIVISION, Area(CITY), limit, 0, is_current=True)
 
     # On PostgreSQL how much the index proposes is looked at in the same statement.
     before = 1 if town.db.dialect == "sqlite" else 0

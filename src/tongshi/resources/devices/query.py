@@ -32,6 +32,7 @@ from tongshi.resources.devices.model import DeviceArchive
 from tongshi.resources.devices.query_store import BoxPlan, Group, Lite, Shown, Spot
 from tongshi.resources.devices.search_terms import Needle
 from tongshi.resources.devices.selection import UNASSIGNED, Cursors, Place, Selection, Sort
+from tongshi.resources.devices.shown_store import ShownInBox
 from tongshi.sharing import store as sharing
 from tongshi.sharing.model import Context, Decision, Grant, Subject, SubjectKind, Target, judge
 from tongshi.sharing.permissions import Permission
@@ -187,6 +188,7 @@ class DeviceQueries:
         self._index = index
         self.cursors = cursors or Cursors()
         self._counts = Counts()
+        self._shown = ShownInBox()
         self._heavy = asyncio.Semaphore(MAX_HEAVY)
         self._heavy_waiting = 0
 
@@ -201,7 +203,8 @@ class DeviceQueries:
         """
 
         def ask(conn: Connection, position: int | None) -> FoundInArea:
-            found = _in_area(conn, selection, area, limit, after, is_current=position is not None)
+            is_current = position is not None
+            found = _in_area(conn, self._shown, selection, area, limit, after, is_current=is_current)
             if not area.with_total:
                 return found
             return replace(found, placeless=self._counts.placeless(conn, selection, position))
@@ -369,11 +372,18 @@ def _keys(
 
 
 def _in_area(
-    conn: Connection, selection: Selection, area: Area, limit: int, after: Place | None, *, is_current: bool
+    conn: Connection,
+    ready: ShownInBox,
+    selection: Selection,
+    area: Area,
+    limit: int,
+    after: Place | None,
+    *,
+    is_current: bool,
 ) -> FoundInArea:
     beyond = int(after[0]) if after else 0
     is_exact = isinstance(area.shape, Box) and area.system in (GeoCoordSys.WGS84, GeoCoordSys.CGCS2000)
-    find = _in_box if is_exact else _in_shape
+    find = partial(_in_box, ready) if is_exact else _in_shape
     found = find(conn, selection, area, limit, beyond, is_current=is_current)
     if area.show is Show.FULL:
         known = archives.get_many(conn, found.ids, selection.scope)
@@ -389,13 +399,20 @@ def _plan(conn: Connection, box: Box, *, is_current: bool) -> BoxPlan:
 
 
 def _in_box(
-    conn: Connection, selection: Selection, area: Area, limit: int, beyond: int, *, is_current: bool
+    ready: ShownInBox,
+    conn: Connection,
+    selection: Selection,
+    area: Area,
+    limit: int,
+    beyond: int,
+    *,
+    is_current: bool,
 ) -> FoundInArea:
     """A box in our own coordinates: all of it is SQL."""
     box = area.shape.box
     is_shown = is_current and area.show is Show.LITE and area.cell_deg is None
     if is_shown:
-        found = _shown(conn, selection, area, limit, beyond)
+        found = _shown(ready, conn, selection, area, limit, beyond)
         if found.ids:
             return found
     plan = _plan(conn, box, is_current=is_current)
@@ -432,13 +449,15 @@ def _in_box(
     return FoundInArea(ids, rows, None, total, None, further)
 
 
-def _shown(conn: Connection, selection: Selection, area: Area, limit: int, beyond: int) -> FoundInArea:
+def _shown(
+    ready: ShownInBox, conn: Connection, selection: Selection, area: Area, limit: int, beyond: int
+) -> FoundInArea:
     """A box that holds little, while the copies are current: what a map shows comes ready from the index.
 
     One that holds much looks empty.
     """
     box = area.shape.box
-    shown = store.shown_in_box(conn, selection, box, area.system, limit, beyond, MANY)
+    shown = ready.ask(conn, selection, box, area.system, limit, beyond, MANY)
     total = None
     if area.with_total:
         is_all = not beyond and shown.more_from is None

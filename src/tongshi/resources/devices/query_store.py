@@ -20,10 +20,12 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Float,
     FromClause,
     Integer,
     Select,
     Text,
+    TextClause,
     and_,
     any_,
     between,
@@ -41,7 +43,6 @@ from sqlalchemy import (
     text,
 )
 
-from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.geometry import Box
 from tongshi.resources.devices.reading_store import Columns, scope_clause
 from tongshi.resources.devices.search_terms import AllOf, Asked, Needle, Piece
@@ -272,56 +273,6 @@ def count_in_box(
     return int(conn.execute(statement).scalar_one())
 
 
-def shown_in_box(
-    conn: Connection,
-    selection: Selection,
-    box: Box,
-    system: GeoCoordSys,
-    limit: int,
-    after: int,
-    most: int | None = None,
-) -> Shown:
-    """Devices in a box in order of number, after a number; only while the copies are as the snapshot shows.
-
-    Nothing, and that soon, when the place index proposes ``most`` or more. PostgreSQL counts what it
-    collected and looks at a condition without columns first, which spares a statement and a second walk;
-    SQLite would collect the box before.
-
-    The database joins the lines: a thousand rows are one value, so that SQLite is at work without the
-    interpreter and PostgreSQL's driver has one thing to decode.
-    """
-    copies: FromClause = device_search
-    is_little: list[ColumnElement[bool]] = []
-    if most is not None and conn.dialect.name == "postgresql":
-        copies = select(device_search).where(_is_near(conn, box)).limit(most).cte("near")
-        is_little = [select(func.count()).select_from(copies).scalar_subquery() < most]
-    elif most is not None and count_near(conn, box, most) >= most:
-        return Shown("", [], None)
-    columns = select(copies.c.number, copies.c.device_id, copies.c.shown, _t.is_online)
-    near = _in_box(conn, columns, selection, box, BoxPlan.PLACE, with_status=True, copies=copies)
-    later = near.where(copies.c.number > after, *is_little)
-    page = later.order_by(copies.c.number).limit(limit + 1).subquery()
-    rest = f'"geoCoordSys":"{system}",'
-    head = case(
-        (page.c.is_online.is_(None), literal(f'{{"Status":null,{rest}')),
-        (page.c.is_online, literal(f'{{"Status":"ON",{rest}')),
-        else_=literal(f'{{"Status":"OFF",{rest}'),
-    )
-    # In the order of the subquery on both engines; there is no line feed in JSON that is no white space.
-    joined = func.aggregate_strings(head + page.c.shown + literal("}"), "\n")
-    listed = func.aggregate_strings(page.c.device_id, "\n")
-    found, ids, count_, last = conn.execute(
-        select(joined, listed, func.count(), func.max(page.c.number))
-    ).one()
-    if not count_:
-        return Shown("", [], None)
-    lines: str = found
-    kept: list[str] = ids.split("\n")
-    if count_ <= limit:
-        return Shown(lines, kept, None)
-    return Shown(lines[: lines.rindex("\n")], kept[:-1], last - 1)
-
-
 def rows_in_box(
     conn: Connection, selection: Selection, box: Box, plan: BoxPlan, limit: int, after: int
 ) -> list[tuple[int, Lite]]:
@@ -429,19 +380,15 @@ def _in_box(
     *,
     with_status: bool = False,
     with_number: bool = True,
-    copies: FromClause = device_search,
 ) -> Select[Any]:
-    """The devices of a selection in a box, beginning with what ``plan`` says.
-
-    ``copies`` are those near the box, when they were collected already; for ``BoxPlan.PLACE`` only.
-    """
-    of: Columns = copies.c if plan is BoxPlan.PLACE else _a
-    joined: FromClause = copies if of is not _a else device_archive
+    """The devices of a selection in a box, beginning with what ``plan`` says."""
+    of = _of(plan)
+    joined: FromClause = device_archive if of is _a else device_search
     if of is _a and (with_number or plan is not BoxPlan.SELECTION or selection.needle is not None):
         joined = device_search.join(device_archive, _a.device_id == _s.device_id)
     if with_status or selection.online is not None:
         joined = joined.outerjoin(device_status, of.device_id == _t.device_id)
-    place = _a if plan is BoxPlan.SELECTION else copies.c
+    place = _a if plan is BoxPlan.SELECTION else _s
     statement = statement.select_from(joined).where(
         between(place.longitude, box.west, box.east),
         between(place.latitude, box.south, box.north),
@@ -449,8 +396,7 @@ def _in_box(
     )
     if plan is BoxPlan.SELECTION:
         return statement.where(or_(_a.longitude != 0, _a.latitude != 0))
-    is_near = plan is BoxPlan.WALK or copies is not device_search
-    return statement if is_near else statement.where(_is_near(conn, box))
+    return statement if plan is BoxPlan.WALK else statement.where(_is_near(conn, box))
 
 
 def _of(plan: BoxPlan) -> Columns:
@@ -458,17 +404,25 @@ def _of(plan: BoxPlan) -> Columns:
     return _s if plan is BoxPlan.PLACE else _a
 
 
-def _is_near(conn: Connection, box: Box) -> ColumnElement[bool]:
-    """Whether the place index proposes a device for a box."""
+def _is_near(conn: Connection, box: Box | None = None) -> ColumnElement[bool]:
+    """Whether the place index proposes a device for a box, or for the ``_edges`` told with the statement."""
     if conn.dialect.name == "sqlite":
         return _s.number.in_(_in_tree(box))
-    return and_(text(_NEAR).bindparams(**_edges(box)))
+    return and_(_bound(_NEAR, box))
 
 
-def _in_tree(box: Box) -> Select[Any]:
+def _in_tree(box: Box | None) -> Select[Any]:
     """Numbers that SQLite's place index proposes for a box."""
-    near = text("east >= :w AND west <= :e AND north >= :s AND south <= :n")
-    return select(_BOX.c.number).where(near.bindparams(**_edges(box)))
+    return select(_BOX.c.number).where(
+        _bound("east >= :w AND west <= :e AND north >= :s AND south <= :n", box)
+    )
+
+
+def _bound(near: str, box: Box | None) -> TextClause:
+    edges = {} if box is None else _edges(box)
+    return text(near).bindparams(
+        *(bindparam(name, edges[name], Float) if edges else bindparam(name, type_=Float) for name in "wsen")
+    )
 
 
 def _edges(box: Box) -> dict[str, float]:
