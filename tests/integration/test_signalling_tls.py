@@ -7,7 +7,6 @@ import hashlib
 import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from tongshi.protocols import pcap
 from tongshi.protocols.sip.timers import TimerValues
 from tongshi.resources.platforms.model import Relation
 from tongshi.resources.traces.model import TraceFilter, TraceKind, TraceState
+from tongshi.testing.authority import Authority
 from tongshi.testing.small_platform import Neighbour, PlatformPlan
 
 HOST = "127.0.0.1"
@@ -37,61 +37,6 @@ QUICK = TimerValues(t1_s=0.05, t2_s=0.2, t4_s=0.1)
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A CA in a folder, and what it signs."""
-
-    folder: Path
-    name: str
-
-    @property
-    def ca(self) -> str:
-        return str(self.folder / f"{self.name}.pem")
-
-    def make(self) -> Authority:
-        self._run(
-            "req", "-x509", *_KEY, "-keyout", f"{self.name}.key", "-out", self.ca, "-days", "30",
-            "-subj", f"/CN={self.name}", "-addext", "basicConstraints=critical,CA:TRUE",
-        )  # fmt: skip
-        return self
-
-    def sign(self, name: str, alternative: str = f"IP:{HOST}", days: int = 30) -> tuple[str, str]:
-        """A certificate and its key."""
-        key, request = str(self.folder / f"{name}.key"), str(self.folder / f"{name}.csr")
-        made, extension = str(self.folder / f"{name}.pem"), self.folder / f"{name}.ext"
-        extension.write_text(f"subjectAltName={alternative}\n")
-        self._run("req", "-new", *_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
-        self._run(
-            "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", f"{self.name}.key",
-            "-CAcreateserial", "-out", made, "-days", str(days), "-extfile", str(extension),
-        )  # fmt: skip
-        return made, key
-
-    def revoke(self, *certificates: str, is_over: bool = False, is_list: bool = True) -> str:
-        """The list of what this CA has withdrawn; ``is_over``: one that should have been replaced before."""
-        made, config = str(self.folder / f"{self.name}.crl"), self.folder / f"{self.name}.cnf"
-        database = self.folder / f"{self.name}.index"
-        if not is_list:
-            Path(made).write_text("no list")
-            return made
-        database.write_text("")
-        config.write_text(
-            f"[ca]\ndefault_ca=d\n[d]\ndatabase={database}\ndefault_md=sha256\nunique_subject=no\n"
-        )
-        common = ("ca", "-config", str(config), "-keyfile", f"{self.name}.key", "-cert", self.ca)
-        for one in certificates:
-            self._run(*common, "-revoke", one)
-        dates = ("-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200102000000Z")
-        self._run(*common, "-gencrl", "-out", made, *(dates if is_over else ("-crldays", "9")))
-        return made
-
-    def _run(self, *words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=self.folder, check=True, capture_output=True)
-
-
-_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Protocol, cast
 
 import structlog
 
-from tongshi.gateways.signalling.tls import Dialling, objection_to, reason_of
+from tongshi.gateways.signalling.tls import Dialling, objection_to
+from tongshi.gateways.tls import reason_of
 from tongshi.protocols.sip.message import Remote
 from tongshi.protocols.sip.stream import StreamParser
 

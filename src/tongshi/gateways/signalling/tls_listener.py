@@ -16,7 +16,8 @@ from typing import cast
 import structlog
 
 from tongshi.gateways.signalling.connection import Connection
-from tongshi.gateways.signalling.tls import HANDSHAKE_S, SHUTDOWN_S, reason_of
+from tongshi.gateways.signalling.tls import HANDSHAKE_S, SHUTDOWN_S
+from tongshi.gateways.tls import reason_of
 from tongshi.protocols.sip.message import Remote
 
 log = structlog.get_logger(__name__)

@@ -20,8 +20,9 @@ import structlog
 from tongshi.errors import Unavailable
 from tongshi.gateways.signalling import kernel_filter
 from tongshi.gateways.signalling.connection import MAX_UNSENT_BYTES, Connection, Datagrams
-from tongshi.gateways.signalling.tls import HANDSHAKE_S, MAX_HANDSHAKES, SHUTDOWN_S, Tls, reason_of
+from tongshi.gateways.signalling.tls import HANDSHAKE_S, MAX_HANDSHAKES, SHUTDOWN_S, Tls
 from tongshi.gateways.signalling.tls_listener import TlsListener
+from tongshi.gateways.tls import reason_of
 from tongshi.protocols.sip.message import Remote
 from tongshi.protocols.sip.transaction_events import Output
 

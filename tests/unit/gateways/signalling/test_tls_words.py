@@ -9,7 +9,7 @@ import pytest
 from tongshi.errors import RemoteViolation
 from tongshi.gateways.signalling.endpoint import IncomingInvite, IncomingRequest, Remote, SipEndpoint
 from tongshi.gateways.signalling.registrant import Registrant
-from tongshi.gateways.signalling.tls import reason_of
+from tongshi.gateways.tls import reason_of
 from tongshi.protocols.sip.address import transport_of
 from tongshi.protocols.sip.agent import UserAgent
 from tongshi.protocols.sip.call_events import InviteArrived
