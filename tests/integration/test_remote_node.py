@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
+import av
 import httpx2
+import msgspec
 import pytest
 
-from tongshi.clock import SystemClock
-from tongshi.errors import PeerFailed, Unprocessable
+from tongshi.clock import BEIJING, ManualClock, SystemClock
+from tongshi.errors import PeerFailed, Unavailable, Unprocessable
 from tongshi.exchange.signing import Signer
+from tongshi.gateways.media.nodes.remote import client as clients
+from tongshi.gateways.media.nodes.remote import wire
 from tongshi.ids import DeviceId
 from tongshi.resources.platforms.model import Relation
 from tongshi.resources.viewing.model import Delivery, EndReason, Transport
 from tongshi.resources.viewing.nodes import NodeState
+from tongshi.resources.viewing.ports import LiveCall, LiveRequest
+from tongshi.resources.viewing.recordings import RecordLocation, Window
 from tongshi.resources.viewing.sessions import Wish
+from tongshi.resources.viewing.tickets import Admission
+from tongshi.resources.viewing.voice import Mode, VoiceWish
 from tongshi.testing.node_process import SECRET, NodeProcess
-from tongshi.testing.node_world import CITY, CODE, PLATFORM, NodeWorld, world_of
+from tongshi.testing.node_world import CITY, CODE, PLATFORM, ROW, NodeWorld, trouble_of, world_of
+from tongshi.testing.recordings import Recorded
+from tongshi.testing.rtsp_client import connected
 from tongshi.testing.small_platform import Neighbour, PlatformPlan
 from tongshi.testing.viewer import watch_http
+
+OFFER = (Path(__file__).parents[1] / "data" / "webrtc" / "chromium-offer.sdp").read_text()
 
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
 
@@ -89,11 +105,11 @@ async def test_a_closed_session_ends_its_viewer_at_the_node_and_counts_his_bytes
     assert closing.bytes_sent >= len(first) > 0
 
 
-async def test_a_node_serves_what_our_engine_serves_but_rtsp(world: NodeWorld) -> None:
-    opening = await world.watch(Delivery.HLS, Delivery.WEBRTC, Delivery.WS_FLV, Delivery.RTSP)
-    assert [delivery for delivery, _ in opening.urls] == [Delivery.HLS, Delivery.WEBRTC, Delivery.WS_FLV]
-    with pytest.raises(Unprocessable):
-        await world.watch(Delivery.RTSP)
+async def test_a_node_serves_what_our_engine_serves(world: NodeWorld, node: NodeProcess) -> None:
+    ways = (Delivery.HLS, Delivery.WEBRTC, Delivery.WS_FLV, Delivery.RTSP)
+    opening = await world.watch(*ways)
+    assert tuple(delivery for delivery, _ in opening.urls) == ways
+    assert opening.urls[3][1].startswith(f"{node.rtsp_url}/live/{opening.view.stream_id}?ticket=")
     async with httpx2.AsyncClient(trust_env=False) as http:
         playlist = await http.get(opening.urls[0][1])
         assert playlist.status_code == 200
@@ -106,10 +122,157 @@ async def test_a_node_serves_what_our_engine_serves_but_rtsp(world: NodeWorld) -
     await world.neighbourhood.until(lambda: world.view(opening).bytes_sent == expected)
 
 
-async def test_the_sound_alone_is_refused_at_a_node_with_the_reason(world: NodeWorld) -> None:
-    wish = Wish(DeviceId(CODE), deliveries=(Delivery.HTTP_FLV,), expire_s=5, is_sound_alone=True)
-    with pytest.raises(Unprocessable, match="不单独提供声音"):
-        await world.platform.viewing.watch(world.platform.viewer, wish)
+async def test_the_sound_alone_comes_from_the_node_and_no_picture_with_it(world: NodeWorld) -> None:
+    wish = VoiceWish(DeviceId(CODE), Mode.LISTEN, expire_s=60)
+    opening = await world.platform.voice.start(world.platform.viewer, wish)
+    assert opening.listening is not None
+    url = opening.listening.urls[0][1]
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        assert (await http.get(url.replace(".flv", ".ps"))).status_code == 422
+
+    def play() -> tuple[list[str], str | None, int]:
+        with av.open(url, "r", format="flv", timeout=10.0) as container:
+            samples = sum(
+                frame.samples for frame, _ in zip(container.decode(audio=0), range(12), strict=False)
+            )
+            return [one.type for one in container.streams], container.streams.audio[0].name, samples
+
+    tracks, codec, samples = await asyncio.to_thread(play)
+    assert (tracks, codec, samples > 1000) == (["audio"], "pcm_alaw", True)
+    assert (world.seat().streams, world.platform.engine.open_streams) == (1, 0)
+    await world.until_ended(opening.listening, EndReason.VIEWER_LEFT)
+
+
+@pytest.mark.parametrize("asks", ["tcp", "udp"])
+async def test_ffmpeg_plays_rtsp_from_the_node(world: NodeWorld, asks: str) -> None:
+    opening = await world.watch(Delivery.RTSP)
+    url = opening.urls[0][1]
+
+    def play() -> tuple[str | None, list[float]]:
+        with av.open(url, "r", options={"rtsp_transport": asks}, timeout=10.0) as container:
+            frames = container.decode(video=0)
+            return container.streams.video[0].name, [next(frames).time or 0.0 for _ in range(10)]
+
+    codec, times = await asyncio.to_thread(play)
+    assert (codec, times) == ("h264", sorted(times))
+    await world.until_ended(opening, EndReason.VIEWER_LEFT)
+    await world.neighbourhood.until(lambda: world.seat().streams == 0)
+
+
+async def test_rtsp_at_the_node_wants_the_ticket_of_this_address_once(world: NodeWorld) -> None:
+    opening = await world.watch(Delivery.RTSP)
+    url = opening.urls[0][1]
+    stranger = await connected(url, "127.0.0.2")
+    status, head = await stranger.ask("DESCRIBE", url)
+    assert (status, "X-Error-Code: 40302" in head) == (403, True)
+    client = await connected(url)
+    assert (await client.ask("DESCRIBE", url.partition("?")[0]))[0] == 401
+    assert (await client.ask("DESCRIBE", url[:-4] + "0000"))[0] == 401
+    assert (await client.ask("DESCRIBE", url.replace("/live/", "/live/0")))[0] == 404
+    assert (await client.ask("DESCRIBE", url))[0] == 200
+    track, tcp = url.replace("?", "/video?"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+    assert (await client.ask("SETUP", track, tcp))[0] == 200
+    assert (await client.ask("PLAY", url))[0] == 200
+    assert (await client.ask("OPTIONS", url))[0] == 200
+    assert (await (await connected(url)).ask("DESCRIBE", url))[0] == 410
+    closing = await world.platform.viewing.stop(world.platform.viewer, opening.view.session_id)
+    async with asyncio.timeout(10):
+        await client.reader.read()  # to the end, which comes
+    assert closing.closed
+    assert closing.bytes_sent > 0
+
+
+async def test_rtsp_is_refused_at_a_node_without_a_port_for_it(
+    neighbourhood: Neighbourhood, node: NodeProcess
+) -> None:
+    world = await world_of(neighbourhood, replace(node.account(), rtsp_url=""))
+    opening = await world.watch(Delivery.RTSP, Delivery.HTTP_FLV)
+    assert [delivery for delivery, _ in opening.urls] == [Delivery.HTTP_FLV]
+    with pytest.raises(Unprocessable, match="不提供 rtsp"):
+        await world.watch(Delivery.RTSP)
+
+
+async def test_where_only_the_node_has_a_port_for_rtsp_it_depends_on_who_carries_the_stream(
+    world: NodeWorld, node: NodeProcess
+) -> None:
+    world.platform.viewing._rtsp_url, world.platform.viewing._has_rtsp_nodes = None, True
+    assert (await world.watch(Delivery.RTSP)).urls[0][1].startswith(node.rtsp_url)
+    await world.platform.viewing.stop_all()
+    world.platform.farm.nodes.drain(node.name, world.platform.clock.at())
+    with pytest.raises(Unprocessable, match="没有开放 RTSP"):
+        await world.watch(Delivery.RTSP)
+
+
+async def test_hls_of_a_recording_is_played_to_its_end_at_the_node(
+    neighbourhood: Neighbourhood, node: NodeProcess
+) -> None:
+    end = datetime(2026, 5, 19, 22, 30, tzinfo=BEIJING)
+    recorded = (Recorded(end - timedelta(minutes=30), end),)
+    world = await world_of(neighbourhood, node.account(), msgspec.structs.replace(ROW, recorded=recorded))
+    platform, window = world.platform, Window(end - timedelta(seconds=3), end)
+    wish = Wish(DeviceId(CODE), deliveries=(Delivery.LL_HLS,), expire_s=60, window=window)
+    opening = (await platform.history.watch(platform.viewer, wish, RecordLocation.AUTO)).opening
+    url = opening.urls[0][1]
+    assert url.startswith(node.viewer_url)
+    async with httpx2.AsyncClient(trust_env=False, timeout=15) as http:
+        playlist = await http.get(url)
+        async with asyncio.timeout(30):
+            while "#EXT-X-ENDLIST" not in playlist.text:
+                assert playlist.status_code == 200
+                found = re.search(r'PRELOAD-HINT:TYPE=PART,URI="([0-9]+)\.([0-9]+)\.m4s', playlist.text)
+                assert found is not None
+                playlist = await http.get(f"{url}&_HLS_msn={found[1]}&_HLS_part={found[2]}")
+        await neighbourhood.until(lambda: world.seat().streams == 0)  # the call is over, the player is not
+        names = re.findall(r'MAP:URI="([^"]+)"', playlist.text)
+        names += re.findall(r"^[0-9]+\.m4s.*$", playlist.text, re.MULTILINE)
+        media = [await http.get(urljoin(url, name)) for name in names]
+        assert {one.status_code for one in media} == {200}
+        with av.open(io.BytesIO(b"".join(one.content for one in media)), "r", format="mp4") as container:
+            times = [frame.time or 0.0 for frame in container.decode(video=0)]
+        assert 2.7 <= times[-1] - times[0] <= 3.3
+        sent = sum(len(one.content) for one in media)
+        await neighbourhood.until(lambda: world.view(opening).bytes_sent > sent)
+        assert world.view(opening).end_reason is None
+        platform.viewing.end_where(lambda session: True, EndReason.REVOKED)
+        assert (await http.get(url)).status_code == 410
+        assert (await http.get(urljoin(url, names[-1]))).status_code == 410
+
+
+async def test_who_waits_for_a_part_when_his_right_is_taken_gets_none_at_the_node(
+    world: NodeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, viewing = (await world.watch(Delivery.LL_HLS)).urls[0][1], world.platform.viewing
+
+    def and_revoked(admission: Admission) -> bool:
+        asyncio.get_running_loop().call_soon(viewing.end_where, lambda session: True, EndReason.REVOKED)
+        return False
+
+    async with httpx2.AsyncClient(trust_env=False, timeout=15) as http:
+        found = re.search(r'PRELOAD-HINT:TYPE=PART,URI="([0-9]+)', (await http.get(url)).text)
+        assert found is not None
+        monkeypatch.setattr(viewing.tickets, "has_ended", and_revoked)
+        assert (await http.get(f"{url}&_HLS_msn={int(found[1]) + 1}")).status_code == 410
+
+
+async def test_webrtc_is_answered_by_the_node_once_and_deleting_ends_the_session(
+    world: NodeWorld, node: NodeProcess
+) -> None:
+    opening = await world.watch(Delivery.WEBRTC)
+    url, headers = opening.urls[0][1], {"Content-Type": "application/sdp"}
+    assert url.startswith(f"{node.viewer_url}/whep/")
+    async with httpx2.AsyncClient(trust_env=False, timeout=10) as http:
+        answer = await http.post(url, content=OFFER, headers=headers)
+        assert answer.status_code == 201
+        assert "a=ice-lite" in answer.text
+        assert re.search(r"a=candidate:.* udp .* 127\.0\.0\.1 \d+ typ host", answer.text)
+        place = urljoin(url, answer.headers["location"])
+        assert (await http.post(url, content=OFFER, headers=headers)).status_code == 410
+        assert (await http.delete(place.replace("ticket=", "ticket=x"))).status_code == 404
+        await world.until_opened(opening)
+        assert world.view(opening).end_reason is None
+        assert (await http.delete(place)).status_code == 200
+    await world.until_ended(opening, EndReason.VIEWER_LEFT)
+    await world.neighbourhood.until(lambda: world.seat().streams == 0)
 
 
 async def test_a_refused_webrtc_offer_leaves_the_ticket_good(world: NodeWorld) -> None:
@@ -170,6 +333,37 @@ async def test_a_killed_node_ends_its_sessions_with_that_reason_and_is_taken_bac
     assert (await watch_http(third.urls[0][1], frames=2, timeout_s=10)).codec == "h264"
 
 
+async def test_a_node_that_died_unnoticed_is_passed_over_for_the_next(
+    neighbourhood: Neighbourhood, mortal: NodeProcess
+) -> None:
+    world = await world_of(neighbourhood, mortal.account())
+    mortal.kill()
+    opening = await world.watch()
+    assert not opening.urls[0][1].startswith(mortal.viewer_url)
+    assert (await watch_http(opening.urls[0][1], frames=2, timeout_s=10)).codec == "h264"
+    assert "无法连接媒体节点：对端拒绝连接" in world.seat().trouble
+
+
+async def test_a_node_that_dies_before_the_first_packet_is_blamed_and_not_the_device(
+    neighbourhood: Neighbourhood, mortal: NodeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await world_of(neighbourhood, mortal.account())
+    downward = world.platform.gateway.downward
+    call_device = downward.open_live
+
+    async def die_first(request: LiveRequest, timeout_s: float) -> LiveCall:
+        mortal.kill()
+        return await call_device(replace(request, announce=unheard), timeout_s)
+
+    async def unheard(ssrc: int) -> None:
+        return
+
+    monkeypatch.setattr(downward, "open_live", die_first)
+    with pytest.raises(Unavailable, match=r"媒体节点") as caught:
+        await world.watch()
+    assert caught.value.code == 50302
+
+
 async def test_a_node_drops_everything_when_another_process_of_the_platform_comes(
     neighbourhood: Neighbourhood, mortal: NodeProcess
 ) -> None:
@@ -182,10 +376,36 @@ async def test_a_node_drops_everything_when_another_process_of_the_platform_come
     await world.until_ended(opening, EndReason.NODE_LOST)
 
 
+@pytest.mark.parametrize(
+    ("behind_s", "words"),
+    [
+        (-3700, "平台的时钟比媒体节点快 1 小时 1 分"),
+        (3661, "平台的时钟比媒体节点慢 1 小时 1 分"),
+        (90, "慢 1 分"),
+    ],
+)
+async def test_a_clock_that_differs_is_named_with_its_direction_and_by_how_much(
+    node: NodeProcess, behind_s: int, words: str
+) -> None:
+    clock = ManualClock(start=datetime.now(UTC) - timedelta(seconds=behind_s))
+    assert re.search(f"拒绝：.*{words}.*请为两机校时", await trouble_of(node.account(), clock))
+
+
+async def test_what_is_configured_wrongly_is_named(
+    node: NodeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = node.account()
+    assert "请核对两端的 secret" in await trouble_of(replace(account, secret="another of a test"))
+    assert "请核对两端的 secret" in await trouble_of(replace(account, platform_id=CITY))
+    assert "没有第 2 版的媒体节点控制接口" in await trouble_of(replace(account, api=node.viewer_url))
+    monkeypatch.setattr(clients, "PREFIX", "/media/v1/")
+    assert "控制接口为第 2 版，平台按 v1 调用" in await trouble_of(account)
+
+
 async def call(
     node: NodeProcess, signer: Signer, verb: str, body: bytes, owner: str = "test"
 ) -> httpx2.Response:
-    path = f"/media/v1/{verb}"
+    path = f"{wire.PREFIX}{verb}"
     headers = {**signer.headers("POST", path, "", body, owner), "Content-Type": "application/json"}
     async with httpx2.AsyncClient(trust_env=False, timeout=20) as http:
         return await http.post(node.api + path, content=body, headers=headers)
@@ -214,7 +434,7 @@ async def test_a_call_that_is_not_the_platforms_is_refused(
 
 async def test_an_unsigned_a_changed_and_a_repeated_call_are_refused(node: NodeProcess) -> None:
     signer = Signer(PLATFORM, SECRET, "east", SystemClock())
-    url, path = f"{node.api}/media/v1/look", "/media/v1/look"
+    url, path = f"{node.api}{wire.PREFIX}look", f"{wire.PREFIX}look"
     headers = signer.headers("POST", path, "", b"{}", "test")
     async with httpx2.AsyncClient(trust_env=False, headers={"Content-Type": "application/json"}) as http:
         codes = [

@@ -16,6 +16,7 @@ from tongshi.ids import DeviceId
 from tongshi.resources.viewing.model import Delivery, EndReason, Opening
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.testing.plan import CameraPlan
+from tongshi.testing.rtsp_client import RtspClient, connected
 from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
 
 PLATFORM = "31010100002000000001"
@@ -35,31 +36,6 @@ async def opened(
     wish = Wish(DeviceId(CODE), deliveries=(Delivery.RTSP,), expire_s=5)
     opening = await platform.viewing.watch(platform.viewer, wish)
     return platform, opening, opening.urls[0][1]
-
-
-class Client:
-    """One RTSP connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer, self.sequence = reader, writer, 0
-
-    async def ask(self, method: str, url: str, fields: str = "") -> tuple[int, str]:
-        """Status and head of the answer; packets before it are passed over."""
-        self.sequence += 1
-        self.writer.write(f"{method} {url} RTSP/1.0\r\nCSeq: {self.sequence}\r\n{fields}\r\n".encode())
-        while (first := await self.reader.readexactly(1)) == b"$":
-            _, high, low = await self.reader.readexactly(3)
-            await self.reader.readexactly(high << 8 | low)
-        head = (first + await self.reader.readuntil(b"\r\n\r\n")).decode()
-        if "Content-Length: " in head:
-            await self.reader.readexactly(int(head.partition("Content-Length: ")[2].split("\r\n")[0]))
-        assert f"CSeq: {self.sequence}\r\n" in head
-        return int(head.split(" ")[1]), head
-
-
-async def connected(url: str) -> Client:
-    host, _, port = url.removeprefix("rtsp://").partition("/")[0].partition(":")
-    return Client(*await asyncio.open_connection(host, int(port)))
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
@@ -177,7 +153,7 @@ class Ports:
         self.rtcp.sendto(RECEIVER_REPORT, ("127.0.0.1", self.server + 1))
 
 
-async def playing(url: str, ports: Ports) -> Client:
+async def playing(url: str, ports: Ports) -> RtspClient:
     """A client whose packets come by UDP."""
     client = await connected(url)
     status, head = await client.ask("SETUP", url.replace("?", "/video?"), ports.transport)

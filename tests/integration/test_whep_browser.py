@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,10 @@ from playwright.async_api import Page, async_playwright
 from tongshi.ids import DeviceId
 from tongshi.resources.viewing.model import Delivery, EndReason, Opening
 from tongshi.resources.viewing.sessions import Wish
-from tongshi.testing.plan import CameraPlan
+from tongshi.testing.node_process import NodeProcess
+from tongshi.testing.node_world import CODE, PLATFORM, ROW, world_of
 from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
 
-PLATFORM = "31010100002000000001"
-CODE = "31010100001320000001"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--autoplay-policy=no-user-gesture-required"]
 
@@ -60,10 +60,17 @@ FIGURES = """async () => {
 @pytest.fixture
 async def platform(neighbourhood: Neighbourhood) -> SmallPlatform:
     made: SmallPlatform = await neighbourhood.platform(PlatformPlan(PLATFORM))
-    row = CameraPlan(id=CODE, scene="crossing-day", civil_code="310101", audio=True)
-    await neighbourhood.camera(made, row)
+    await neighbourhood.camera(made, ROW)
     await neighbourhood.known(made, CODE)
     return made
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[NodeProcess]:
+    made = NodeProcess(tmp_path, PLATFORM)
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture
@@ -94,6 +101,19 @@ async def figures_when(page: Page, is_so: Any, timeout_s: float = 15.0) -> dict[
 async def test_pictures_are_decoded_sound_arrives_and_leaving_is_noticed(
     neighbourhood: Neighbourhood, platform: SmallPlatform, page: Page
 ) -> None:
+    await watched_and_left(neighbourhood, platform, page)
+
+
+async def test_it_is_the_same_where_another_process_carries_the_stream(
+    neighbourhood: Neighbourhood, node: NodeProcess, page: Page
+) -> None:
+    world = await world_of(neighbourhood, node.account())
+    opening = await watched_and_left(neighbourhood, world.platform, page)
+    assert opening.urls[0][1].startswith(f"{node.viewer_url}/whep/")
+    assert world.platform.engine.open_streams == 0
+
+
+async def watched_and_left(neighbourhood: Neighbourhood, platform: SmallPlatform, page: Page) -> Opening:
     opening = await watch(platform)
     assert await page.evaluate(PLAY, opening.urls[0][1]) == [201, ""]
     first = await figures_when(
@@ -120,3 +140,4 @@ async def test_pictures_are_decoded_sound_arrives_and_leaving_is_noticed(
             is EndReason.VIEWER_LEFT
         )
     )
+    return opening

@@ -84,6 +84,11 @@ async def test_what_the_node_does_not_serve_is_left_out_or_refused(world: NodeWo
     assert EndReason.FAILED in [view.end_reason for view in newest]
 
 
+async def test_the_sound_alone_is_refused_with_the_reason(world: NodeWorld) -> None:
+    with pytest.raises(Unprocessable, match="不单独提供声音"):
+        await world.watch(is_sound_alone=True)
+
+
 async def test_a_closed_session_is_kicked_at_the_node(world: NodeWorld, server: ZlmDouble) -> None:
     opening = await world.watch()
     watching = asyncio.create_task(watch_http(opening.urls[0][1], frames=10_000, timeout_s=20))

@@ -169,7 +169,7 @@ class Platform:
     voice: Voice
     recorder: Recorder
     viewers: ViewerServer[Admission]
-    rtsp: RtspServer | None
+    rtsp: RtspServer[Admission] | None
     snapshots: Snapshots
     receiver: SnapshotReceiver
     neighbours: Exchange
@@ -291,6 +291,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         rtsp_url=(lambda: f"rtsp://{config.media.host}:{config.media.rtsp_port}")
         if config.media.rtsp_port
         else None,
+        has_rtsp_nodes=any(node.rtsp_url for node in config.media.nodes),
         timeouts=timeouts(config),
         spools=FileSpools(Path(config.files.folder) / "recordings"),
         timeline=signalling.timeline,

@@ -17,7 +17,7 @@ import uvloop
 from tongshi import _media
 from tongshi.clock import SystemClock
 from tongshi.config.media_node import NodeConfig
-from tongshi.config.sections import read, reveal
+from tongshi.config.sections import is_loopback, read, reveal
 from tongshi.errors import InvalidRequest
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
@@ -25,6 +25,9 @@ from tongshi.gateways.media.nodes.remote.control import Control
 from tongshi.gateways.media.nodes.remote.door import NodeDoor
 from tongshi.gateways.media.nodes.remote.seal import Seal
 from tongshi.gateways.media.nodes.remote.station import Station
+from tongshi.gateways.media.nodes.remote.tls import serving
+from tongshi.gateways.media.rtsp_ports import PortRange
+from tongshi.gateways.media.rtsp_server import RtspServer
 from tongshi.gateways.media.viewer_server import ViewerServer
 from tongshi.observe import collector, logs
 
@@ -80,8 +83,19 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
     viewers = ViewerServer(door, media.host, media.http_port, clock)
     stack.push_async_callback(viewers.stop)
     await viewers.start()
+    rtsp = (
+        RtspServer(door, engine, media.host, media.rtsp_port, PortRange(*media.rtsp_udp_ports))
+        if media.rtsp_port
+        else None
+    )
+    if rtsp is not None:
+        stack.push_async_callback(rtsp.stop)
+        await rtsp.start()
     seal = Seal(section.platform, secret, section.name, clock)
-    control = Control(station, door, seal, section.host, section.port)
+    tls = serving(section.certificate, section.key) if section.certificate else None
+    if tls is None and not is_loopback(section.host):
+        log.warning("media_node_control_unencrypted", host=section.host, reason="allow_plain_http is set")
+    control = Control(station, door, seal, section.host, section.port, tls)
     stack.push_async_callback(control.stop)
     stack.push_async_callback(station.stop)
     station.start()
@@ -90,5 +104,7 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
         "media_node_started",
         node=section.name,
         control=f"{section.host}:{control.port}",
+        is_encrypted=tls is not None,
         viewers=f"{media.host}:{viewers.port}",
+        rtsp=f"{media.host}:{rtsp.port}" if rtsp is not None else "",
     )

@@ -79,7 +79,16 @@ def _node_account(node: MediaNodeSection, platform_id: str) -> ZlmAccount | OwnA
             node.name, node.api, secret, node.media_host, node.viewer_url, places, node.max_streams
         )
     return OwnAccount(
-        node.name, node.api, secret, node.media_host, node.viewer_url, places, node.max_streams, platform_id
+        node.name,
+        node.api,
+        secret,
+        node.media_host,
+        node.viewer_url,
+        places,
+        node.max_streams,
+        platform_id,
+        node.rtsp_url,
+        node.ca,
     )
 
 

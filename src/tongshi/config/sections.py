@@ -6,9 +6,10 @@ A secret is given as text, as ``env:NAME`` or as ``file:/path``; it prints as ``
 from __future__ import annotations
 
 import os
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -55,6 +56,14 @@ def reveal(secret: str) -> str:
             raise InvalidRequest(f"密钥文件 {path} 不存在", field=str(path))
         return path.read_text(encoding="utf-8").strip()
     return secret
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to this address or name stays on this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_networks(texts: tuple[str, ...]) -> None:
@@ -135,7 +144,10 @@ class MediaNodeSection(_Section, frozen=True):
     """Another place where streams may be opened.
 
     ``kind`` tongshi is a ``tongshi media-node``, whose ``secret`` is that of its own configuration;
-    zlmediakit is such a server, and ``secret`` its ``api.secret``.
+    zlmediakit is such a server, and ``secret`` its ``api.secret``. ``rtsp_url`` is where RTSP clients reach a
+    media-node that has ``media.rtsp_port``. ``ca`` is a file in PEM: the certificates that prove a media-node
+    whose ``api`` is https, or its own; "" is what the system believes. Plain HTTP goes to another machine
+    only with ``allow_plain_http``.
     """
 
     name: Annotated[str, Meta(pattern=r"^[0-9A-Za-z-]{1,32}$")]
@@ -146,6 +158,24 @@ class MediaNodeSection(_Section, frozen=True):
     places: tuple[Place, ...] = ()
     max_streams: Annotated[int, Meta(ge=1, le=100_000)] = 500
     kind: Literal["zlmediakit", "tongshi"] = "zlmediakit"
+    rtsp_url: Annotated[str, Meta(pattern=r"^(rtsp://[^/?#]+)?$")] = ""
+    ca: str = ""
+    allow_plain_http: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind == "zlmediakit":
+            if self.rtsp_url or self.ca or self.allow_plain_http:
+                raise ValueError(
+                    "media.nodes: rtsp_url, ca and allow_plain_http are of a node of kind tongshi"
+                )
+            return
+        url = urlsplit(self.api)
+        if url.scheme == "http" and not (self.allow_plain_http or is_loopback(url.hostname or "")):
+            raise ValueError(
+                "media.nodes: api is plain HTTP to another machine: use https, or set allow_plain_http"
+            )
+        if self.ca and url.scheme == "http":
+            raise ValueError("media.nodes: ca belongs to an api of https")
 
 
 class MediaSection(_Section, frozen=True):

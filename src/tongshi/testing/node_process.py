@@ -3,34 +3,58 @@
 from __future__ import annotations
 
 import json
+import random
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tongshi.gateways.media.nodes.farm import OwnAccount
+from tongshi.testing.small_platform import RTSP_UDP_PORTS
 
 HOST = "127.0.0.1"
 SECRET = "of-a-test-of-nodes"  # noqa: S105  # of a test
 START_LIMIT_S = 30.0
 
 
-class NodeProcess:
-    """One node; its ports stay when it is started again."""
+def _free_port() -> int:
+    """A port for RTSP, whose 0 stands for none: below what the system gives away by itself."""
+    while True:
+        port = random.randrange(24_000, 30_000)  # several workers look at once
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
 
-    def __init__(self, folder: Path, platform_id: str, name: str = "east") -> None:
+
+class NodeProcess:
+    """One node; its ports stay when it is started again.
+
+    Args:
+        tls: files of a certificate and its key, with which it is commanded by https.
+    """
+
+    def __init__(
+        self, folder: Path, platform_id: str, name: str = "east", tls: tuple[str, str] | None = None
+    ) -> None:
         self.name = name
+        self._tls = tls
         self.control_port = self.viewer_port = 0
+        self.rtsp_port = 0
         self._folder, self._platform_id = folder, platform_id
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def api(self) -> str:
-        return f"http://{HOST}:{self.control_port}"
+        return f"http{'s' if self._tls else ''}://{HOST}:{self.control_port}"
 
     @property
     def viewer_url(self) -> str:
         return f"http://{HOST}:{self.viewer_port}"
+
+    @property
+    def rtsp_url(self) -> str:
+        return f"rtsp://{HOST}:{self.rtsp_port}"
 
     @property
     def is_running(self) -> bool:
@@ -39,16 +63,27 @@ class NodeProcess:
     def account(self, places: tuple[str, ...] = ("310101",)) -> OwnAccount:
         """How its platform names it."""
         return OwnAccount(
-            self.name, self.api, SECRET, HOST, self.viewer_url, places, platform_id=self._platform_id
+            self.name,
+            self.api,
+            SECRET,
+            HOST,
+            self.viewer_url,
+            places,
+            platform_id=self._platform_id,
+            rtsp_url=self.rtsp_url,
         )
 
     def start(self) -> None:
         """Start it and wait until it listens."""
+        self.rtsp_port = self.rtsp_port or _free_port()
+        first, last = RTSP_UDP_PORTS
+        shown = f'certificate = "{self._tls[0]}"\nkey = "{self._tls[1]}"\n' if self._tls else ""
         config, output = self._folder / f"{self.name}.toml", self._folder / f"{self.name}.log"
         config.write_text(
             f'[node]\nname = "{self.name}"\nplatform = "{self._platform_id}"\nsecret = "{SECRET}"\n'
-            f"port = {self.control_port}\n"
-            f"[media]\nhttp_port = {self.viewer_port}\n",
+            f"port = {self.control_port}\n{shown}"
+            f"[media]\nhttp_port = {self.viewer_port}\nrtsp_port = {self.rtsp_port}\n"
+            f"rtsp_udp_first_port = {first}\nrtsp_udp_last_port = {last}\n",
             encoding="utf-8",
         )
         with output.open("wb") as sink:

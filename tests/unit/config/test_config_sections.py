@@ -123,3 +123,61 @@ def test_secrets_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch
     assert reveal("plain") == "plain"
     with pytest.raises(InvalidRequest):
         reveal("env:TONGSHI_TEST_ABSENT")
+
+
+PLATFORM = '[platform]\nid = "31000000002000000001"\nname = "x"\n'
+SEAT = (
+    '[[media.nodes]]\nname = "east"\nsecret = "s"\nmedia_host = "192.0.2.30"\n'
+    'viewer_url = "http://192.0.2.30:8081"\n'
+)
+OWN = '[node]\nname = "east"\nplatform = "31000000002000000001"\nsecret = "s"\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "trouble"),
+    [
+        ('kind = "tongshi"\napi = "http://192.0.2.30:8083"', "plain HTTP to another machine"),
+        ('kind = "tongshi"\napi = "http://192.0.2.30:8083"\nallow_plain_http = true', ""),
+        ('kind = "tongshi"\napi = "http://127.0.0.1:8083"', ""),
+        ('kind = "tongshi"\napi = "http://[::1]:8083"', ""),
+        ('kind = "tongshi"\napi = "http://localhost:8083"', ""),
+        ('kind = "tongshi"\napi = "http://127.0.0.1:8083"\nca = "node.pem"', "ca belongs to an api of https"),
+        ('kind = "tongshi"\napi = "https://192.0.2.30:8083"\nca = "node.pem"', ""),
+        ('api = "http://192.0.2.30:8080"', ""),
+        ('api = "http://192.0.2.30:8080"\nca = "node.pem"', "of a node of kind tongshi"),
+        ('api = "http://192.0.2.30:8080"\nrtsp_url = "rtsp://192.0.2.30"', "of a node of kind tongshi"),
+    ],
+)
+def test_a_media_node_is_commanded_in_plain_text_only_here_or_aloud(
+    tmp_path: Path, lines: str, trouble: str
+) -> None:
+    path = tmp_path / "platform.toml"
+    path.write_text(f"{PLATFORM}{SEAT}{lines}\n", encoding="utf-8")
+    if not trouble:
+        assert len(load(path).media.nodes) == 1
+        return
+    with pytest.raises(InvalidRequest, match=trouble):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "trouble"),
+    [
+        ('host = "192.0.2.30"', "no loopback address"),
+        ('host = "0.0.0.0"', "no loopback address"),
+        ('host = "0.0.0.0"\nallow_plain_http = true', ""),
+        ('host = "192.0.2.30"\ncertificate = "a"\nkey = "b"', ""),
+        ('certificate = "a"', "belong together"),
+        ("[media]\nrtsp_udp_first_port = 9000\nrtsp_udp_last_port = 9000", "not behind the first"),
+    ],
+)
+def test_a_media_node_listens_in_plain_text_only_here_or_aloud(
+    tmp_path: Path, lines: str, trouble: str
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(f"{OWN}{lines}\n", encoding="utf-8")
+    if not trouble:
+        assert read(path, NodeConfig).node.name == "east"
+        return
+    with pytest.raises(InvalidRequest, match=trouble):
+        read(path, NodeConfig)

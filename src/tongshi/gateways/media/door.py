@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from tongshi.resources.viewing.ports import Ingest, Spool
+from tongshi.resources.viewing.ports import Datagrams, Ingest, Spool
 
 
 class Admitted(Protocol):
@@ -35,13 +35,23 @@ class Door(Protocol[A]):
         container: str = "",
     ) -> A: ...
 
+    async def inspect(self, stream_id: str, ticket: str, client_host: str) -> None: ...
+
     def ingest_of(self, admission: A) -> Ingest: ...
 
-    def is_over(self, admission: A) -> bool: ...
+    async def is_over(self, admission: A) -> bool: ...
 
     def add_bytes(self, admission: A, sent: int) -> None: ...
 
-    async def serve(self, admission: A, container: str, fd: int, head: bytes, dialogue: str = "") -> None: ...
+    async def serve(
+        self,
+        admission: A,
+        container: str,
+        fd: int,
+        head: bytes,
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
+    ) -> None: ...
 
     async def connect(self, admission: A, offer: str) -> str: ...
 

@@ -85,7 +85,7 @@ class EngineIngest:
 
     lost_with_node = ""  # the process that asks would be gone with it
 
-    def viewer_url(self, delivery: Delivery, ticket: str) -> str | None:
+    def viewer_url(self, delivery: Delivery, ticket: str, *, is_sound_alone: bool = False) -> str | None:
         """None: viewers come to the platform's own listener."""
         return None
 

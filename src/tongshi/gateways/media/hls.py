@@ -139,14 +139,14 @@ class HlsDesk(Generic[A]):
             Unavailable: nothing came. LimitExceeded: too many feeds.
         """
         admission = await self._tickets.enter(stream_id, ticket, client_host, is_lasting=True)
-        feed = self._feed(stream_id, admission)
+        feed = await self._feed(stream_id, admission)
         feed.asked()
         if name == "index.m3u8":
             kind, body = PLAYLIST_TYPE, await self._playlist(feed, target, ticket)
         else:
             kind, body = MEDIA_TYPE, await self._media(feed, name)
         # It may have waited, and the session or the stream have ended meanwhile.
-        if not self._tickets.is_over(admission) and feed.ring.is_over:
+        if not await self._tickets.is_over(admission) and feed.ring.is_over:
             raise Unavailable("视频切片中断", code=50302, retry_after_s=1)
         self._tickets.add_bytes(admission, len(body))
         return kind, body
@@ -155,9 +155,10 @@ class HlsDesk(Generic[A]):
         """End every feed."""
         await asyncio.gather(*(feed.stop() for feed in tuple(self._feeds.values())))
 
-    def _feed(self, stream_id: str, admission: A) -> HlsFeed:
+    async def _feed(self, stream_id: str, admission: A) -> HlsFeed:
         """The stream's feed. Raises Gone: the stream is over, and nothing of it is kept (41002)."""
-        feed, is_over = self._feeds.get(stream_id), self._tickets.is_over(admission)
+        is_over = await self._tickets.is_over(admission)
+        feed = self._feeds.get(stream_id)
         if feed is not None and (is_over or not feed.ring.is_over):
             return feed
         if is_over:

@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from typing import Final
+from typing import Final, Generic
 
 import structlog
 
 from tongshi.errors import NotFound, RemoteViolation, TongshiError
+from tongshi.gateways.media.door import A, Door
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.listener import Listener, read_head
 from tongshi.gateways.media.rtsp_ports import PortPair, PortRange
@@ -36,7 +37,6 @@ from tongshi.protocols.media.rtsp import (
     tracks_of,
 )
 from tongshi.resources.viewing.ports import Datagrams
-from tongshi.resources.viewing.tickets import Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -55,11 +55,11 @@ class _Answered(Exception):
         self.status = status
 
 
-class RtspServer:
+class RtspServer(Generic[A]):
     """Listens for RTSP clients of ``rtsp://.../live/{streamId}?ticket=``; without ``ports`` none uses UDP."""
 
     def __init__(
-        self, tickets: Tickets, engine: AsyncEngine, host: str, port: int, ports: PortRange | None = None
+        self, tickets: Door[A], engine: AsyncEngine, host: str, port: int, ports: PortRange | None = None
     ) -> None:
         self._ports = ports or PortRange(0, 0)
         self._tickets = tickets
@@ -98,12 +98,12 @@ class RtspServer:
             talk.close()
 
 
-class _Conversation:
+class _Conversation(Generic[A]):
     """One client up to PLAY."""
 
     def __init__(
         self,
-        tickets: Tickets,
+        tickets: Door[A],
         engine: AsyncEngine,
         ports: PortRange,
         connection: socket.socket,
@@ -156,7 +156,7 @@ class _Conversation:
         return True
 
     async def _describe(self, request: Request) -> None:
-        target = self._look(request)
+        target = await self._look(request)
         found = await self._engine.describe(target.stream_id)
         if not tracks_of(found):
             raise _Answered(415)
@@ -164,7 +164,7 @@ class _Conversation:
         await self._send(200, request, fields, sdp(found, request.url))
 
     async def _set_up(self, request: Request) -> None:
-        target = self._look(request)
+        target = await self._look(request)
         if target.track not in tracks_of(await self._engine.describe(target.stream_id)):
             raise NotFound("没有这一路", code=40404) if target.track else _Answered(459)
         offered = request.fields.get("transport", "")
@@ -196,7 +196,9 @@ class _Conversation:
             raise _Answered(400)  # what comes behind is the engine's to read
         target = parse_url(request.url)
         container = _CONTAINERS[tuple(sorted(self._tracks))]
-        admission = self._tickets.admit(target.stream_id, target.ticket, self._client_host)
+        admission = await self._tickets.enter(
+            target.stream_id, target.ticket, self._client_host, container=container
+        )
         head = render_response(200, request.sequence, {"Session": self._session, "Range": "npt=now-"})
         datagrams = self._datagrams()
         await self._tickets.serve(
@@ -213,9 +215,9 @@ class _Conversation:
         ]
         return Datagrams(tuple(handed), SESSION_TIMEOUT_S) if handed else None
 
-    def _look(self, request: Request) -> Target:
+    async def _look(self, request: Request) -> Target:
         target = parse_url(request.url)
-        self._tickets.check(target.stream_id, target.ticket, self._client_host)
+        await self._tickets.inspect(target.stream_id, target.ticket, self._client_host)
         return target
 
     async def _send(self, status: int, request: Request, fields: dict[str, str], body: bytes = b"") -> None:

@@ -193,7 +193,10 @@ class NoCentre:
 
 @dataclass(frozen=True, slots=True)
 class IngestFigures:
-    """What arrived so far; ``silent_s`` is the time since the last packet, None before the first."""
+    """What arrived so far; ``silent_s`` is the time since the last packet, None before the first.
+
+    ``is_known`` False: who would know did not answer, and the rest says nothing.
+    """
 
     packets: int
     malformed: int
@@ -202,6 +205,7 @@ class IngestFigures:
     silent_s: float | None
     codec: Codec
     quality: Quality | None = None  # of a node that tells it
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +248,11 @@ class Ingest(Protocol):
         """The media node that was lost with this stream, "" when ``ended`` has another reason."""
         ...
 
-    def viewer_url(self, delivery: Delivery, ticket: str) -> str | None:
+    def viewer_url(self, delivery: Delivery, ticket: str, *, is_sound_alone: bool = False) -> str | None:
         """Where a viewer fetches it when its node serves viewers itself; None for the platform's listener.
 
         Raises:
-            Unprocessable: the node does not serve this delivery.
+            Unprocessable: the node does not serve this delivery, or not the sound without the picture.
         """
         ...
 

@@ -74,7 +74,8 @@ class Viewing:
         base_url: how viewers reach the media listener, without a final slash; read at each use, because its
         port
             may be chosen by the system at start.
-        rtsp_url: how RTSP clients reach us, likewise; without it RTSP is not offered.
+        rtsp_url: how RTSP clients reach us, likewise; without it RTSP is not offered here.
+        has_rtsp_nodes: a media node has a port for them, so that it depends on who carries the stream.
         spools: where downloads are kept until they were fetched; without it they are refused.
     """
 
@@ -87,6 +88,7 @@ class Viewing:
         clock: Clock,
         base_url: Callable[[], str],
         rtsp_url: Callable[[], str] | None = None,
+        has_rtsp_nodes: bool = False,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         spools: Spools | None = None,
@@ -101,6 +103,7 @@ class Viewing:
         self._clock = clock
         self._base_url = base_url
         self._rtsp_url = rtsp_url
+        self._has_rtsp_nodes = has_rtsp_nodes
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
         self._pool = StreamPool(
@@ -360,24 +363,26 @@ class Viewing:
     def _url(self, session: Session, delivery: Delivery) -> str:
         """Where the viewer fetches the picture: at the node that carries it, else here."""
         ingest = session.lease.stream.ingest if session.lease is not None else None
-        at_node = None if ingest is None else ingest.viewer_url(delivery, session.ticket)
-        if at_node is not None and session.wish.is_sound_alone:
-            raise Unprocessable("承载该路的媒体节点不单独提供声音", code=42203, details={"supported": []})
+        is_sound_alone = session.wish.is_sound_alone
+        at_node = (
+            None
+            if ingest is None
+            else ingest.viewer_url(delivery, session.ticket, is_sound_alone=is_sound_alone)
+        )
         if at_node is not None:
             return at_node
-        base_url = self._base_url if delivery is not Delivery.RTSP or not self._rtsp_url else self._rtsp_url
+        base_url = self._rtsp_url if delivery is Delivery.RTSP else self._base_url
+        if base_url is None:
+            raise _no_rtsp()
         return delivery.url(base_url(), session.stream_id, session.ticket)
 
     def _offered(self, wish: Wish) -> Wish:
         """The wish without what is not offered here."""
-        if self._rtsp_url is not None or Delivery.RTSP not in wish.deliveries:
+        if self._rtsp_url is not None or self._has_rtsp_nodes or Delivery.RTSP not in wish.deliveries:
             return wish
         deliveries = tuple(d for d in wish.deliveries if d is not Delivery.RTSP)
         if not deliveries:
-            supported = [d.value for d in Delivery if d is not Delivery.RTSP]
-            raise Unprocessable(
-                "本平台没有开放 RTSP", code=42203, field="protocol", details={"supported": supported}
-            )
+            raise _no_rtsp()
         return replace(wish, deliveries=deliveries)
 
     def _closing(self, session: Session, *, closed: bool) -> Closing:
@@ -404,6 +409,13 @@ class Viewing:
         for grant in {session.grant for session in self._sessions.live() if session.grant}:
             if not await self._guard.is_valid(grant):
                 self.end_where(lambda session, gone=grant: session.grant == gone, EndReason.REVOKED)  # type: ignore[misc]
+
+
+def _no_rtsp() -> Unprocessable:
+    supported = [one.value for one in Delivery if one is not Delivery.RTSP]
+    return Unprocessable(
+        "本平台没有开放 RTSP", code=42203, field="protocol", details={"supported": supported}
+    )
 
 
 async def _here(ingest: Ingest) -> None:

@@ -516,7 +516,7 @@ class StreamPool:
             raise await self._no_picture(stream, stream.ingest)
 
     async def _no_picture(self, stream: SharedStream, ingest: Ingest) -> TongshiError:
-        """Which of the two: nothing came, or something that is no picture."""
+        """Which of the two: nothing came, or something that is no picture; or that this cannot be told."""
         assert stream.call is not None
         if ingest.lost_with_node:
             return Unavailable(ingest.lost_with_node, code=50302, retry_after_s=1)
@@ -524,6 +524,11 @@ class StreamPool:
             log.warning("transcoding_gave_no_picture", trouble=stream.transcoded.trouble)
             return Unavailable("转码未能产生画面，请改看子码流，或稍后再试", code=50302, retry_after_s=10)
         figures = await ingest.figures()
+        if not figures.is_known:
+            words = (
+                ingest.lost_with_node or "承载该路的媒体节点没有应答，不知道设备是否发送了视频，请重新打开"
+            )
+            return Unavailable(words, code=50302, retry_after_s=1)
         details: dict[str, object] = {
             "packets": figures.packets,
             "malformedPackets": figures.malformed,

@@ -109,6 +109,10 @@ class Tickets:
         if self._checked(stream_id, ticket, client_host, False).wish.is_sound_alone:
             raise NotFound("该会话只有声音", code=40404)
 
+    async def inspect(self, stream_id: str, ticket: str, client_host: str) -> None:
+        """``check``, for a listener that may also stand on a media node."""
+        self.check(stream_id, ticket, client_host)
+
     def ingest_of(self, admission: Admission) -> Ingest:
         """The receiving end behind an admitted request."""
         lease = admission.session.lease
@@ -116,12 +120,16 @@ class Tickets:
         assert lease.stream.ingest is not None  # and so is its stream
         return lease.stream.ingest
 
-    def is_over(self, admission: Admission) -> bool:
+    async def is_over(self, admission: Admission) -> bool:
         """Whether the stream of a lasting session ended in order, and its viewer fetches what is left.
 
         Raises:
             Gone: the session itself ended since (41002).
         """
+        return self.has_ended(admission)
+
+    def has_ended(self, admission: Admission) -> bool:
+        """``is_over``, for who need not ask a platform elsewhere."""
         if admission.session.end_reason is not None:
             raise Gone("播放凭据已使用或已过期", code=41002)
         return admission.session.stream_end is not None
@@ -129,6 +137,12 @@ class Tickets:
     def add_bytes(self, admission: Admission, sent: int) -> None:
         """An admitted request of a lasting session was answered with so much."""
         admission.session.bytes_sent += sent
+
+    def add_bytes_at_node(self, stream_id: str, ticket: str, sent: int) -> None:
+        """A media node answered a request of a lasting session of this stream with so much."""
+        session = self._running.log.by_ticket(ticket)
+        if session is not None and session.is_lasting and session.stream_id == stream_id:
+            session.bytes_sent += sent
 
     async def serve(
         self,

@@ -9,7 +9,7 @@ import pytest
 
 from tongshi._media import Engine
 from tongshi.clock import ManualClock
-from tongshi.errors import Conflict, LimitExceeded, NotFound, Unauthenticated, Unavailable
+from tongshi.errors import Conflict, Gone, LimitExceeded, NotFound, Unauthenticated, Unavailable
 from tongshi.exchange.signing import Signer
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.remote import door as doors
@@ -148,9 +148,68 @@ def test_a_seal_takes_its_platforms_call_once_and_in_time(monkeypatch: pytest.Mo
     with pytest.raises(Unauthenticated) as caught:
         seal.check("POST", "/x", "", late)
     assert caught.value.code == 40103
+    assert "平台的时钟比媒体节点慢 31 秒" in caught.value.message
     monkeypatch.setattr(seals, "MAX_NONCES", 2)
     seal.check("POST", "/x", "", headers())
     with pytest.raises(LimitExceeded):
         seal.check("POST", "/x", "", headers())
     clock.advance(61.0)
     seal.check("POST", "/x", "", headers())
+    late = headers()
+    clock.advance(3725.0)
+    with pytest.raises(Unauthenticated, match="慢 1 小时 2 分 5 秒"):
+        seal.check("POST", "/x", "", late)
+
+
+async def test_a_closed_stream_is_asked_about_only_for_who_fetches_it_bit_by_bit_and_for_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "AGAIN_S", 60.0)
+    door, boot = NodeDoor(world.station), (await world.station.look("a")).boot
+    await world.station.open(OPEN)
+    entering = asyncio.ensure_future(door.enter("s", "ticket", "127.0.0.1", is_lasting=True))
+    (asked,) = await world.station.news(boot, 0, 1.0)
+    door.answered(Reply(id=asked.id))
+    admission = await entering
+    assert not await door.is_over(admission)
+    await world.station.close("s")
+    ending = asyncio.ensure_future(door.is_over(admission))
+    (again,) = await world.station.news(boot, asked.number, 1.0)
+    assert (again.kind, again.ticket, again.is_lasting) == (NewsKind.ASK, "ticket", True)
+    door.answered(Reply(id=again.id, is_over=True))
+    assert await ending
+    for closed in (door.enter("s", "ticket", "127.0.0.1"), door.inspect("s", "ticket", "127.0.0.1")):
+        with pytest.raises(NotFound):
+            await closed
+    world.clock.advance(stations.KEPT_S)
+    with pytest.raises(NotFound):
+        await door.enter("s", "ticket", "127.0.0.1", is_lasting=True)
+
+
+async def test_a_closed_stream_that_nobody_was_let_into_is_forgotten_at_once(world: World) -> None:
+    door, boot = NodeDoor(world.station), (await world.station.look("a")).boot
+    await world.station.open(OPEN)
+    entering = asyncio.ensure_future(door.enter("s", "stranger", "127.0.0.1", is_lasting=True))
+    (asked,) = await world.station.news(boot, 0, 1.0)
+    door.answered(Reply(id=asked.id, status=401, code=40101, message="播放凭据无效"))
+    with pytest.raises(Unauthenticated):
+        await entering
+    await world.station.close("s")
+    with pytest.raises(NotFound):
+        await door.enter("s", "stranger", "127.0.0.1", is_lasting=True)
+
+
+async def test_a_ticket_is_looked_at_without_letting_anybody_in(world: World) -> None:
+    door, boot = NodeDoor(world.station), (await world.station.look("a")).boot
+    await world.station.open(OPEN)
+    looking = asyncio.ensure_future(door.inspect("s", "ticket", "127.0.0.1"))
+    (asked,) = await world.station.news(boot, 0, 1.0)
+    assert (asked.kind, asked.ticket, asked.client) == (NewsKind.CHECK, "ticket", "127.0.0.1")
+    door.answered(Reply(id=asked.id))
+    await looking
+    assert world.station.find("s").guests == {}
+    refused = asyncio.ensure_future(door.inspect("s", "ticket", "127.0.0.1"))
+    (asked,) = await world.station.news(boot, asked.number, 1.0)
+    door.answered(Reply(id=asked.id, status=410, code=41002, message="播放凭据已使用或已过期"))
+    with pytest.raises(Gone):
+        await refused

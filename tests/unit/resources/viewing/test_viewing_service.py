@@ -120,7 +120,7 @@ class Ingest:
 
     lost_with_node = ""
 
-    def viewer_url(self, delivery: object, ticket: str) -> str | None:
+    def viewer_url(self, delivery: object, ticket: str, *, is_sound_alone: bool = False) -> str | None:
         return None
 
     async def announce(self, ssrc: int) -> None: ...

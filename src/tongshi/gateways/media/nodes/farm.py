@@ -34,7 +34,10 @@ class ZlmAccount:
 
 @dataclass(frozen=True, slots=True)
 class OwnAccount:
-    """A ``tongshi media-node``: where it is commanded, the secret it shares with us, and our name there."""
+    """A ``tongshi media-node``: where it is commanded, the secret it shares with us, and our name there.
+
+    ``ca``: the file of certificates that prove it where it is commanded by ``https``.
+    """
 
     name: str
     api: str
@@ -44,6 +47,8 @@ class OwnAccount:
     places: tuple[str, ...] = ()
     capacity: int = DEFAULT_CAPACITY
     platform_id: str = ""
+    rtsp_url: str = ""
+    ca: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +106,12 @@ class Farm:
             signer = Signer(account.platform_id, account.secret, account.name, self._clock)
             remote = RemoteNode(
                 account.name,
-                Client(account.api, signer, self._owner),
+                Client(account.api, signer, self._owner, account.ca),
                 self._engine,
                 self._tickets,
                 media_host=account.media_host,
                 viewer_url=account.viewer_url,
+                rtsp_url=account.rtsp_url,
             )
             self._remotes.append(remote)
             return remote

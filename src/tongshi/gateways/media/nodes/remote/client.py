@@ -9,10 +9,13 @@ import msgspec
 
 from tongshi.errors import Conflict, NotFound, PeerFailed, PeerTimeout, TongshiError, Unavailable
 from tongshi.exchange.signing import Signer
-from tongshi.gateways.media.nodes.remote.wire import MAX_ANSWER_BYTES, PREFIX, Refusal
+from tongshi.gateways.media.nodes.remote.tls import trusting, words_of
+from tongshi.gateways.media.nodes.remote.wire import MAX_ANSWER_BYTES, PREFIX, VERSION, Refusal
 
 ANSWER_LIMIT_S = 3.0
 MAX_CONNECTIONS = 32
+NO_CONTROL = f"该地址没有第 {VERSION} 版的媒体节点控制接口：api 填写有误，或节点的版本与平台不同"
+_HINTS = {40102: "，请核对两端的 secret、平台编码和节点名称"}  # by the node's code
 
 _T = TypeVar("_T")
 
@@ -23,15 +26,23 @@ class Client:
     Args:
         api: where the node is commanded, such as ``http://192.0.2.30:8083``.
         owner: names this process of the platform; a node ends what another one opened.
+        ca: file of the certificates that are believed, for ``https``; "" is what the system believes.
+
+    Raises:
+        InvalidRequest: the file cannot be used.
     """
 
-    def __init__(self, api: str, signer: Signer, owner: str) -> None:
+    def __init__(self, api: str, signer: Signer, owner: str, ca: str = "") -> None:
         self._api = api.rstrip("/")
         self._signer = signer
         self._owner = owner
         limits = httpx2.Limits(max_connections=MAX_CONNECTIONS)
         self._http = httpx2.AsyncClient(
-            timeout=ANSWER_LIMIT_S, trust_env=False, follow_redirects=False, limits=limits
+            timeout=ANSWER_LIMIT_S,
+            trust_env=False,
+            follow_redirects=False,
+            limits=limits,
+            verify=trusting(ca),
         )
 
     async def call(
@@ -50,6 +61,8 @@ class Client:
                 return msgspec.json.decode(data, type=answer)
             refusal = msgspec.json.decode(data, type=Refusal)
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            if status in (404, 405):
+                raise PeerFailed(NO_CONTROL) from error
             raise PeerFailed(f"媒体节点对 {verb} 的应答无法解析") from error
         raise _error(status, refusal)
 
@@ -73,7 +86,7 @@ class Client:
         except httpx2.TimeoutException as error:
             raise PeerTimeout("媒体节点未在规定时间内应答") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise PeerFailed(f"无法连接媒体节点：{type(error).__name__}") from error
+            raise PeerFailed(f"无法连接媒体节点：{words_of(error)}") from error
 
 
 def _error(status: int, refusal: Refusal) -> TongshiError:
@@ -84,4 +97,5 @@ def _error(status: int, refusal: Refusal) -> TongshiError:
         return Conflict(refusal.message)
     if status == Unavailable.http_status:
         return Unavailable(refusal.message, code=50302, retry_after_s=5)
-    return PeerFailed(f"媒体节点拒绝：{refusal.message}", details={"nodeCode": refusal.code})
+    words = f"{refusal.message}{_HINTS.get(refusal.code, '')}"
+    return PeerFailed(f"媒体节点拒绝：{words}", details={"nodeCode": refusal.code})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -20,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tongshi.errors import NotFound, TongshiError, Unauthenticated
+from tongshi.errors import Conflict, NotFound, TongshiError, Unauthenticated
 from tongshi.gateways.media.nodes.remote import wire
 from tongshi.gateways.media.nodes.remote.door import NodeDoor
 from tongshi.gateways.media.nodes.remote.seal import Seal
@@ -41,11 +42,21 @@ class Control:
 
     Args:
         port: 0 lets the system choose; see ``port`` after ``start``.
+        tls: None speaks plain HTTP.
     """
 
-    def __init__(self, station: Station, door: NodeDoor, seal: Seal, host: str, port: int) -> None:
+    def __init__(
+        self,
+        station: Station,
+        door: NodeDoor,
+        seal: Seal,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.port = port
         self._host = host
+        self._tls = tls
         self._station, self._door, self._seal = station, door, seal
         self._refused = 0
         self._reporting: asyncio.TimerHandle | None = None
@@ -68,8 +79,9 @@ class Control:
 
     async def start(self) -> None:
         """Listen. Raises OSError: the port is taken."""
-        app = Starlette(routes=[Route(wire.PREFIX + "{verb}", self._take, methods=["POST"])])
-        listener = socket.create_server((self._host, self.port))
+        app = Starlette(routes=[Route("/media/{version}/{verb}", self._take, methods=["POST"])])
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.create_server((self._host, self.port), family=family)
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             app,
@@ -79,6 +91,7 @@ class Control:
             lifespan="off",
             limit_concurrency=MAX_AT_ONCE,
             timeout_graceful_shutdown=1,
+            ssl_context_factory=None if (tls := self._tls) is None else lambda *_: tls,
         )
         self._server = _Server(config)
         self._serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[listener]))
@@ -97,6 +110,7 @@ class Control:
             said = self._seal.check("POST", request.url.path, request.url.query, request.headers)
             body = await read_body(request, wire.MAX_CALL_BYTES)
             check_digest(body, said.body_digest)
+            _check_version(request.path_params["version"])
             return _answer(200, await self._do(request.path_params["verb"], said.signable.on_behalf, body))
         except TongshiError as error:
             if isinstance(error, Unauthenticated):
@@ -180,6 +194,12 @@ def _reads(shape: type[_T], work: Callable[[_T], Awaitable[msgspec.Struct]]) -> 
         return await work(decode(body, shape))
 
     return handler
+
+
+def _check_version(version: str) -> None:
+    if version != f"v{wire.VERSION}":
+        words = f"媒体节点的控制接口为第 {wire.VERSION} 版，平台按 {version[:8]} 调用，请把两端升级到同一版本"
+        raise Conflict(words)
 
 
 def _answer(status: int, said: msgspec.Struct) -> Response:

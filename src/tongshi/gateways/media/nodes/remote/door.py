@@ -24,11 +24,12 @@ from tongshi.errors import (
 )
 from tongshi.gateways.media.nodes.remote.station import Carried, Guest, Station
 from tongshi.gateways.media.nodes.remote.wire import NewsKind, Reply
-from tongshi.resources.viewing.ports import Ingest, Spool
+from tongshi.resources.viewing.ports import Datagrams, Ingest, Spool
 
 ASK_LIMIT_S = 3.0
 MAX_QUESTIONS = 1_000
 MAX_TICKET = 128
+AGAIN_S = 0.1  # who waited longer for a part may have lost his right meanwhile
 _ERRORS: tuple[type[TongshiError], ...] = (
     Unauthenticated,
     Forbidden,
@@ -47,7 +48,10 @@ class NodeAdmission:
     number: int
     session_id: str
     ticket: str
-    is_sound_alone: bool
+    client: str
+    asked_at: float
+    is_sound_alone: bool = False
+    is_over: bool = False  # what the platform said of the stream when it let him in
     file_name: str = ""  # nothing is downloaded from a node
 
 
@@ -69,18 +73,19 @@ class NodeDoor:
         container: str = "",
     ) -> NodeAdmission:
         """See ``Tickets.admit``; also Unavailable: the platform does not answer."""
-        carried = self._station.find(stream_id)
-        if not ticket or len(ticket) > MAX_TICKET:
-            raise Unauthenticated("播放凭据无效")
-        if len(self._questions) >= MAX_QUESTIONS:
-            raise LimitExceeded("请求过于频繁", retry_after_s=1)
-        self._numbers += 1
-        number, session_id = self._numbers, secrets.token_hex(16)
+        carried = self._station.find_kept(stream_id) if is_lasting else self._station.find(stream_id)
+        number, session_id = self._new_number(ticket), secrets.token_hex(16)
         if not is_lasting:
             carried.guests[number] = Guest(session_id, ticket, client_host)
         try:
             reply = await self._ask(
-                number, stream_id, ticket, client_host, is_lasting=is_lasting, container=container
+                NewsKind.ASK,
+                number,
+                stream_id,
+                ticket,
+                client_host,
+                is_lasting=is_lasting,
+                container=container,
             )
         except BaseException:
             carried.guests.pop(number, None)
@@ -89,7 +94,19 @@ class NodeDoor:
         if reply.status:
             carried.guests.pop(number, None)
             raise _error(reply)
-        return NodeAdmission(carried, number, session_id, ticket, reply.is_sound_alone)
+        carried.is_lasting |= is_lasting
+        asked_at = asyncio.get_running_loop().time()
+        return NodeAdmission(
+            carried, number, session_id, ticket, client_host, asked_at, reply.is_sound_alone, reply.is_over
+        )
+
+    async def inspect(self, stream_id: str, ticket: str, client_host: str) -> None:
+        """See ``Tickets.check``; also Unavailable: the platform does not answer."""
+        self._station.find(stream_id)
+        number = self._new_number(ticket)
+        reply = await self._ask(NewsKind.CHECK, number, stream_id, ticket, client_host)
+        if reply.status:
+            raise _error(reply)
 
     def answered(self, reply: Reply) -> None:
         """The platform answered. Raises NotFound: nobody waits for it any more (40404)."""
@@ -102,9 +119,17 @@ class NodeDoor:
         """The receiving end behind an admitted request."""
         return admission.carried.ingest
 
-    def is_over(self, admission: NodeAdmission) -> bool:
-        """Not known here: the platform closes a stream that has ended, and then nothing of it is left."""
-        return False
+    async def is_over(self, admission: NodeAdmission) -> bool:
+        """Whether the stream ended in order; the platform is asked again when that may have changed since.
+
+        Raises:
+            As ``enter``: the session itself ended since.
+        """
+        is_fresh = asyncio.get_running_loop().time() - admission.asked_at < AGAIN_S
+        if is_fresh and (admission.is_over or self._station.is_open(admission.carried)):
+            return admission.is_over
+        again = await self.enter(admission.carried.name, admission.ticket, admission.client, is_lasting=True)
+        return again.is_over
 
     def add_bytes(self, admission: NodeAdmission, sent: int) -> None:
         """An admitted request of a lasting session was answered with so much."""
@@ -112,11 +137,18 @@ class NodeDoor:
         self._station.tell(NewsKind.SENT, name, admission.number, size=sent, ticket=ticket)
 
     async def serve(
-        self, admission: NodeAdmission, container: str, fd: int, head: bytes, dialogue: str = ""
+        self,
+        admission: NodeAdmission,
+        container: str,
+        fd: int,
+        head: bytes,
+        dialogue: str = "",
+        datagrams: Datagrams | None = None,
     ) -> None:
-        """Hand an admitted viewer's socket to the engine, which owns it from here on."""
+        """Hand an admitted viewer's sockets to the engine, which owns them from here on."""
         if not self._begin(admission):
-            os.close(fd)
+            for one in (fd, *(datagrams or Datagrams()).descriptors):
+                os.close(one)
             raise Gone("播放凭据已使用或已过期", code=41002)
 
         def left(reason: str) -> None:
@@ -125,7 +157,7 @@ class NodeDoor:
         if admission.is_sound_alone:
             container = f"{container}-audio"
         try:
-            viewer = await admission.carried.ingest.attach(container, fd, head, left, dialogue)
+            viewer = await admission.carried.ingest.attach(container, fd, head, left, dialogue, datagrams)
         except BaseException:
             left("failed")
             raise
@@ -169,13 +201,30 @@ class NodeDoor:
     def delivered(self, admission: NodeAdmission, sent: int, *, is_whole: bool) -> None:
         """Nothing: see ``download``."""
 
+    def _new_number(self, ticket: str) -> int:
+        """The number of a question. Raises Unauthenticated: no ticket. LimitExceeded: too many at once."""
+        if not ticket or len(ticket) > MAX_TICKET:
+            raise Unauthenticated("播放凭据无效")
+        if len(self._questions) >= MAX_QUESTIONS:
+            raise LimitExceeded("请求过于频繁", retry_after_s=1)
+        self._numbers += 1
+        return self._numbers
+
     async def _ask(
-        self, number: int, stream: str, ticket: str, client: str, *, is_lasting: bool, container: str
+        self,
+        kind: NewsKind,
+        number: int,
+        stream: str,
+        ticket: str,
+        client: str,
+        *,
+        is_lasting: bool = False,
+        container: str = "",
     ) -> Reply:
         question: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._questions[number] = question
         self._station.tell(
-            NewsKind.ASK,
+            kind,
             stream,
             number,
             ticket=ticket,

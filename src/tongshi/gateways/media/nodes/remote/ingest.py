@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from tongshi.errors import TongshiError, Unprocessable
+from tongshi.errors import PeerFailed, PeerTimeout, TongshiError, Unavailable, Unprocessable
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.local_copy import LocalCopy
 from tongshi.gateways.media.nodes.remote import wire
@@ -32,6 +32,7 @@ class Holder(Protocol):
     name: str
     client: Client
     viewer_url: str
+    rtsp_url: str
 
     def forget(self, stream: str) -> None:
         """The stream is closed."""
@@ -58,7 +59,6 @@ class RemoteIngest:
         self.lost_with_node = ""
         self.key_frame_wanted: Callable[[str], None] = lambda why: None
         self._guests: dict[int, tuple[Admission, Left]] = {}
-        self._lasting: dict[str, Admission] = {}  # by ticket
         self._relays: dict[int, Closed] = {}
         self._numbers = 0
         self._copy = LocalCopy(engine, self, stream)
@@ -81,24 +81,26 @@ class RemoteIngest:
         await self._call("connect", wire.ConnectCall(stream=self._stream, host=host, port=port))
 
     async def figures(self) -> IngestFigures:
-        """What arrived so far; zeros when the stream is closed or its node does not answer."""
+        """What arrived so far; not known when the stream is closed or its node does not answer."""
         try:
             call = wire.StreamCall(stream=self._stream)
             return (await self._node.client.call("figures", call, wire.Figures)).figures
         except TongshiError:
-            return IngestFigures(0, 0, 0, 0, None, Codec())
+            return IngestFigures(0, 0, 0, 0, None, Codec(), is_known=False)
 
     async def group_of_pictures(self) -> bytes:
         """The last pictures from a key frame on, Annex B."""
         call = wire.StreamCall(stream=self._stream)
         return (await self._node.client.call("pictures", call, wire.Pictures)).data
 
-    def viewer_url(self, delivery: Delivery, ticket: str) -> str | None:
+    def viewer_url(self, delivery: Delivery, ticket: str, *, is_sound_alone: bool = False) -> str | None:
         """The node's own address of the stream.
 
         Raises:
-            Unprocessable: RTSP, which only the platform's own engine serves.
+            Unprocessable: RTSP, which is not open there.
         """
+        if delivery is Delivery.RTSP and self._node.rtsp_url:
+            return delivery.url(self._node.rtsp_url, self._stream, ticket)
         if delivery is Delivery.RTSP:
             raise Unprocessable(
                 f"媒体节点 {self._node.name} 不提供 {delivery.value}",
@@ -110,14 +112,6 @@ class RemoteIngest:
     def admitted(self, number: int, admission: Admission, left: Left) -> None:
         """A viewer was let in at the node."""
         self._guests[number] = (admission, left)
-
-    def admitted_lasting(self, ticket: str, admission: Admission) -> None:
-        """A request of a lasting viewer was let in at the node."""
-        self._lasting[ticket] = admission
-
-    def lasting(self, ticket: str) -> Admission | None:
-        """The admission of a lasting viewer."""
-        return self._lasting.get(ticket)
 
     def guest_left(self, number: int, reason: str, sent: int = 0) -> None:
         """The node says that a viewer left."""
@@ -195,7 +189,6 @@ class RemoteIngest:
         self.ended.set()
         await self._copy.close()
         self._guests.clear()
-        self._lasting.clear()
         self._relays.clear()
         if not self.lost_with_node:
             await self._quietly("close", wire.StreamCall(stream=self._stream))
@@ -207,7 +200,12 @@ class RemoteIngest:
         self.ended.set()
 
     async def _call(self, verb: str, said: wire.AnnounceCall | wire.ExpectCall | wire.ConnectCall) -> None:
-        await self._node.client.call(verb, said, wire.Empty)
+        """What a stream cannot do without. Raises Unavailable: the node's fault, not the device's (50302)."""
+        try:
+            await self._node.client.call(verb, said, wire.Empty)
+        except (PeerFailed, PeerTimeout) as error:
+            words = f"承载该路的媒体节点 {self._node.name} 出了故障（{error.message}），请重新打开"
+            raise Unavailable(words, code=50302, retry_after_s=1) from error
 
     async def _quietly(self, verb: str, said: wire.DropCall | wire.StreamCall) -> None:
         """Give something back; a node that does not answer drops it by itself, or is told again."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from tongshi.errors import TongshiError, Unavailable
+from tongshi.errors import NotFound, TongshiError, Unavailable
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.remote import wire
 from tongshi.gateways.media.nodes.remote.client import Client
@@ -37,6 +37,7 @@ class RemoteNode:
         engine: this process's own, for what must be read here.
         media_host: the address devices send to, which is what SDP says.
         viewer_url: where viewers reach it, without a final slash.
+        rtsp_url: where RTSP clients reach it, likewise; "" when it has no port for them.
     """
 
     kind = "tongshi"
@@ -50,10 +51,12 @@ class RemoteNode:
         *,
         media_host: str,
         viewer_url: str,
+        rtsp_url: str = "",
     ) -> None:
         self.name = name
         self.client = client
         self.viewer_url = viewer_url.rstrip("/")
+        self.rtsp_url = rtsp_url.rstrip("/")
         self._engine = engine
         self._tickets = tickets
         self._media_host = media_host
@@ -172,8 +175,10 @@ class RemoteNode:
 
     def _take(self, news: wire.News) -> None:
         ingest = self._streams.get(news.stream)
-        if news.kind is NewsKind.ASK:
+        if news.kind in (NewsKind.ASK, NewsKind.CHECK):
             self._spawn(self._answer(news, ingest))
+        elif news.kind is NewsKind.SENT:
+            self._tickets().add_bytes_at_node(news.stream, news.ticket, news.size)
         elif ingest is None:
             return  # closed meanwhile
         elif news.kind is NewsKind.FIRST_PACKET:
@@ -189,11 +194,8 @@ class RemoteNode:
             ingest.relay_closed(news.id)
         elif news.kind is NewsKind.KEY_FRAME:
             ingest.key_frame_wanted(news.text)
-        elif news.kind is NewsKind.RETURNED:
-            if (admission := ingest.returned(news.id)) is not None:
-                self._tickets().give_back(admission, news.text)
-        elif (admission := ingest.lasting(news.ticket)) is not None:
-            self._tickets().add_bytes(admission, news.size)
+        elif (admission := ingest.returned(news.id)) is not None:
+            self._tickets().give_back(admission, news.text)
 
     async def _answer(self, news: wire.News, ingest: RemoteIngest | None) -> None:
         """Whether a viewer at the node's door may see: the ticket, from the address it was given to."""
@@ -207,24 +209,30 @@ class RemoteNode:
                 await ingest.throw_out(news.id)
 
     def _decide(self, news: wire.News, ingest: RemoteIngest | None) -> wire.Reply:
-        if ingest is None:
-            return wire.Reply(id=news.id, status=404, code=40404, message="视频流不存在")
-        tickets = self._tickets()
         try:
-            admission = tickets.admit(
-                news.stream,
-                news.ticket,
-                news.client,
-                is_lasting=news.is_lasting,
-                container=news.container,
-            )
+            return self._admit(news, ingest)
         except TongshiError as error:
             log.info("viewer_refused_at_node", node=self.name, error=error.message)
             return wire.Reply(id=news.id, status=error.http_status, code=error.code, message=error.message)
+
+    def _admit(self, news: wire.News, ingest: RemoteIngest | None) -> wire.Reply:
+        """Raises what ``Tickets.admit`` does; NotFound: a stream that is closed, and left nothing (40404)."""
+        tickets = self._tickets()
+        if news.kind is NewsKind.CHECK and ingest is not None:
+            tickets.check(news.stream, news.ticket, news.client)
+            return wire.Reply(id=news.id)
+        if ingest is None and not news.is_lasting:
+            raise NotFound("视频流不存在", code=40404)
+        admission = tickets.admit(
+            news.stream, news.ticket, news.client, is_lasting=news.is_lasting, container=news.container
+        )
         if news.is_lasting:
-            ingest.admitted_lasting(news.ticket, admission)
-        else:
-            ingest.admitted(news.id, admission, tickets.serve_at_node(admission, news.id))
+            is_over = tickets.has_ended(admission)
+            if ingest is None and not is_over:
+                raise NotFound("视频流不存在", code=40404)
+            return wire.Reply(id=news.id, is_over=is_over)
+        assert ingest is not None  # or refused above
+        ingest.admitted(news.id, admission, tickets.serve_at_node(admission, news.id))
         return wire.Reply(id=news.id, is_sound_alone=admission.session.wish.is_sound_alone)
 
     def _spawn(self, work: Coroutine[object, object, _T]) -> asyncio.Task[_T]:

@@ -43,7 +43,7 @@ class Seal:
             raise Unauthenticated(WRONG, code=40102)
         skew_ms = signed.skew_ms(self._clock.at())
         if abs(skew_ms) > CLOCK_SKEW_S * 1000:
-            raise Unauthenticated(f"两机时间相差超过 {CLOCK_SKEW_S} 秒", code=40103)
+            raise Unauthenticated(_skewed(skew_ms), code=40103)
         self._use(signed.signable.nonce)
         return signed
 
@@ -57,3 +57,14 @@ class Seal:
             raise LimitExceeded("请求过于频繁", retry_after_s=1)
         self._nonces.add(nonce)
         self._order.append((now + 2 * CLOCK_SKEW_S, nonce))
+
+
+def _skewed(skew_ms: int) -> str:
+    """Whose clock is to be set, and by how much."""
+    minutes, seconds = divmod(abs(skew_ms) // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [
+        f"{count} {unit}" for count, unit in ((hours, "小时"), (minutes, "分"), (seconds, "秒")) if count
+    ]
+    way = "快" if skew_ms > 0 else "慢"
+    return f"平台的时钟比媒体节点{way} {' '.join(parts)}，超过 {CLOCK_SKEW_S} 秒，请为两机校时（NTP）"

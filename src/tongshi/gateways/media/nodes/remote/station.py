@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 GONE_S = 30.0
 WATCH_S = 1.0
 SETTLE_S = 1.0
+KEPT_S = 90.0  # a closed stream that somebody asked for again and again; the platform lets him for a minute
+MAX_KEPT = 1_000
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Carried:
     watching: asyncio.Task[None] | None = None
     guests: dict[int, Guest] = field(default_factory=dict)
     relays: dict[int, int] = field(default_factory=dict)
+    is_lasting: bool = False  # somebody asks again and again (HLS), and may fetch what is left at the end
 
 
 class Station:
@@ -77,6 +80,7 @@ class Station:
         self._heard_at = clock.now()
         self._streams: dict[str, Carried] = {}
         self._opening: set[str] = set()
+        self._kept: dict[str, tuple[float, Carried]] = {}
         self._news: deque[News] = deque()
         self._number = 0
         self._has_news = asyncio.Event()
@@ -173,6 +177,17 @@ class Station:
             raise NotFound("视频流不存在", code=40404)
         return carried
 
+    def find_kept(self, stream: str) -> Carried:
+        """A stream that is open here, or was until a moment ago. Raises NotFound: none (40404)."""
+        kept = self._kept.get(stream)
+        if stream in self._streams or kept is None or self._clock.now() - kept[0] >= KEPT_S:
+            return self.find(stream)
+        return kept[1]
+
+    def is_open(self, carried: Carried) -> bool:
+        """Whether the platform has not closed it yet."""
+        return self._streams.get(carried.name) is carried
+
     async def open(self, call: OpenCall) -> int:
         """Bind and listen; the port. Raises Conflict: it is open. Unavailable: no room."""
         stream = call.stream
@@ -197,6 +212,8 @@ class Station:
         carried = self._streams.pop(stream, None)
         if carried is None:
             return
+        if carried.is_lasting:
+            self._keep(carried)
         if carried.watching is not None:
             carried.watching.cancel()
         carried.guests.clear()
@@ -249,6 +266,7 @@ class Station:
             log.warning(why, streams=len(streams))
         for stream in streams:
             await self.close(stream)
+        self._kept.clear()
 
     def _begin_life(self) -> None:
         self.boot = secrets.token_hex(8)
@@ -256,6 +274,13 @@ class Station:
         self._number = 0
         self._has_news.set()  # who waits for news of the old one sees that it has ended
         self._has_news = asyncio.Event()
+
+    def _keep(self, carried: Carried) -> None:
+        now = self._clock.now()
+        self._kept = {name: one for name, one in self._kept.items() if now - one[0] < KEPT_S}
+        while len(self._kept) >= MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[carried.name] = (now, carried)
 
     def _read(self, boot: str, after: int) -> None:
         if boot != self.boot:

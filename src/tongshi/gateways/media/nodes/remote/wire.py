@@ -1,6 +1,6 @@
 """What goes between a platform and a media node of its own in another process.
 
-The platform calls, always: ``POST /media/v1/{verb}`` with a JSON body, signed as between platforms, the
+The platform calls, always: ``POST /media/v2/{verb}`` with a JSON body, signed as between platforms, the
 node's name as audience and the platform's own process (its *owner* word) as ``X-Tongshi-OnBehalf``. What the
 node has to tell or to ask comes as the answer to ``news``, which waits. So a node needs no way to the
 platform but the answers, and a platform no listener more.
@@ -25,7 +25,8 @@ import msgspec
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import IngestFigures, Promise
 
-PREFIX = "/media/v1/"
+VERSION = 2  # one more with every change of what stands here, so that two makings do not misread each other
+PREFIX = f"/media/v{VERSION}/"
 MAX_CALL_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a cached group of pictures is at most 8 MiB, a third more as base64
 MAX_NEWS = 10_000  # unread; a platform that reads nothing for so long has lost its place
@@ -40,6 +41,7 @@ class NewsKind(StrEnum):
     FIRST_KEY_FRAME = "firstKeyFrame"
     ENDED = "ended"
     ASK = "ask"  # a viewer is at the door: ``id`` is his number from here on
+    CHECK = "check"  # may this ticket be taken: an RTSP client asks about the picture before he plays it
     LEFT = "left"
     RETURNED = "returned"  # he could not be served so, and may try another way: ``text`` says why
     SENT = "sent"  # a lasting viewer (HLS) was answered with ``size`` bytes
@@ -94,7 +96,8 @@ class NewsList(_Word, frozen=True):
 class Reply(_Word, frozen=True):
     """The answer to question ``id``: let in, or refused with an HTTP status, a number and words.
 
-    Who is let in to the sound alone is served that and no picture.
+    Who is let in to the sound alone is served that and no picture. ``is_over``: the stream has ended in
+    order, and a lasting viewer fetches what is left of it.
     """
 
     id: int
@@ -102,6 +105,7 @@ class Reply(_Word, frozen=True):
     code: int = 0
     message: str = ""
     is_sound_alone: bool = False
+    is_over: bool = False
 
 
 class Opened(_Word, frozen=True):

@@ -93,7 +93,7 @@ class ZlmIngest:
         try:
             listed = await self._node.client.call("getMediaList", MediaList, **fields)
         except TongshiError:
-            return IngestFigures(0, 0, 0, 0, None, Codec())
+            return IngestFigures(0, 0, 0, 0, None, Codec(), is_known=False)
         ours = [media for media in listed.data if media.stream == self._stream]
         return self._read(ours[0] if ours else None)
 
@@ -120,8 +120,12 @@ class ZlmIngest:
         """The last pictures from a key frame on, of a copy: the server does not give its own."""
         return await self._copy.group_of_pictures()
 
-    def viewer_url(self, delivery: Delivery, ticket: str) -> str | None:
+    def viewer_url(self, delivery: Delivery, ticket: str, *, is_sound_alone: bool = False) -> str | None:
         """The server's own address of the stream, with our ticket, which it asks us about."""
+        if is_sound_alone:
+            raise Unprocessable(
+                f"媒体节点 {self._name} 不单独提供声音", code=42203, details={"supported": []}
+            )
         path = _PATHS.get(delivery)
         if path is None:
             raise Unprocessable(

@@ -1,0 +1,58 @@
+"""TLS of a node's control: the certificate that the node shows, and what the platform believes of it.
+
+The node's certificate must be signed by one of the platform's file of certificates, or stand in that file
+itself (then it alone is believed), and name the address that is called. Who calls proves itself by its
+signature, as without TLS.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from tongshi.errors import InvalidRequest
+from tongshi.gateways.tls import harden, no_password, reason_of
+
+
+def serving(certificate: str, key: str) -> ssl.SSLContext:
+    """For the node.
+
+    Raises:
+        InvalidRequest: a file is missing or unreadable, or the two do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    harden(context)
+    try:
+        context.load_cert_chain(certificate, key, password=no_password)
+    except (ssl.SSLError, OSError) as error:
+        text = f"TLS 证书 {certificate} 与私钥 {key} 不能使用：{error}"
+        raise InvalidRequest(text, field="node.certificate") from error
+    return context
+
+
+def trusting(ca: str) -> ssl.SSLContext:
+    """For the platform; without a file the authorities that the system knows.
+
+    Raises:
+        InvalidRequest: the file is missing, or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    harden(context)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the node's own certificate may stand in the file
+    if not ca:
+        context.load_default_certs()
+        return context
+    try:
+        context.load_verify_locations(cafile=ca)
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidRequest(f"CA 文件 {ca} 不能使用：{error}", field="media.nodes.ca") from error
+    return context
+
+
+def words_of(error: BaseException) -> str:
+    """Why a call did not reach the node, from what lies behind the client's own error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError | ConnectionError):
+            return reason_of(cause)
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
