@@ -125,6 +125,15 @@ async def test_a_silent_node_is_lost_after_two_looks_and_taken_back_when_it_answ
     assert world.nodes.views()[0].state is NodeState.ACTIVE
 
 
+async def test_a_look_that_was_missed_is_no_trouble_any_more_when_the_next_is_answered(world: World) -> None:
+    world.one.is_silent = True
+    await world.nodes.look_at_all()
+    assert world.nodes.views()[0].trouble == "没有应答"
+    world.one.is_silent = False
+    await world.nodes.look_at_all()
+    assert (world.nodes.views()[0].state, world.nodes.views()[0].trouble) == (NodeState.ACTIVE, "")
+
+
 async def test_when_no_node_takes_it_each_says_why(world: World) -> None:
     world.nodes.drain("one", AT)
     world.two.is_unwilling = True

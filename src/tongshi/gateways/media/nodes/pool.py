@@ -225,9 +225,10 @@ class MediaNodes:
         seat.node.lose()
 
     def _found(self, seat: Seat) -> None:
-        seat.missed = 0
+        if seat.missed:
+            seat.missed, seat.trouble = 0, ""  # it was that it did not answer
         if seat.is_lost:
-            seat.is_lost, seat.since, seat.trouble = False, self._clock.at(), ""
+            seat.is_lost, seat.since = False, self._clock.at()
             log.info("media_node_back", node=seat.node.name)
 
     def _note(self, seat: Seat, words: str) -> None:
