@@ -15,7 +15,7 @@ from tongshi.resources.plans.members import Members
 from tongshi.resources.status import store as status_store
 from tongshi.resources.status.service import DeviceStatuses
 from tongshi.resources.viewing import quality_http
-from tongshi.resources.viewing.model import Codec, History, Quality, Step, StreamKey, StreamType
+from tongshi.resources.viewing.model import Codec, Coding, History, Quality, Step, StreamKey, StreamType
 from tongshi.resources.viewing.quality import QualityMonitor
 from tongshi.resources.viewing.recordings import Window
 from tongshi.resources.viewing.streams import SharedStream
@@ -132,6 +132,26 @@ async def test_a_line_says_what_runs_and_how_well(town: Town) -> None:
         "kernelDrops": 0,
     }
     assert data["sampledAt"]
+
+
+async def test_what_is_coded_anew_says_how_its_coder_stands(town: Town) -> None:
+    town.run(MINE)
+    town.run(MINE).coding = Coding(90, 80, skipped=7, thinned=9, undecoded=1, speed=0.7, queued_bytes=512)
+    plain, coded = sorted(
+        (await town.ask("viewer")).json()["data"]["list"], key=lambda one: bool(one["coding"])
+    )
+    assert plain["coding"] is None
+    words = coded["coding"].pop("trouble")
+    assert coded["coding"] == {
+        "picturesIn": 90,
+        "picturesOut": 80,
+        "skipped": 7,
+        "thinned": 9,
+        "undecoded": 1,
+        "speed": 0.7,
+        "queuedBytes": 512,
+    }
+    assert words.startswith("转码跟不上（0.70 倍速），已跳过 7 帧")
 
 
 async def test_what_is_not_measured_yet_is_null_and_not_zero(town: Town) -> None:

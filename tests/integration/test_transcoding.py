@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import math
 import os
 import re
 import signal
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,9 +21,10 @@ import numpy as np
 import pytest
 from av.video.stream import VideoStream
 
-from tongshi._media import PsSender
+from tongshi._media import Engine, PsSender
 from tongshi.errors import NotFound, PeerFailed, Unavailable, Unprocessable
 from tongshi.gateways.media.transcoder import pool as transcoder_pool
+from tongshi.gateways.signalling.trace.ring import Note
 from tongshi.ids import DeviceId
 from tongshi.protocols.media import flv
 from tongshi.protocols.media.jpeg import measure
@@ -28,6 +32,7 @@ from tongshi.resources.snapshots.model import Origin, State
 from tongshi.resources.viewing.model import (
     SILENT,
     Codec,
+    Coding,
     Delivery,
     EndReason,
     StreamType,
@@ -38,8 +43,9 @@ from tongshi.resources.viewing.ports import Promise, Viewer
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.sharing.model import Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
+from tongshi.testing import small_platform
 from tongshi.testing.plan import CameraPlan
-from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
+from tongshi.testing.small_platform import QUICK, PlatformPlan, SmallPlatform
 from tongshi.testing.viewer import watch_http
 
 PLATFORM = "31010100002000000001"
@@ -252,6 +258,39 @@ async def test_the_camera_s_end_is_the_reason_of_those_who_watch_it_coded_anew(
         )
     )
     await nothing_left(neighbourhood, platform)
+
+
+async def test_a_coder_that_is_behind_says_what_it_left_out(
+    neighbourhood: Neighbourhood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small_platform, "Engine", partial(Engine, viewer_queue_bytes=64 << 10))
+    patient = replace(QUICK, media_lost_s=60.0)  # the coder stands still for a while
+    platform = await neighbourhood.platform(PlatformPlan(PLATFORM, timeouts=patient))
+    await camera(neighbourhood, platform, codec="h265", rate_kbps=8_000)
+    opening = await platform.viewing.watch(platform.viewer, wish())
+
+    def coding() -> Coding:
+        view = platform.viewing.session(platform.viewer, opening.view.session_id)
+        return view.coding or Coding()
+
+    await neighbourhood.until(lambda: coding().made > 0 and coding().speed is not None)
+    before = coding()  # so small a queue may be full before the process has begun
+    (job,) = platform.transcoders._jobs
+    assert job._process is not None
+    os.kill(job._process.pid, signal.SIGSTOP)
+    await neighbourhood.until(lambda: coding().skipped > before.skipped)
+    os.kill(job._process.pid, signal.SIGCONT)
+    assert "已跳过" in coding().trouble
+    behind = coding()
+    await neighbourhood.until(lambda: coding().taken > behind.taken and coding().made > behind.made)
+    noted = platform.gateway.timeline.find(opening.view.trace_id)
+    assert noted is not None
+    (words,) = [one.text for one in noted.all() if isinstance(one, Note) and one.step == "transcoding"]
+    assert "转码跟不上" in words
+    await platform.viewing.stop(platform.viewer, opening.view.session_id)
+    await nothing_left(neighbourhood, platform)
+    assert platform.transcoders.sums.skipped >= behind.skipped
+    assert math.isnan(platform.transcoders.least_speed)
 
 
 async def test_without_the_extra_it_is_refused_in_words(

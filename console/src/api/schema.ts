@@ -6121,11 +6121,14 @@ export interface components {
         /**
          * QualityLine
          * @description One running stream. ``step`` is what it waits for, or its last; ``quality`` null is not known.
+         *
+         *         ``coding`` is null of what comes as the device sends it.
          */
         QualityLine: {
             DeviceID: string;
             ageSec: number;
             codec: components["schemas"]["WireCodec"] | null;
+            coding: components["schemas"]["WireCoding"] | null;
             holders: number;
             /** @enum {unknown} */
             kind: "download" | "live" | "playback";
@@ -6751,6 +6754,8 @@ export interface components {
             bytes: number;
             clientIp: string;
             codec: components["schemas"]["WireCodec"] | null;
+            /** @default null */
+            coding?: components["schemas"]["WireCoding"] | null;
             /** @default null */
             download?: components["schemas"]["WireDownload"] | null;
             durationSec: number;
@@ -7805,6 +7810,24 @@ export interface components {
             height: number;
             video: string;
             width: number;
+        };
+        /**
+         * WireCoding
+         * @description How a stream that is coded anew stands, since it began; ``trouble`` is for the viewer, "" when well.
+         *
+         *         Of ``picturesIn`` came ``picturesOut``. ``skipped`` frames (of sound too) never went in, because the coder
+         *         was behind; ``thinned`` were left out because fewer a second were asked for; ``undecoded`` are broken.
+         *         ``speed`` is how fast it could go, 1 being just enough, null while it is not known; ``queuedBytes`` wait.
+         */
+        WireCoding: {
+            picturesIn: number;
+            picturesOut: number;
+            queuedBytes: number;
+            skipped: number;
+            speed: number | null;
+            thinned: number;
+            trouble: string;
+            undecoded: number;
         };
         /**
          * WireDownload

@@ -5,6 +5,7 @@ import { useI18n } from 'vue-i18n'
 
 import { ApiError, call } from '../api/client'
 import type { PlaybackAnswer, PlaybackState, RecordingsAnswer } from '../api/types'
+import { useCodingTrouble } from '../player/coding'
 import { LivePlayer, canPlay, type PlayerEvent } from '../player/player'
 import { DAY_MS, pieces, placeOf, reckoned, startOf, today, wire } from './day'
 import { FrameStepper } from './frames'
@@ -53,6 +54,9 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
     const { codec, transcodedFrom: from } = session.value ?? {}
     return from && codec && from.video !== codec.video ? t('live.transcoded', { from: from.video.toUpperCase() }) : ''
   })
+  const codingTrouble = useCodingTrouble(() =>
+    state.value === 'playing' && session.value?.transcodedFrom ? session.value.sessionId : null,
+  )
   const isRunning = computed(() => state.value === 'playing' || state.value === 'paused')
 
   function reasonOf(error: unknown): Failure {
@@ -281,6 +285,6 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
 
   return {
     day, found, searching, searchProblem, state, failure, notice, session, speed, speeds, position, bar, hours, marker, isRunning,
-    hears, codedFrom, look, playFrom, playFirst, steer, step, toggle, hear, close,
+    hears, codedFrom, codingTrouble, look, playFrom, playFirst, steer, step, toggle, hear, close,
   }
 }

@@ -5,6 +5,7 @@ import { useI18n } from 'vue-i18n'
 
 import { ApiError, call } from '../api/client'
 import type { LiveAnswer } from '../api/types'
+import { useCodingTrouble } from './coding'
 import { LivePlayer, canPlay, type PlayerEvent } from './player'
 import { STEADY_MS, delayMs, mayHelp } from './recovery'
 import { steps } from './timing'
@@ -63,6 +64,10 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
     const note = from ? ` · ${t('live.transcoded', { from: from.video.toUpperCase() })}` : ''
     return codec ? `${codec.video.toUpperCase()} ${codec.width}×${codec.height}${note}` : ''
   })
+
+  const codingTrouble = useCodingTrouble(() =>
+    state.value === 'playing' && answer.value?.transcodedFrom ? answer.value.sessionId : null,
+  )
 
   async function open(next: LiveWish): Promise<void> {
     failures = 0
@@ -237,5 +242,5 @@ export function useLive(video: Ref<HTMLVideoElement | null>, recovers = false) {
     void close()
   })
 
-  return { state, failure, answer, timing, codecText, stalledSeconds, retryInS, whepDelayMs, byWebrtc, open, close }
+  return { state, failure, answer, timing, codecText, codingTrouble, stalledSeconds, retryInS, whepDelayMs, byWebrtc, open, close }
 }

@@ -503,6 +503,14 @@ def _follow_transcoders(metrics: Metrics, transcoders: Transcoders) -> None:
     metrics.follow(f"{prefix}_transcodings_most", "Streams coded anew at most", lambda: transcoders.limit)
     metrics.follow(f"{prefix}_transcodings_refused", "Refused for want of room", lambda: transcoders.refused)
     metrics.follow(f"{prefix}_transcodings_failed", "Processes that died", lambda: transcoders.failed)
+    prefix = f"{prefix}_transcoding"
+    metrics.follow(
+        f"{prefix}_pictures_taken", "Pictures that went into coders", lambda: transcoders.sums.taken
+    )
+    metrics.follow(f"{prefix}_pictures_made", "Pictures that came out", lambda: transcoders.sums.made)
+    metrics.follow(f"{prefix}_frames_skipped", "Left out by late coders", lambda: transcoders.sums.skipped)
+    metrics.follow(f"{prefix}_pictures_undecoded", "Broken ones", lambda: transcoders.sums.undecoded)
+    metrics.follow(f"{prefix}_speed_least", "Of the slowest; 1 is enough", lambda: transcoders.least_speed)
 
 
 def _both(first: Callable[[Attempt], None], second: Callable[[Attempt], None]) -> Callable[[Attempt], None]:

@@ -20,7 +20,7 @@ from tongshi.gateways.media.payload_types import is_numeric, payload_types
 from tongshi.gateways.media.whep import refusal
 from tongshi.protocols.media.rtsp import Description
 from tongshi.resources.viewing.model import Codec, Delivery, Quality, Transport
-from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise
+from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise, ReadingFigures
 
 log = structlog.get_logger(__name__)
 
@@ -186,6 +186,13 @@ class EngineIngest:
 
     async def detach(self, viewer: int) -> int:
         return await self._engine.detach(viewer)
+
+    async def reading(self, viewer: int) -> ReadingFigures | None:
+        try:
+            stats = await self._engine.run(self._engine.native.viewer_stats, viewer)
+        except NotFound:
+            return None
+        return ReadingFigures(stats["skipped"], stats["queued_bytes"])
 
     async def relay(
         self, transport: Transport, host: str, port: int, ssrc: int, on_closed: Closed

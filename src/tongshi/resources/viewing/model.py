@@ -243,6 +243,34 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Coding:
+    """How a stream stands that is coded anew: pictures in and out, and what was left out between.
+
+    ``skipped`` were left out because the coder was behind (sound too), ``thinned`` because fewer a second
+    were asked for, ``undecoded`` because nothing could be made of them. ``speed`` is what it could do by what
+    it must, 1 being just enough; None while it has not told. ``queued_bytes`` wait for it.
+    """
+
+    taken: int = 0
+    made: int = 0
+    skipped: int = 0
+    thinned: int = 0
+    undecoded: int = 0
+    speed: float | None = None
+    queued_bytes: int = 0
+
+    @property
+    def trouble(self) -> str:
+        """What a viewer must know, "" while it keeps up."""
+        pace = "" if self.speed is None else f"（{self.speed:.2f} 倍速）"
+        if self.skipped:
+            return f"转码跟不上{pace}，已跳过 {self.skipped} 帧，请改看子码流或降低画面尺寸"
+        if self.speed is not None and self.speed < 1 and self.queued_bytes:
+            return f"转码慢于实时{pace}，画面在推迟"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """One reached step, milliseconds after the session was requested."""
 
@@ -299,6 +327,7 @@ class SessionView:
     download: Download | None = None
     quality: Quality | None = None
     transcoded_from: Codec | None = None
+    coding: Coding | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tongshi.protocols.gb28181.mansrtsp import Command, Reply
 from tongshi.protocols.media.codecs import RtpMap
 from tongshi.resources.viewing.model import (
     Codec,
+    Coding,
     Delivery,
     FileFormat,
     Quality,
@@ -360,6 +361,23 @@ class Wishing(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingFigures:
+    """What became of a viewer: frames left out because he was slow, and bytes that wait for him."""
+
+    skipped: int
+    queued_bytes: int
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """A receiving end that knows how its viewers keep up."""
+
+    async def reading(self, viewer: int) -> ReadingFigures | None:
+        """Of one viewer of ``attach``; None when he is gone."""
+        ...
+
+
 class Spool(Protocol):
     """A file that a fetched recording is written to.
 
@@ -408,6 +426,10 @@ class TranscodingJob(Protocol):
 
     ended: asyncio.Event
     reason: str
+
+    async def figures(self) -> Coding:
+        """How it stands now; never raises."""
+        ...
 
     async def end(self) -> None:
         """End it; idempotent, bounded, never raises."""

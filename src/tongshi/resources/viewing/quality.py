@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from tongshi.clock import Clock
-from tongshi.resources.viewing.model import Codec, Quality, Step, StreamKey
+from tongshi.resources.viewing.model import Codec, Coding, Quality, Step, StreamKey
 from tongshi.resources.viewing.streams import SharedStream
 from tongshi.sharing.model import Scope
 
@@ -30,6 +30,7 @@ class Sample:
     age_s: float
     codec: Codec | None
     quality: Quality | None
+    coding: Coding | None = None  # of one that is coded anew
 
 
 class QualityMonitor:
@@ -59,5 +60,12 @@ class QualityMonitor:
 def _sample(stream: SharedStream, now: float) -> Sample:
     age_s = round(now - stream.reached[Step.REQUESTED], 3)
     return Sample(
-        stream.key, stream.stream_id, stream.step, len(stream.holders), age_s, stream.codec, stream.quality
+        stream.key,
+        stream.stream_id,
+        stream.step,
+        len(stream.holders),
+        age_s,
+        stream.codec,
+        stream.quality,
+        stream.coding,
     )

@@ -16,7 +16,7 @@ from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
 from tongshi.errors import Unprocessable
 from tongshi.resources.viewing.quality import QualityMonitor, Sample
-from tongshi.resources.viewing.quality_wire import WireQuality, wire_quality
+from tongshi.resources.viewing.quality_wire import WireCoding, WireQuality, wire_coding, wire_quality
 from tongshi.resources.viewing.wire import WireCodec, wire_codec
 from tongshi.sharing.decision import Access
 from tongshi.sharing.gate import context_of, subject_of
@@ -40,7 +40,10 @@ class QualityRequest(Request, frozen=True):
 
 
 class QualityLine(Answer, frozen=True):
-    """One running stream. ``step`` is what it waits for, or its last; ``quality`` null is not known."""
+    """One running stream. ``step`` is what it waits for, or its last; ``quality`` null is not known.
+
+    ``coding`` is null of what comes as the device sends it.
+    """
 
     device_id: str = field(name="DeviceID")
     stream_id: str
@@ -51,6 +54,7 @@ class QualityLine(Answer, frozen=True):
     age_sec: float
     codec: WireCodec | None
     quality: WireQuality | None
+    coding: WireCoding | None
 
 
 class QualityList(Answer, frozen=True):
@@ -117,4 +121,5 @@ def _line(sample: Sample) -> QualityLine:
         age_sec=sample.age_s,
         codec=wire_codec(sample.codec),
         quality=wire_quality(sample.quality),
+        coding=wire_coding(sample.coding),
     )

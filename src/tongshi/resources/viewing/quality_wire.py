@@ -5,7 +5,7 @@ Implements: DB31DSJ/Z 001-2024 Table E.2
 
 from __future__ import annotations
 
-from tongshi.resources.viewing.model import Quality
+from tongshi.resources.viewing.model import Coding, Quality
 from tongshi.web.operations import Answer
 
 
@@ -27,6 +27,40 @@ class WireQuality(Answer, frozen=True):
     key_interval_ms: float | None
     lost_packets: int
     kernel_drops: int
+
+
+class WireCoding(Answer, frozen=True):
+    """How a stream that is coded anew stands, since it began; ``trouble`` is for the viewer, "" when well.
+
+    Of ``picturesIn`` came ``picturesOut``. ``skipped`` frames (of sound too) never went in, because the coder
+    was behind; ``thinned`` were left out because fewer a second were asked for; ``undecoded`` are broken.
+    ``speed`` is how fast it could go, 1 being just enough, null while it is not known; ``queuedBytes`` wait.
+    """
+
+    pictures_in: int
+    pictures_out: int
+    skipped: int
+    thinned: int
+    undecoded: int
+    speed: float | None
+    queued_bytes: int
+    trouble: str
+
+
+def wire_coding(coding: Coding | None) -> WireCoding | None:
+    """The figures as they are told."""
+    if coding is None:
+        return None
+    return WireCoding(
+        pictures_in=coding.taken,
+        pictures_out=coding.made,
+        skipped=coding.skipped,
+        thinned=coding.thinned,
+        undecoded=coding.undecoded,
+        speed=coding.speed,
+        queued_bytes=coding.queued_bytes,
+        trouble=coding.trouble,
+    )
 
 
 def wire_quality(quality: Quality | None) -> WireQuality | None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from tongshi.ids import DeviceId
 from tongshi.resources.viewing.model import (
     Codec,
+    Coding,
     Delivery,
     Download,
     EndReason,
@@ -70,6 +71,7 @@ class Session:
         self.lease: Lease | None = None
         self.codec: Codec | None = None
         self.quality: Quality | None = None
+        self.coding: Coding | None = None
         self.transcoded_from: Codec | None = None
         self.failure: Failure | None = None
         self.end_reason: EndReason | None = None
@@ -98,6 +100,7 @@ class Session:
         stream = self.lease.stream
         self.codec = stream.codec
         self.quality = stream.quality
+        self.coding = stream.coding
         self.transcoded_from = None if stream.transcoded is None else stream.transcoded.source
         for step in _STREAM_STEPS:
             if stream.reached.get(step, 0.0) >= self.requested_now:
@@ -149,6 +152,7 @@ class Session:
             download=self._download(),
             quality=self.quality,
             transcoded_from=self.transcoded_from,
+            coding=self.coding,
         )
 
     def _download(self) -> Download | None:

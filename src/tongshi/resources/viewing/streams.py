@@ -29,6 +29,7 @@ from tongshi.resources.viewing.key_frames import PATIENCE_S, KeyFrames
 from tongshi.resources.viewing.model import (
     REASON_TEXT,
     Codec,
+    Coding,
     EndReason,
     Limits,
     Quality,
@@ -105,6 +106,7 @@ class SharedStream:
         self.woken_at = 0.0  # when it was last told to go on: silence counts from there
         self.codec: Codec | None = None
         self.quality: Quality | None = None  # as of the last sweep
+        self.coding: Coding | None = None  # likewise, of what is coded anew
         self.relays: set[int] = set()  # holders that need no picture, by their numbers
         self.unplayable: TongshiError | None = None  # why no viewer can be served, though relays are
         self.error: TongshiError | None = None
@@ -295,6 +297,8 @@ class StreamPool:
                 continue
             figures = await stream.ingest.figures()
             stream.quality = figures.quality
+            if stream.transcoded is not None:
+                self._keep_coding(stream, await stream.transcoded.figures())
             origin = stream.origin
             is_waking = self._clock.now() - origin.woken_at < self._timeouts.media_lost_s
             if figures.silent_s is None or origin.is_paused or is_waking:
@@ -304,6 +308,13 @@ class StreamPool:
                 head, last = origin.playhead, self._clock.now() - figures.silent_s
                 is_finished = head is not None and head.is_at_end(last)
                 self.end(stream, EndReason.FINISHED if is_finished else EndReason.MEDIA_LOST)
+
+    def _keep_coding(self, stream: SharedStream, coding: Coding) -> None:
+        """Note how coding stands; the timeline hears of it when it first falls behind."""
+        was_well = stream.coding is None or not stream.coding.skipped
+        stream.coding = coding
+        if was_well and coding.skipped:
+            self._timeline.note(stream.trace_id, "transcoding", coding.trouble, is_trouble=True)
 
     async def ask_for_platform(self, device_id: DeviceId) -> None:
         """A platform above, which was admitted, wants a key frame; see ``KeyFrames.relay``."""

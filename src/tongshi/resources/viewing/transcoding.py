@@ -14,7 +14,7 @@ from typing import Final
 
 from tongshi.errors import TongshiError, Unprocessable
 from tongshi.protocols.media.codecs import RtpMap
-from tongshi.resources.viewing.model import Codec, EndReason, Transcoding
+from tongshi.resources.viewing.model import Codec, Coding, EndReason, Transcoding
 from tongshi.resources.viewing.ports import Ingest, Transcoder, TranscodingJob
 
 FINISH_S: Final = 5.0  # what the process has still to do when its input is over
@@ -64,6 +64,10 @@ class TranscodedCall:
             self._finishing = asyncio.get_running_loop().call_later(FINISH_S, self.ended.set)
         else:
             self.ended.set()
+
+    async def figures(self) -> Coding:
+        """How it stands; nothing before it began."""
+        return Coding() if self._job is None else await self._job.figures()
 
     async def end(self) -> None:
         if self._finishing is not None:

@@ -31,7 +31,7 @@ from tongshi.resources.viewing.model import (
 )
 from tongshi.resources.viewing.ports import ControlReply
 from tongshi.resources.viewing.ptz import DEFAULT_AUTO_STOP_MS, MAX_AUTO_STOP_MS, Command, Turn
-from tongshi.resources.viewing.quality_wire import WireQuality, wire_quality
+from tongshi.resources.viewing.quality_wire import WireCoding, WireQuality, wire_coding, wire_quality
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.resources.viewing.streams import SharedStream
 from tongshi.web.operations import Answer, Request
@@ -321,6 +321,7 @@ class SessionAnswer(Answer, frozen=True):
     download: WireDownload | None = None
     quality: WireQuality | None = None
     transcoded_from: WireCodec | None = None
+    coding: WireCoding | None = None
 
 
 class SessionList(Answer, frozen=True):
@@ -391,6 +392,7 @@ def session_answer(view: SessionView) -> SessionAnswer:
         download=_download(view.download),
         quality=wire_quality(view.quality),
         transcoded_from=wire_codec(view.transcoded_from),
+        coding=wire_coding(view.coding),
     )
 
 

@@ -18,7 +18,7 @@ import structlog
 from tongshi.errors import PeerTimeout, TongshiError
 from tongshi.gateways.media.engine import AsyncEngine, EngineIngest
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import Datagrams, Promise
+from tongshi.resources.viewing.ports import Datagrams, Promise, ReadingFigures
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +99,10 @@ class LocalCopy:
         self._readers.discard(viewer)
         await self._end_unread()
         return sent
+
+    async def reading(self, viewer: int) -> ReadingFigures | None:
+        """How one reader keeps up."""
+        return None if self._ingest is None else await self._ingest.reading(viewer)
 
     async def group_of_pictures(self) -> bytes:
         """The last pictures from a key frame on, Annex B. Raises as ``attach``."""

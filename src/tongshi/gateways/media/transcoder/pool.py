@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import math
 import os
+import re
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Final
 
 import structlog
 
 from tongshi.errors import PeerFailed, Unavailable, Unprocessable
-from tongshi.resources.viewing.model import SILENT, Codec, Transcoding
-from tongshi.resources.viewing.ports import Ingest
+from tongshi.resources.viewing.model import SILENT, Codec, Coding, Transcoding
+from tongshi.resources.viewing.ports import Ingest, Reading
 from tongshi.resources.viewing.transcoding import cannot_transcode
 
 log = structlog.get_logger(__name__)
@@ -32,9 +36,30 @@ MAX_WORDS: Final = 400
 DECODABLE: Final = ("h264", "h265")
 PASSED_SOUNDS: Final = ("g711a", "g711u", "aac")  # those that a coder may pass on as they are
 MAX_PIXELS: Final = 3_840 * 2_160  # larger ones are neither decoded in time nor within MEMORY_BYTES for sure
+LINE: Final = re.compile(
+    rb"^(\d{1,12}) (\d{1,12}) (\d{1,12}) (\d{1,12}) (\d{1,6})\n", re.ASCII | re.MULTILINE
+)
 _MODULE: Final = "tongshi.gateways.media.transcoder.worker"
 # The worker needs nothing of what we know: no secret of the environment goes to it.
 _PASSED: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+
+
+@dataclass(slots=True)
+class Sums:
+    """Pictures of all jobs that ended."""
+
+    taken: int = 0
+    made: int = 0
+    skipped: int = 0
+    undecoded: int = 0
+
+    def plus(self, one: Coding) -> Sums:
+        return Sums(
+            self.taken + one.taken,
+            self.made + one.made,
+            self.skipped + one.skipped,
+            self.undecoded + one.undecoded,
+        )
 
 
 class Job:
@@ -49,12 +74,23 @@ class Job:
         self._is_ending = False
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self.coding = Coding()  # as of the last time that somebody asked
+
+    async def figures(self) -> Coding:
+        """How it stands now; as it was last, once it has ended."""
+        if self._viewer is not None and isinstance(self._source, Reading):
+            with suppress(Unavailable):  # an engine that is being shut down
+                reading = await self._source.reading(self._viewer)
+                if reading is not None:
+                    queued = reading.queued_bytes
+                    self.coding = replace(self.coding, skipped=reading.skipped, queued_bytes=queued)
+        return self.coding
 
     async def begin(self, arguments: tuple[str, ...]) -> None:
         """Start the process and let the engine feed it."""
         ours, theirs = socket.socketpair()
         try:
-            self._process = await _start(arguments, ours.fileno(), asyncio.subprocess.DEVNULL)
+            self._process = await _start(arguments, ours.fileno(), asyncio.subprocess.PIPE)
             self._watch = asyncio.get_running_loop().create_task(self._wait(self._process))
             self._viewer = await self._source.attach("flv", theirs.detach(), b"", lambda reason: None)
         except BaseException:
@@ -67,6 +103,7 @@ class Job:
     async def end(self) -> None:
         """End it; idempotent, bounded, never raises."""
         self._is_ending = True
+        await self.figures()
         if self._viewer is not None:
             viewer, self._viewer = self._viewer, None
             await self._source.detach(viewer)
@@ -78,13 +115,30 @@ class Job:
         self._pool.forget(self)
 
     async def _wait(self, process: asyncio.subprocess.Process) -> None:
-        words = await _words(process)
+        words, _ = await asyncio.gather(_words(process), self._listen(process))
         await process.wait()
         if process.returncode and not self._is_ending:
             log.warning("transcoder_failed", status=process.returncode, words=words)
             self.reason = words or f"status {process.returncode}"
             self._pool.failed += 1
         self.ended.set()
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        """Keep what it says of itself."""
+        assert process.stdout is not None
+        said = b""
+        while part := await process.stdout.read(4_096):
+            said = (said + part)[-MAX_WORDS:]
+            if found := LINE.findall(said):
+                taken, made, thinned, undecoded, percent = map(int, found[-1])
+                self.coding = replace(
+                    self.coding,
+                    taken=taken,
+                    made=made,
+                    thinned=thinned,
+                    undecoded=undecoded,
+                    speed=percent / 100,
+                )
 
 
 class Transcoders:
@@ -95,12 +149,23 @@ class Transcoders:
         self.failed = 0
         self.refused = 0
         self._jobs: set[Job] = set()
+        self._ended = Sums()
         self._stills = asyncio.Semaphore(STILLS_AT_ONCE)
 
     @property
     def running(self) -> int:
         """Transcodings under way."""
         return len(self._jobs)
+
+    @property
+    def sums(self) -> Sums:
+        """Pictures of all transcodings since the start, as they were last asked."""
+        return reduce(Sums.plus, (job.coding for job in self._jobs), self._ended)
+
+    @property
+    def least_speed(self) -> float:
+        """Of the slowest one under way; not a number when there is none that told it."""
+        return min((job.coding.speed for job in self._jobs if job.coding.speed is not None), default=math.nan)
 
     def check(self, source: Codec, wish: Transcoding) -> None:
         """Whether one more may begin; see ``viewing.ports.Transcoder``."""
@@ -161,8 +226,10 @@ class Transcoders:
             await job.end()
 
     def forget(self, job: Job) -> None:
-        """It holds its place no longer."""
-        self._jobs.discard(job)
+        """It holds its place no longer; idempotent."""
+        if job in self._jobs:
+            self._jobs.discard(job)
+            self._ended = self._ended.plus(job.coding)
 
 
 def _sound(wish: Transcoding, source: Codec) -> str:

@@ -6,7 +6,8 @@ holds its own memory within a limit, is niced, keeps no secret, and ends when it
 Run as ``python -m tongshi.gateways.media.transcoder.worker MEMORY still CODEC``: Annex B in, a JPEG out; or
 ``... MEMORY live HOST PORT SSRC VIDEO AUDIO WIDTH HEIGHT FPS KBPS``: FLV of our engine in, PS over RTP back
 to it. VIDEO is ``h264`` to code anew, ``copy-h264`` or ``copy-h265``; AUDIO is ``aac``, ``copy-g711a`` and
-the like, or ``-`` for none; a number that is 0 leaves the usual. A recording that is steered comes with
+the like, or ``-`` for none; a number that is 0 leaves the usual. On standard output it says every second
+how it stands, see ``Meter``. A recording that is steered comes with
 pauses and jumps; the engine makes one even time of them, and what is made here follows it.
 """
 
@@ -17,7 +18,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ READ_BYTES: Final = 256 * 1024
 MAX_GOP_BYTES: Final = 32 * 1024 * 1024
 CONNECT_S: Final = 5.0
 KEY_EVERY_MS: Final = 2_000
+TELL_S: Final = 1.0
+MAX_PERCENT: Final = 99_900
 USUAL_SIZE: Final = 1_280, 720
 USUAL_FPS: Final = 25
 USUAL_KBPS: Final = 1_500  # up to the usual size, and of larger ones by their pixels
@@ -100,25 +103,73 @@ def _live(arguments: list[str]) -> None:
     out.connect(host, int(port))
     pictures: Any = Copy(out) if video.startswith("copy-") else Recode(out, width, height, fps, kbps)
     sound: Any = None if audio == "-" else Sound(out) if audio == "aac" else CopySound(out)
+    meter = Meter(pictures, time.monotonic)
     try:
         reader = flv.FlvReader()
-        while data := os.read(0, READ_BYTES):
+        while data := meter.idle(lambda: os.read(0, READ_BYTES)):
             for kind, time_ms, content in reader.feed(data):
                 if kind == flv.VIDEO and (tag := flv.video_of(content)) is not None:
                     pictures.take(time_ms, tag)
+                    meter.took(time_ms)
                 elif kind == flv.SOUND and sound is not None and (heard := flv.sound_of(content)) is not None:
                     sound.take(time_ms, heard)
+                if line := meter.line():
+                    print(line, flush=True)
         pictures.finish()
     finally:
         out.close()
 
 
+class Meter:
+    """What went in and came out so far, and how fast it could go: media time by the time spent on it.
+
+    A line is ``TAKEN MADE THINNED UNDECODED SPEED``: pictures, and the speed of the last second or more in
+    percent, 100 being just fast enough; time spent waiting for input does not count.
+    """
+
+    def __init__(self, pictures: Sink, clock: Callable[[], float]) -> None:
+        self._pictures = pictures
+        self._clock = clock
+        self._since = clock()
+        self._idle_s = 0.0
+        self._first_ms: int | None = None
+        self._last_ms = 0
+
+    def idle(self, read: Callable[[], bytes]) -> bytes:
+        """What is read; the time that it takes is no work."""
+        began = self._clock()
+        data = read()
+        self._idle_s += self._clock() - began
+        return data
+
+    def took(self, time_ms: int) -> None:
+        """A picture of this time went in."""
+        self._first_ms = time_ms if self._first_ms is None else self._first_ms
+        self._last_ms = time_ms
+
+    def line(self) -> str:
+        """How it stands, when that was last said a while ago; else ""."""
+        passed_s = self._clock() - self._since
+        if passed_s < TELL_S or self._first_ms is None:
+            return ""
+        media_s = max(0, self._last_ms - self._first_ms) / 1_000
+        percent = min(MAX_PERCENT, round(100 * media_s / max(0.001, passed_s - self._idle_s)))
+        self._since, self._idle_s, self._first_ms = self._clock(), 0.0, self._last_ms
+        one = self._pictures
+        return f"{one.taken} {one.made} {one.thinned} {one.undecoded} {percent}"
+
+
 class Sink:
-    """Where pictures go; the first waits for the connection, because it is a key frame."""
+    """Where pictures go; the first waits for the connection, because it is a key frame.
+
+    ``thinned`` are left out because fewer a second were asked for, ``undecoded`` because nothing can be made
+    of them.
+    """
 
     def __init__(self, out: PsSender) -> None:
         self._out = out
         self._is_connected = False
+        self.taken = self.made = self.thinned = self.undecoded = 0
 
     def send(self, annexb: bytes, pts_90k: int, *, is_key: bool) -> None:
         """Send one picture. Raises ConnectionError: nobody takes it."""
@@ -130,6 +181,7 @@ class Sink:
                 raise ConnectionError("the engine did not take the stream")
             time.sleep(0.005)
         self._is_connected = True
+        self.made += 1
 
 
 class Copy(Sink):
@@ -144,6 +196,7 @@ class Copy(Sink):
         if tag.is_config:
             self._sets = parameter_sets(tag.codec, tag.data)
             return
+        self.taken += 1
         units = b"".join(START_CODE + unit for unit in units_of(tag.data))
         self.send(
             (self._sets if tag.is_key else b"") + units, 90 * (time_ms + tag.shift_ms), is_key=tag.is_key
@@ -175,7 +228,9 @@ class Recode(Sink):
             self._decoder.thread_count = 2
             self._decoder.thread_type = "SLICE"  # threads by frame would hold pictures back
             return
+        self.taken += 1
         if self._decoder is None:
+            self.undecoded += 1
             return
         packet = av.Packet(tag.data)
         packet.pts, packet.dts, packet.time_base = time_ms + tag.shift_ms, time_ms, Fraction(1, 1_000)
@@ -191,6 +246,7 @@ class Recode(Sink):
         try:
             pictures = self._decoder.decode(packet)
         except (av.error.InvalidDataError, av.error.EOFError):
+            self.undecoded += packet is not None
             return
         for picture in pictures:
             self._picture(picture, time_ms if picture.pts is None else picture.pts)
@@ -201,6 +257,7 @@ class Recode(Sink):
         now = time.monotonic()
         is_after_silence = at_ms > self._last_ms and now - self._shown_at > STANDING_S
         if 0 <= at_ms - self._last_ms < self._gap_ms and not is_after_silence:
+            self.thinned += 1
             return
         self._shown_at = now
         width, height = fitted(picture.width, picture.height, *self._most)

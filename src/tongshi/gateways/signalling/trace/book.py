@@ -35,6 +35,7 @@ STEPS: Final = {
     "firstPacket": "收到首个媒体包",
     "firstKeyFrame": "收到首个关键帧",
     "keyFrameAsked": "请求关键帧",
+    "transcoding": "转码",
     "opened": "播放端接入",
     "ended": "结束",
 }

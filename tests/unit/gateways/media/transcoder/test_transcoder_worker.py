@@ -8,10 +8,18 @@ from hypothesis import strategies as st
 
 pytest.importorskip("av")
 
+from tongshi._media import PsSender
 from tongshi.errors import Unprocessable
-from tongshi.gateways.media.transcoder.pool import Transcoders
-from tongshi.gateways.media.transcoder.worker import fitted, parameter_sets, units_of, usual_kbps
-from tongshi.resources.viewing.model import SILENT, Codec, Transcoding
+from tongshi.gateways.media.transcoder.pool import LINE, Transcoders
+from tongshi.gateways.media.transcoder.worker import (
+    Meter,
+    Sink,
+    fitted,
+    parameter_sets,
+    units_of,
+    usual_kbps,
+)
+from tongshi.resources.viewing.model import SILENT, Codec, Coding, Transcoding
 
 
 def test_a_picture_is_made_smaller_in_its_shape_and_never_larger() -> None:
@@ -78,6 +86,56 @@ def test_a_most_that_was_said_is_kept_by_coding_and_one_that_holds_already_is_no
         assert wish.needed_for(small) is None
     for wish in (Transcoding("h264", fps=10), Transcoding("h264", bitrate_kbps=500)):
         assert wish.needed_for(small) == wish
+
+
+class Hand:
+    """A clock moved by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_meter_tells_the_speed_of_the_work_and_not_of_the_waiting() -> None:
+    clock, pictures = Hand(), Sink(PsSender("udp", "127.0.0.1", 0, 1, "h264"))
+    meter = Meter(pictures, clock)
+
+    def late() -> bytes:
+        clock.now += 3.0
+        return b"x"
+
+    assert meter.idle(late) == b"x"
+    assert meter.line() == "", "nothing went in"
+    for time_ms in range(0, 2_001, 40):
+        meter.took(time_ms)
+    pictures.taken, pictures.made, pictures.thinned = 51, 50, 1
+    clock.now += 1.0
+    assert meter.line() == "51 50 1 0 200", "two seconds of pictures in one of work"
+    assert meter.line() == "", "told just now"
+    meter.took(2_500)
+    clock.now += 1.0
+    assert meter.line() == "51 50 1 0 50"
+
+
+@pytest.mark.parametrize(
+    ("coding", "said"),
+    [
+        (Coding(100, 100, speed=3.0, queued_bytes=9), ""),
+        (Coding(100, 100, speed=0.8), ""),
+        (Coding(100, 100, speed=0.8, queued_bytes=9), "转码慢于实时（0.80 倍速）"),
+        (Coding(100, 80, skipped=12, speed=0.8), "转码跟不上（0.80 倍速），已跳过 12 帧"),
+        (Coding(skipped=12), "转码跟不上，已跳过 12 帧"),
+    ],
+)
+def test_a_viewer_is_told_of_a_coder_that_is_behind(coding: Coding, said: str) -> None:
+    assert coding.trouble.startswith(said)
+    assert bool(coding.trouble) == bool(said)
+
+
+def test_what_is_no_line_of_figures_counts_nothing() -> None:
+    assert not LINE.findall(b"1 2 3 4\n9 9 9 9 x\n1 2 3 4 5")
+    assert LINE.findall(b"7\n1 2 3 4 5\n6 7 8 9 10\n1")[-1] == (b"6", b"7", b"8", b"9", b"10")
 
 
 def test_a_rate_that_was_not_said_goes_by_the_size() -> None:

@@ -17,7 +17,7 @@ from tongshi.gateways.media.nodes.local_copy import LocalCopy
 from tongshi.gateways.media.nodes.remote import wire
 from tongshi.gateways.media.nodes.remote.client import Client
 from tongshi.resources.viewing.model import Codec, Delivery, Transport
-from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise
+from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise, ReadingFigures
 from tongshi.resources.viewing.tickets import Admission
 
 log = structlog.get_logger(__name__)
@@ -134,6 +134,10 @@ class RemoteIngest:
     ) -> int:
         """Serve one who reads from this process."""
         return -await self._copy.attach(container, fd, head, on_closed, dialogue, datagrams)
+
+    async def reading(self, viewer: int) -> ReadingFigures | None:
+        """How one who reads from this process keeps up; nothing is known of others."""
+        return await self._copy.reading(-viewer) if viewer < 0 else None
 
     async def detach(self, viewer: int) -> int:
         """End one viewer; bytes sent to it, 0 when its node does not answer."""

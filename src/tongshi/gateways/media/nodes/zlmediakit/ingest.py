@@ -19,7 +19,7 @@ from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.local_copy import LocalCopy
 from tongshi.gateways.media.nodes.zlmediakit.client import Client, Done, Media, MediaList, SendingPort
 from tongshi.resources.viewing.model import Codec, Delivery, Transport
-from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise
+from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise, ReadingFigures
 
 log = structlog.get_logger(__name__)
 
@@ -167,6 +167,10 @@ class ZlmIngest:
     ) -> int:
         """Serve one who reads from this process, by a copy: the server relays to our own engine."""
         return -await self._copy.attach(container, fd, head, on_closed, dialogue, datagrams)
+
+    async def reading(self, viewer: int) -> ReadingFigures | None:
+        """How one who reads from this process keeps up; nothing is known of others."""
+        return await self._copy.reading(-viewer) if viewer < 0 else None
 
     async def detach(self, viewer: int) -> int:
         """End one viewer; of one at the server the bytes are told later, so that this answers 0."""
