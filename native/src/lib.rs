@@ -17,6 +17,7 @@ pub mod ps_demux;
 pub mod ps_mux;
 pub mod reorder;
 pub mod rtp;
+pub mod rtp_payload;
 pub mod rtp_tracks;
 pub mod tcp_framing;
 pub mod timeline;

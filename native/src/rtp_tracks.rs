@@ -1,7 +1,7 @@
 //! Frames as RTP of elementary streams, each packet behind the four bytes that interleave it into an RTSP connection.
 //!
-//! After: RFC 6184 5.6, 5.8 (H.264), RFC 7798 4.4.1, 4.4.3 (H.265), RFC 3551 4.5.14 (G.711), RFC 3640 3.3.6 (AAC),
-//! RFC 3550 6.4.1 (sender reports), RFC 2326 10.12 (interleaving); `viewer/datagrams.rs` takes them apart for UDP
+//! After: RFC 3551 4.5.14 (G.711), RFC 3640 3.3.6 (AAC), RFC 3550 6.4.1 (sender reports), RFC 2326 10.12 (interleaving);
+//! `rtp_payload` cuts the pictures, `viewer/datagrams.rs` takes the packets apart for UDP
 //!
 //! Video is on channels 0 and 1, sound on 2 and 3. All viewers share the packets, so they share sequence numbers and SSRC too;
 //! what a slow one is spared is a gap to it. A report goes before each key frame, and before the next sound, so that a viewer has
@@ -9,8 +9,8 @@
 
 use crate::adts;
 use crate::frame::{Codec, Frame};
-use crate::nal::{self, h264, h265};
 use crate::rtp;
+use crate::rtp_payload;
 
 pub const VIDEO_CHANNEL: u8 = 0;
 pub const AUDIO_CHANNEL: u8 = 2;
@@ -21,10 +21,6 @@ const PCMU_TYPE: u8 = 0;
 
 /// Payload of one packet: it fits into an Ethernet frame, as a datagram too.
 const PAYLOAD_MAX: usize = 1388;
-const FU_A: u8 = 28;
-const FU_H265: u8 = 49;
-const FU_START: u8 = 0x80;
-const FU_END: u8 = 0x40;
 /// Seconds from 1900 to 1970.
 const NTP_OFFSET_S: u64 = 2_208_988_800;
 
@@ -148,46 +144,21 @@ impl RtpMuxer {
     }
 
     fn video(&mut self, frame: &Frame, out: &mut Vec<u8>) {
-        let (is_h264, timestamp, ntp) = (frame.codec == Codec::H264, frame.pts as u32, self.ntp(frame.pts));
-        let is_sent = |nal: &&[u8]| match is_h264 {
-            true => h264::kind(nal) != h264::AUD,
-            false => h265::kind(nal) != h265::AUD && nal.len() >= 2,
-        };
+        let (timestamp, ntp) = (frame.pts as u32, self.ntp(frame.pts));
         if self.video.owes_report {
             self.video.report(ntp, timestamp, out);
         }
-        let mut units = nal::nals(&frame.data).filter(is_sent).peekable();
+        let mut units = rtp_payload::units(frame.codec, &frame.data).peekable();
         while let Some(unit) = units.next() {
             let is_last = units.peek().is_none();
-            if unit.len() <= PAYLOAD_MAX {
-                self.video.packet(is_last, VIDEO_TYPE, timestamp, &[], unit, out);
-            } else if is_h264 {
-                let head = [unit[0] & 0xE0 | FU_A, unit[0] & 0x1F];
-                self.fragments(&head, &unit[1..], is_last, timestamp, out);
-            } else {
-                let head = [unit[0] & 0x81 | FU_H265 << 1, unit[1], unit[0] >> 1 & 0x3F];
-                self.fragments(&head, &unit[2..], is_last, timestamp, out);
-            }
-        }
-    }
-
-    /// One NAL unit in fragments; the last byte of `head` is the FU header, whose first bits tell begin and end.
-    fn fragments(&mut self, head: &[u8], body: &[u8], is_last: bool, timestamp: u32, out: &mut Vec<u8>) {
-        let mut head = head.to_vec();
-        let Some(place) = head.len().checked_sub(1) else { return };
-        let kind = head[place];
-        let mut parts = body.chunks(PAYLOAD_MAX - head.len()).peekable();
-        let mut mark = FU_START;
-        while let Some(part) = parts.next() {
-            let is_end = parts.peek().is_none();
-            head[place] = kind | mark | if is_end { FU_END } else { 0 };
-            self.video.packet(is_last && is_end, VIDEO_TYPE, timestamp, &head, part, out);
-            mark = 0;
+            rtp_payload::cut(frame.codec, unit, PAYLOAD_MAX, &mut |head, part, is_end| {
+                self.video.packet(is_last && is_end, VIDEO_TYPE, timestamp, head, part, out);
+            });
         }
     }
 
     fn g711(&mut self, kind: u8, frame: &Frame, out: &mut Vec<u8>) {
-        let start = (frame.pts * 4 / 45) as u32; // 8 kHz
+        let start = rtp_payload::sound_ticks(frame.pts);
         self.audio_report(frame.pts, start, out);
         for (index, part) in frame.data.chunks(PAYLOAD_MAX).enumerate() {
             let timestamp = start.wrapping_add((index * PAYLOAD_MAX) as u32);

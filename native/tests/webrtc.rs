@@ -11,7 +11,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc};
 use tongshi_media::frame::{Codec, Frame};
 use tongshi_media::gop::GopCache;
 use tongshi_media::webrtc::payload::{Packed, Packer};
-use tongshi_media::webrtc::peer::Content;
+use tongshi_media::webrtc::Content;
 use tongshi_media::webrtc::{Identity, Peer, PeerEnd, Refusal};
 
 const SPS: [u8; 4] = [0x67, 0x42, 0xC0, 0x1F];

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 use tongshi_media::frame::Codec;
 use tongshi_media::webrtc::offer::OFFER_MAX;
-use tongshi_media::webrtc::peer::Content;
+use tongshi_media::webrtc::Content;
 use tongshi_media::webrtc::{Identity, Offer, Peer};
 
 static IDENTITY: OnceLock<Identity> = OnceLock::new();

@@ -37,6 +37,9 @@ impl ParameterSets {
             }
         }
         let mut is_changed = false;
+        if codec == Codec::H264 {
+            self.vps.clear(); // of an H.265 that the stream was before
+        }
         for (kept, new) in [(&mut self.vps, new.vps), (&mut self.sps, new.sps), (&mut self.pps, new.pps)] {
             if !new.is_empty() && *kept != new {
                 *kept = new;

@@ -6,12 +6,14 @@
 //! No sockets here and no clock: packets and times come in, packets go out to a closure. `engine/peers.rs` owns the
 //! port. The protocols below the payloads are str0m's; the certificate and the ciphers stand in `crypto`.
 
+mod answer;
 pub mod crypto;
 pub mod offer;
 pub mod payload;
 pub mod peer;
 pub mod stun;
 
+pub use answer::Content;
 pub use crypto::Identity;
 pub use offer::{Offer, Refusal};
 pub use peer::{Peer, PeerEnd};

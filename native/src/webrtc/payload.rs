@@ -1,13 +1,13 @@
 //! A frame as RTP payloads, made once and shared by every peer of the stream.
 //!
-//! After: RFC 6184 5.6, 5.8 (H.264: single units and FU-A), RFC 7798 4.4 (H.265: single units and FU), RFC 3551 4.5.14
-//! (G.711)
+//! After: RFC 3551 4.5.14 (G.711); `rtp_payload` cuts the pictures
 //!
 //! A key frame without its parameter sets gets those of the stream before it, since a browser wants them in each.
 
 use crate::frame::{Codec, Frame};
 use crate::gop::{GopCache, FRAMES_MAX};
-use crate::nal::{self, h264, h265};
+use crate::nal::records::ParameterSets;
+use crate::rtp_payload;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ pub const PAYLOAD_MAX: usize = 1150;
 /// Sound of one packet, 20 ms as every receiver expects.
 const SOUND_BYTES: usize = 160;
 
+/// What a packet costs beside its payload: the heads of RTP and UDP on its way, and its place in memory.
+const PACKET_BYTES: usize = 48;
+
 /// One frame in packets.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Packed {
@@ -25,14 +28,16 @@ pub struct Packed {
     /// 90 kHz ticks.
     pub pts: u64,
     pub parts: Vec<Arc<[u8]>>,
+    /// Of the payloads, with [`PACKET_BYTES`] for each: many small ones are no small frame.
     pub bytes: usize,
 }
 
 /// Packs the frames of one stream and keeps the pictures since the last key frame.
 #[derive(Debug)]
 pub struct Packer {
-    /// The stream's parameter sets, behind start codes.
-    sets: Vec<u8>,
+    sets: ParameterSets,
+    /// The stream's parameter sets, cut once for all key frames.
+    set_parts: Vec<Arc<[u8]>>,
     recent: VecDeque<Arc<Packed>>,
     recent_bytes: usize,
     cap_bytes: usize,
@@ -41,7 +46,13 @@ pub struct Packer {
 impl Packer {
     /// Begin with the frames of the cache.
     pub fn new(gop: &GopCache, cap_bytes: usize) -> Self {
-        let mut packer = Self { sets: Vec::new(), recent: VecDeque::new(), recent_bytes: 0, cap_bytes };
+        let mut packer = Self {
+            sets: ParameterSets::default(),
+            set_parts: Vec::new(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            cap_bytes,
+        };
         for frame in gop.frames() {
             packer.pack(frame);
         }
@@ -61,7 +72,7 @@ impl Packer {
             Codec::G711A | Codec::G711U => parts.extend(frame.data.chunks(SOUND_BYTES).map(Arc::from)),
             _ => return None,
         }
-        let bytes = parts.iter().map(|part| part.len()).sum();
+        let bytes = parts.iter().map(|part| part.len() + PACKET_BYTES).sum();
         let packed = Arc::new(Packed { codec: frame.codec, key: frame.key, pts: frame.pts, parts, bytes });
         if packed.parts.is_empty() {
             return None;
@@ -76,24 +87,19 @@ impl Packer {
         if frame.config {
             self.learn(frame);
         } else if frame.key {
-            nal::nals(&self.sets).for_each(|unit| parts.push(unit.into()));
+            parts.extend_from_slice(&self.set_parts);
         }
-        for unit in nal::nals(&frame.data).filter(|unit| !is_delimiter(frame.codec, unit)) {
-            if unit.len() <= PAYLOAD_MAX {
-                parts.push(unit.into());
-            } else if frame.codec == Codec::H264 {
-                split_h264(unit, parts);
-            } else {
-                split_h265(unit, parts);
-            }
+        for unit in rtp_payload::units(frame.codec, &frame.data) {
+            cut(frame.codec, unit, parts);
         }
     }
 
     fn learn(&mut self, frame: &Frame) {
-        self.sets.clear();
-        for unit in nal::nals(&frame.data).filter(|unit| is_set(frame.codec, unit)) {
-            self.sets.extend_from_slice(&[0, 0, 1]);
-            self.sets.extend_from_slice(unit);
+        if self.sets.update(frame.codec, &frame.data) {
+            self.set_parts.clear();
+            for set in self.sets.all() {
+                cut(frame.codec, set, &mut self.set_parts);
+            }
         }
     }
 
@@ -116,42 +122,8 @@ impl Packer {
     }
 }
 
-fn is_delimiter(codec: Codec, unit: &[u8]) -> bool {
-    match codec {
-        Codec::H264 => h264::kind(unit) == h264::AUD,
-        _ => h265::kind(unit) == h265::AUD || unit.len() < 2,
-    }
-}
-
-fn is_set(codec: Codec, unit: &[u8]) -> bool {
-    match codec {
-        Codec::H264 => matches!(h264::kind(unit), h264::SPS | h264::PPS),
-        _ => matches!(h265::kind(unit), h265::VPS | h265::SPS | h265::PPS),
-    }
-}
-
-/// FU-A: the header byte is split into an indicator and a header that tells first and last.
-fn split_h264(unit: &[u8], parts: &mut Vec<Arc<[u8]>>) {
-    let Some((&head, body)) = unit.split_first() else { return };
-    split(body, &[head & 0xE0 | 28], head & 0x1F, parts);
-}
-
-/// FU: two header bytes with the type 49, then the header that tells first and last.
-fn split_h265(unit: &[u8], parts: &mut Vec<Arc<[u8]>>) {
-    let Some((&[first, second], body)) = unit.split_first_chunk() else { return };
-    split(body, &[first & 0x81 | 49 << 1, second], first >> 1 & 0x3F, parts);
-}
-
-fn split(body: &[u8], indicator: &[u8], kind: u8, parts: &mut Vec<Arc<[u8]>>) {
-    let room = PAYLOAD_MAX - indicator.len() - 1;
-    let count = body.len().div_ceil(room);
-    for (index, piece) in body.chunks(room).enumerate() {
-        let mut part = Vec::with_capacity(indicator.len() + 1 + piece.len());
-        part.extend_from_slice(indicator);
-        part.push(u8::from(index == 0) << 7 | u8::from(index + 1 == count) << 6 | kind);
-        part.extend_from_slice(piece);
-        parts.push(part.into());
-    }
+fn cut(codec: Codec, unit: &[u8], parts: &mut Vec<Arc<[u8]>>) {
+    rtp_payload::cut(codec, unit, PAYLOAD_MAX, &mut |head, part, _| parts.push([head, part].concat().into()));
 }
 
 #[cfg(test)]
@@ -176,22 +148,6 @@ mod tests {
     }
 
     #[test]
-    fn a_large_unit_is_split_and_comes_together_again() {
-        let body: Vec<u8> = (0..3000u32).map(|n| (n % 251 + 1) as u8).collect();
-        for (codec, head, lead) in [(Codec::H264, vec![0x65], 1), (Codec::H265, vec![0x26, 0x01], 2)] {
-            let unit = [&head[..], &body].concat();
-            let got = packer().pack(&frame(codec, &[&unit], true, false)).unwrap();
-            assert!(got.parts.iter().all(|part| part.len() <= PAYLOAD_MAX));
-            let marks: Vec<u8> = got.parts.iter().map(|part| part[lead] >> 6).collect();
-            assert_eq!(marks, [2, 0, 1]);
-            let kind = if codec == Codec::H264 { 5 } else { 19 };
-            assert!(got.parts.iter().all(|part| part[lead] & 0x3F == kind));
-            let joined: Vec<u8> = got.parts.iter().flat_map(|part| part[lead + 1..].to_vec()).collect();
-            assert_eq!(joined, body);
-        }
-    }
-
-    #[test]
     fn a_key_frame_without_parameter_sets_gets_those_of_the_stream() {
         let mut packer = packer();
         packer.pack(&frame(Codec::H264, &[&[0x67, 1], &[0x68, 2], &[0x65, 3]], true, true));
@@ -202,7 +158,7 @@ mod tests {
 
     #[test]
     fn pictures_since_the_last_key_frame_are_kept_within_the_bound() {
-        let mut packer = Packer::new(&GopCache::new(0), 10);
+        let mut packer = Packer::new(&GopCache::new(0), 10 + 3 * PACKET_BYTES);
         packer.pack(&frame(Codec::H264, &[&[0x41, 1]], false, false));
         assert_eq!(packer.recent().len(), 0);
         packer.pack(&frame(Codec::H264, &[&[0x65, 1]], true, false));
@@ -210,6 +166,28 @@ mod tests {
         assert_eq!(packer.recent().len(), 2);
         packer.pack(&frame(Codec::H264, &[&[0x41, 1, 1, 1, 1, 1, 1, 1]], false, false));
         assert_eq!(packer.recent().len(), 0);
+    }
+
+    #[test]
+    fn what_a_key_frame_is_given_is_bounded_and_fits_into_packets() {
+        let mut packer = packer();
+        let large: Vec<u8> = [0x67].into_iter().chain([1; 3000]).collect();
+        packer.pack(&frame(Codec::H264, &[&large, &[0x68, 2], &[0x65, 3]], true, true));
+        let got = packer.pack(&frame(Codec::H264, &[&[0x65, 4]], true, false)).unwrap();
+        assert_eq!(got.parts.len(), 3 + 1 + 1);
+        assert!(got.parts.iter().all(|part| part.len() <= PAYLOAD_MAX));
+        // A set of a megabyte is none, and is not repeated with each picture.
+        let huge: Vec<u8> = [0x67].into_iter().chain(vec![1; 1 << 20]).collect();
+        packer.pack(&frame(Codec::H264, &[&huge, &[0x65, 3]], true, true));
+        assert_eq!(packer.pack(&frame(Codec::H264, &[&[0x65, 4]], true, false)).unwrap().parts, got.parts);
+    }
+
+    #[test]
+    fn a_picture_of_start_codes_alone_is_bounded_and_counts_for_what_it_costs() {
+        let many: Vec<&[u8]> = vec![&[0x65]; 100_000];
+        let got = packer().pack(&frame(Codec::H264, &many, true, false)).unwrap();
+        assert_eq!(got.parts.len(), rtp_payload::UNITS_MAX);
+        assert_eq!(got.bytes, rtp_payload::UNITS_MAX * (1 + PACKET_BYTES));
     }
 
     #[test]

@@ -7,16 +7,17 @@
 //! asks for a key frame, and its wish is told besides: a GB/T 28181 camera makes one only on a command. A peer that is
 //! behind gets no more until the next key frame. Sound is never sent late.
 
+use super::answer::{self, Content};
 use super::offer::{Offer, Refusal};
 use super::payload::{Packed, Packer};
 use super::Identity;
 use crate::frame::Codec;
+use crate::rtp_payload;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use str0m::change::SdpOffer;
-use str0m::format::CodecConfig;
 use str0m::media::{MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpWrite, Ssrc};
@@ -38,12 +39,8 @@ const REPLAY_MS: f64 = 1_000.0;
 const STEP_TICKS: u64 = 90;
 const REPLAY_TICKS: u64 = 1_800;
 
-/// G.711 is counted in eighths of a millisecond.
-const SOUND_HZ: u64 = 8_000;
-const CLOCK_HZ: u64 = 90_000;
-
 /// Sound whose time is this far from where the sound before it ended begins anew there.
-const SOUND_GAP: u32 = SOUND_HZ as u32 / 5;
+const SOUND_GAP: u32 = rtp_payload::SOUND_HZ / 5;
 
 /// Header (8), tag (16) and index (4) of the shortest encrypted RTCP (RFC 7714 9.2).
 const RTCP_MIN: usize = 28;
@@ -81,15 +78,6 @@ struct Line {
     payload_type: Pt,
     codec: Codec,
     sequence: u64,
-}
-
-/// What the stream has when somebody wants to watch it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Content {
-    pub video: Option<Codec>,
-    pub audio: Option<Codec>,
-    /// Of H.264: the profile the pictures need.
-    pub profile_idc: Option<u8>,
 }
 
 /// One browser.
@@ -153,10 +141,10 @@ impl Peer {
             .clear_codecs()
             .clear_extension_map()
             .set_extension(1, Extension::RtpMid);
-        let codecs = choose(&offer, content, config.codec_config())?;
+        let codecs = answer::choose(&offer, content, config.codec_config())?;
         let mut rtc = config.build(now.0);
         rtc.add_local_candidate(Candidate::host(local, Protocol::Udp).map_err(|_| Refusal::Off)?);
-        let answer = rtc.sdp_api().accept_offer(sdp).map_err(|_| Refusal::Malformed)?.to_sdp_string();
+        let text = rtc.sdp_api().accept_offer(sdp).map_err(|_| Refusal::Malformed)?.to_sdp_string();
         let name = rtc.direct_api().local_ice_credentials().ufrag;
         let mut peer = Self {
             id,
@@ -187,12 +175,11 @@ impl Peer {
             skipped: 0,
         };
         peer.drain(&mut |_, _| {});
-        let is_answered = |(_, number, _): &(_, Pt, _)| answer.contains(&format!("a=rtpmap:{} ", **number));
+        let is_answered = |(_, number, _): &(_, Pt, _)| text.contains(&format!("a=rtpmap:{} ", **number));
         if peer.ended.is_some() || !peer.codecs.iter().all(is_answered) {
             return Err(Refusal::Malformed);
         }
-        let sends_sound = content.audio.is_none_or(is_g711);
-        Ok((peer, adapted(&answer, sends_sound)))
+        Ok((peer, answer::adapted(&text, content)))
     }
 
     /// The name by which its first packets are known.
@@ -386,7 +373,7 @@ impl Peer {
         if packed.codec.is_video() {
             return 0;
         }
-        let said = (time * SOUND_HZ / CLOCK_HZ) as u32;
+        let said = rtp_payload::sound_ticks(time);
         match self.next_sound {
             Some(next) if (said.wrapping_sub(next) as i32).unsigned_abs() < SOUND_GAP => next,
             _ => said,
@@ -459,46 +446,6 @@ impl Peer {
     }
 }
 
-fn is_g711(codec: Codec) -> bool {
-    matches!(codec, Codec::G711A | Codec::G711U)
-}
-
-/// The payload types that are answered, one for the picture and one for the sound.
-fn choose(
-    offer: &Offer,
-    content: Content,
-    config: &mut CodecConfig,
-) -> Result<Vec<(MediaKind, Pt, Codec)>, Refusal> {
-    let mut codecs = Vec::new();
-    if offer.wants_video {
-        let codec = content.video.ok_or(Refusal::NoVideo)?;
-        let format = offer.format(codec, content.profile_idc)?;
-        let (number, resend) = (Pt::from(format.payload_type), format.resend.map(Pt::from));
-        if codec == Codec::H264 {
-            config.add_h264(number, resend, true, format.profile_level());
-        } else {
-            let (profile, tier, level) = format.profile_tier_level();
-            config.add_h265(number, resend, profile, tier, level);
-        }
-        codecs.push((MediaKind::Video, number, codec));
-    }
-    if offer.wants_audio {
-        // Sound that is no G.711 has no place here; its line is answered all the same, as one that stays silent.
-        let codec = content.audio.filter(|codec| is_g711(*codec)).unwrap_or(Codec::G711A);
-        let (is_offered, number) = match codec {
-            Codec::G711A => (offer.has_pcma, 8),
-            _ => (offer.has_pcmu, 0),
-        };
-        if !is_offered {
-            return Err(Refusal::Media);
-        }
-        config.enable_pcma(codec == Codec::G711A);
-        config.enable_pcmu(codec == Codec::G711U);
-        codecs.push((MediaKind::Audio, Pt::from(number), codec));
-    }
-    Ok(codecs)
-}
-
 /// Whether a datagram is worth a look: a viewer sends no media, and str0m takes no encrypted RTCP that is shorter than
 /// its header, authentication tag and index together.
 fn may_be_for_us(bytes: &[u8]) -> bool {
@@ -506,19 +453,4 @@ fn may_be_for_us(bytes: &[u8]) -> bool {
         [128..=191, kind, ..] => matches!(kind & 0x7F, 64..=95) && bytes.len() >= RTCP_MIN,
         _ => true,
     }
-}
-
-/// The answer as it goes out: reports in full, which are never shorter than we take, and sound that is not sent marked as
-/// such.
-fn adapted(answer: &str, sends_sound: bool) -> String {
-    let mut is_audio = false;
-    let mut out = String::with_capacity(answer.len());
-    for line in answer.split_inclusive("\r\n").filter(|line| !line.starts_with("a=rtcp-rsize")) {
-        if line.starts_with("m=") {
-            is_audio = line.starts_with("m=audio");
-        }
-        let is_silent = is_audio && !sends_sound && line.starts_with("a=sendonly");
-        out.push_str(if is_silent { "a=inactive\r\n" } else { line });
-    }
-    out
 }
