@@ -329,6 +329,10 @@ impl EsDepacketizer {
                 return;
             };
             data = behind;
+            if size == 0 {
+                self.stats.malformed += 1; // thousands fit into a packet, and none is sound
+                continue;
+            }
             let framed = [&config.header(unit.len())[..], unit].concat();
             let ahead = index as u32 * crate::adts::SAMPLES;
             self.emit_audio(Codec::Aac, config.rate_hz(), packet, Bytes::from(framed), ahead, out);

@@ -351,18 +351,23 @@ impl PsDemuxer {
 
     /// Copy video up to the next system start code, which may have begun in the payload before.
     fn open<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
-        let before = self.video.len();
-        if !self.video.append(data) {
+        if let Some(place) = self.video.code_across(data) {
+            self.state = State::Unit;
+            self.head.extend_from_slice(&self.video.data()[place..]);
+            self.video.truncate(place);
+            return data;
+        }
+        // Looked for before it is copied: a payload of nothing but start codes is then read once and not once for each.
+        let place = units::find_system_code(data);
+        let (video, behind) = data.split_at(place.unwrap_or(data.len()));
+        if !self.video.append(video) {
             self.drop_oversized();
             return &[];
         }
-        let Some(place) = self.video.find_system_code(before.saturating_sub(3)) else { return &[] };
-        self.state = State::Unit;
-        if place < before {
-            self.head.extend_from_slice(&self.video.data()[place..before]);
+        if place.is_some() {
+            self.state = State::Unit;
         }
-        self.video.truncate(place);
-        &data[place.saturating_sub(before)..]
+        behind
     }
 
     fn drop_oversized(&mut self) {

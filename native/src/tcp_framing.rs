@@ -16,6 +16,10 @@ use crate::rtp;
 /// Bytes thrown away without finding a header before the connection is given up.
 pub const SEARCH_MAX: usize = 1 << 20;
 
+/// How often the SSRC may change within what one read brought, before the connection is given up: each change is searched
+/// for in all of it, and no sender has so many.
+const SENDERS_MAX: usize = 32;
+
 const RTP_HEADER: usize = rtp::HEADER_SIZE;
 
 /// The connection carries nothing that looks like framed RTP; close it.
@@ -190,24 +194,38 @@ impl Deframer {
 
     /// Look for the next believable header in what is held, and go on from there.
     fn search(&mut self, out: &mut impl FnMut(&[u8])) -> Result<(), FramingLost> {
+        if !self.is_searching {
+            return Ok(());
+        }
+        let mut held = std::mem::take(&mut self.partial);
+        let (mut at, mut senders, mut is_lost) = (0, 0, false);
         while self.is_searching {
-            let (skip, found) = self.find(&self.partial);
+            let (skip, found) = self.find(&held[at..]);
             self.skipped += skip;
-            self.partial.drain(..skip);
+            at += skip;
             let Some(found) = found else {
-                return if self.skipped > SEARCH_MAX { Err(FramingLost) } else { Ok(()) };
+                is_lost = self.skipped > SEARCH_MAX;
+                break;
             };
+            senders += usize::from(self.ssrc.is_some_and(|known| known != found.ssrc));
+            if senders > SENDERS_MAX {
+                is_lost = true;
+                break;
+            }
             self.is_searching = false;
             self.skipped = 0;
             self.resyncs += 1;
             self.form = found.form;
             self.ssrc = Some(found.ssrc);
-            let held = std::mem::take(&mut self.partial);
-            let used = self.drain(&held, out);
-            self.partial = held;
-            self.partial.drain(..used);
+            at += self.drain(&held[at..], out);
         }
-        Ok(())
+        held.drain(..at);
+        self.partial = held;
+        if is_lost {
+            Err(FramingLost)
+        } else {
+            Ok(())
+        }
     }
 
     /// How many bytes to throw away, and the header that stands behind them if one was found.
@@ -385,6 +403,29 @@ mod tests {
         let packets: Vec<_> = (1..9).map(|n| packet(n, if n < 4 { 7 } else { 8 }, 200)).collect();
         let stream: Vec<u8> = packets.iter().flat_map(|packet| plain(packet)).collect();
         assert_eq!(cut(&stream, 150), packets);
+    }
+
+    #[test]
+    fn a_sender_that_changes_its_ssrc_all_the_time_is_given_up() {
+        let pair = |n: u16| [plain(&packet(n, n.into(), 12)), plain(&packet(n + 1, n.into(), 12))].concat();
+        let stream: Vec<u8> = (0..5000).flat_map(pair).collect();
+        let mut count = 0;
+        assert_eq!(Deframer::new().push(&stream, &mut |_| count += 1), Err(FramingLost));
+        assert!(count <= 2 * (SENDERS_MAX + 1), "{count}");
+        // One SSRC each packet is never in step; it is stepped over, in one pass.
+        let stream: Vec<u8> = (0..20_000).flat_map(|n| plain(&packet(n, n.into(), 12))).collect();
+        let mut deframer = Deframer::new();
+        assert_eq!(deframer.push(&stream, &mut |_| {}), Ok(()));
+        assert!(deframer.partial.len() < 66_000); // what could be one packet
+    }
+
+    #[test]
+    fn two_senders_on_one_connection_are_no_reason_to_end_it() {
+        let packets: Vec<_> = (0..2000).map(|n| packet(n, 7 + u32::from(n % 2), 100)).collect();
+        let stream: Vec<u8> = packets.iter().flat_map(|packet| plain(packet)).collect();
+        let got = cut(&stream, stream.len());
+        assert_eq!(got.len(), 1000);
+        assert!(got.iter().all(|packet| ssrc_of(packet) == 7));
     }
 
     #[test]

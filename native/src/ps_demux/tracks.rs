@@ -3,7 +3,6 @@
 //! Implements: GB/T 28181-2022 C.1
 
 use bytes::Bytes;
-use memchr::memmem;
 
 use super::units::{self, Declared, Pes};
 use super::FRAME_MAX;
@@ -71,10 +70,6 @@ impl VideoTrack {
         self.buffer.is_empty()
     }
 
-    pub fn len(&self) -> usize {
-        self.buffer.len()
-    }
-
     pub fn data(&self) -> &[u8] {
         &self.buffer
     }
@@ -118,11 +113,16 @@ impl VideoTrack {
         self.buffer.truncate(size);
     }
 
-    /// The first start code of the program stream at or behind `from`.
-    pub fn find_system_code(&self, from: usize) -> Option<usize> {
-        let data = &self.buffer[from..];
-        let is_system = |place: &usize| data.get(place + 3).is_some_and(|id| *id >= units::FIRST);
-        memmem::find_iter(data, &[0, 0, 1]).find(is_system).map(|place| from + place)
+    /// Where a start code of the program stream begins in the buffer that ends in `next`.
+    pub fn code_across(&self, next: &[u8]) -> Option<usize> {
+        let from = self.buffer.len().saturating_sub(units::CODE_BYTES - 1);
+        let tail = &self.buffer[from..];
+        let mut joint = [0; 2 * (units::CODE_BYTES - 1)];
+        let head = &next[..next.len().min(units::CODE_BYTES - 1)];
+        joint[..tail.len()].copy_from_slice(tail);
+        joint[tail.len()..tail.len() + head.len()].copy_from_slice(head);
+        let place = units::find_system_code(&joint[..tail.len() + head.len()])?;
+        (place < tail.len()).then_some(from + place)
     }
 
     /// Drop the picture in progress; true when there was one.
@@ -136,7 +136,10 @@ impl VideoTrack {
         if self.buffer.is_empty() {
             return None;
         }
-        let data = std::mem::take(&mut self.buffer);
+        let mut data = std::mem::take(&mut self.buffer);
+        if data.capacity() / 2 > data.len() {
+            data.shrink_to_fit(); // a header that claimed much: the frame is kept, and counted by its length
+        }
         if data.len() > PES_NEARLY_FULL {
             self.large_size = data.len() + data.len() / 8;
         }
@@ -221,7 +224,10 @@ impl AudioTrack {
         if self.buffer.is_empty() {
             return None;
         }
-        let data = std::mem::take(&mut self.buffer);
+        let mut data = std::mem::take(&mut self.buffer);
+        if data.capacity() / 2 > data.len() {
+            data.shrink_to_fit();
+        }
         let codec = match self.declared {
             Some(codec) => codec,
             // Without a map: AAC shows itself, and G.711 A-law is what the standard requires of all others.

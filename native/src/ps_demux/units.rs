@@ -3,6 +3,8 @@
 //! Implements: GB/T 28181-2022 C.1
 //! After: ISO/IEC 13818-1 2.5.3 (pack, system header), 2.5.4 (program stream map), 2.4.3.6 (PES)
 
+use memchr::memmem;
+
 use crate::frame::Codec;
 
 /// Identifiers below this belong to elementary streams, not to the program stream.
@@ -11,6 +13,9 @@ pub const END: u8 = 0xB9;
 pub const PACK: u8 = 0xBA;
 pub const SYSTEM_HEADER: u8 = 0xBB;
 pub const MAP: u8 = 0xBC;
+
+/// A start code with its identifier.
+pub const CODE_BYTES: usize = 4;
 
 /// The standard's own bound on a program stream map, and ours; larger ones are passed over.
 const MAP_MAX: usize = 1018;
@@ -99,6 +104,12 @@ pub fn parse(data: &[u8]) -> Result<Unit, Incomplete> {
         0xE0..=0xEF => Ok(parse_pes(data, *id, true)?.map_or_else(|body| Unit::Other { body }, Unit::Video)),
         _ => Ok(Unit::Other { body: length(data)? }),
     }
+}
+
+/// The first start code of the program stream in `data`, known by its identifier.
+pub fn find_system_code(data: &[u8]) -> Option<usize> {
+    let is_system = |place: &usize| data.get(place + 3).is_some_and(|id| *id >= FIRST);
+    memmem::find_iter(data, &[0, 0, 1]).find(is_system)
 }
 
 fn length(data: &[u8]) -> Result<usize, Incomplete> {
