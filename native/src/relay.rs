@@ -10,145 +10,24 @@
 //!
 //! Implements: GB/T 28181-2022 C.1 (RTP), D (RTP over TCP, both roles)
 
+mod burst;
+mod remux;
+mod run;
+mod tcp_queue;
+
+pub use run::{Run, Start};
+
 use crate::frame::{Codec, Frame};
 use crate::gop::GopCache;
 use crate::net::{self, Group, SendBatch};
-use crate::packetizer::{Packetizer, Rewriter};
-use crate::ps_mux::PsMuxer;
-use crate::rtp;
+use crate::packetizer::Rewriter;
+use burst::Burst;
+use remux::Remux;
+use run::Packet;
 use socket2::Socket;
 use std::io;
 use std::net::SocketAddr;
-
-/// Largest RTP packet of a group multiplexed anew.
-const MTU: usize = 1400;
-
-/// Bytes of the cached group sent in one tick over UDP: within what a receiver with the usual 208 KiB buffer holds.
-const BURST_BYTES: usize = 48 << 10;
-
-/// Bytes queued for a TCP peer that does not read.
-const TCP_QUEUE_BYTES: usize = 4 << 20;
-
-/// A TCP relay that left packets out goes on at any frame after this many without a recognisable key frame.
-const FRAMES_WITHOUT_KEY: u32 = 250;
-
-/// What begins with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    Nothing,
-    Frame,
-    KeyFrame,
-}
-
-impl Start {
-    /// Look at the first bytes of a payload. `is_new_time` tells a frame from its continuation in elementary streams.
-    pub fn of(payload: &[u8], is_new_time: bool) -> Self {
-        if payload.starts_with(&[0, 0, 1, 0xBA]) {
-            let stuffing = payload.get(13).map_or(0, |b| usize::from(b & 7));
-            let next = payload.get(14 + stuffing..18 + stuffing).unwrap_or(&[]);
-            // A key frame brings the system header and the stream map (15.2 of the dossier, C.1 of the standard).
-            return if matches!(next, [0, 0, 1, 0xBB | 0xBC]) { Self::KeyFrame } else { Self::Frame };
-        }
-        match payload.first() {
-            // An H.264 sequence parameter set, an H.265 video parameter set.
-            Some(&b) if is_new_time && (b & 0x9F == 0x07 || b == 0x40) => Self::KeyFrame,
-            Some(_) if is_new_time => Self::Frame,
-            _ => Self::Nothing,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Packet {
-    length: usize,
-    /// The sender's number.
-    sequence: u16,
-    /// Packets that were lost before this one.
-    gap: u32,
-    start: Start,
-}
-
-/// Packets in order, back to back, to be sent by every relay of a stream.
-#[derive(Default)]
-pub struct Run {
-    bytes: Vec<u8>,
-    packets: Vec<Packet>,
-    groups: Vec<Group>,
-}
-
-impl Run {
-    /// Append a packet; shorter than an RTP header it is left out.
-    pub fn push(&mut self, packet: &[u8], gap: u32, start: Start) {
-        if packet.len() < rtp::HEADER_SIZE {
-            return;
-        }
-        self.bytes.extend_from_slice(packet);
-        let sequence = u16::from_be_bytes([packet[2], packet[3]]);
-        self.packets.push(Packet { length: packet.len(), sequence, gap, start });
-        Group::append(&mut self.groups, packet.len());
-    }
-
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
-    }
-
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.packets.clear();
-        self.groups.clear();
-    }
-}
-
-/// Frames multiplexed anew until the relay can change to forwarding.
-struct Remux {
-    muxer: PsMuxer,
-    packetizer: Packetizer,
-    /// Added to a frame's time it gives RTP timestamps that go on like the stream's own.
-    timestamp_offset: u32,
-    ps: Vec<u8>,
-    rtp: Vec<u8>,
-}
-
-impl Remux {
-    /// None when the group is empty or holds what our multiplexer does not carry.
-    fn new(gop: &GopCache, last_timestamp: u32) -> Option<Box<Self>> {
-        let video = gop.frames().find(|f| f.codec.is_video())?.codec;
-        let audio = gop.frames().find(|f| f.codec.is_audio()).map(|f| f.codec);
-        if !matches!(video, Codec::H264 | Codec::H265) {
-            return None;
-        }
-        let newest = gop.frames().filter(|f| f.codec.is_video()).last()?.pts;
-        Some(Self::of(video, audio, last_timestamp.wrapping_sub(newest as u32)))
-    }
-
-    fn of(video: Codec, audio: Option<Codec>, timestamp_offset: u32) -> Box<Self> {
-        Box::new(Self {
-            muxer: PsMuxer::new(Some(video), audio),
-            packetizer: Packetizer::new(96, 0, 0, MTU),
-            timestamp_offset,
-            ps: Vec::new(),
-            rtp: Vec::new(),
-        })
-    }
-
-    /// One frame as packets whose identity is still to be written.
-    fn packets(&mut self, frame: &Frame, into: &mut Run) {
-        self.ps.clear();
-        self.rtp.clear();
-        self.muxer.write(frame, &mut self.ps);
-        let timestamp = (frame.pts as u32).wrapping_add(self.timestamp_offset);
-        let made = self.packetizer.packetize(&self.ps, timestamp, &mut self.rtp);
-        let mut start = if frame.key { Start::KeyFrame } else { Start::Frame };
-        for packet in self.rtp.chunks(made.size.max(1)) {
-            into.push(packet, 0, start);
-            start = Start::Nothing;
-        }
-    }
-}
+use tcp_queue::TcpQueue;
 
 /// What the relay sends at present.
 enum Mode {
@@ -198,9 +77,8 @@ pub struct Relay {
     rewriter: Rewriter,
     /// The sender's number that is expected next, once packets are passed on.
     next_sequence: Option<u16>,
-    /// Packets of the cached group that wait for their tick, and how many of them went.
-    burst: Run,
-    burst_sent: usize,
+    /// Packets of the cached group, and of what follows it, that wait for their tick.
+    burst: Burst,
     out: Output,
 }
 
@@ -213,8 +91,7 @@ impl Relay {
             mode: Mode::Idle,
             rewriter: Rewriter::new(ssrc, payload_type, 0),
             next_sequence: None,
-            burst: Run::default(),
-            burst_sent: 0,
+            burst: Burst::default(),
             out: Output { has_gso: true, tcp: TcpQueue::default() },
         }
     }
@@ -227,18 +104,11 @@ impl Relay {
             None => Mode::Forward,
             Some(mut remux) => {
                 for frame in gop.frames() {
-                    remux.packets(frame, &mut self.burst);
+                    remux.packets(frame, &mut |packet, start| self.burst.push(packet, start));
                 }
                 Mode::Remux(remux)
             }
         };
-    }
-
-    /// Take the relay out of service until `begin`.
-    pub fn pause(&mut self) {
-        self.mode = Mode::Idle;
-        self.burst.clear();
-        self.burst_sent = 0;
     }
 
     pub fn is_remuxing(&self) -> bool {
@@ -247,8 +117,9 @@ impl Relay {
 
     /// A frame completed while the relay does not forward yet.
     pub fn push_frame(&mut self, frame: &Frame) {
-        if let Mode::Remux(remux) = &mut self.mode {
-            remux.packets(frame, &mut self.burst);
+        let Mode::Remux(remux) = &mut self.mode else { return };
+        if self.burst.takes(frame) {
+            remux.packets(frame, &mut |packet, start| self.burst.push(packet, start));
         }
     }
 
@@ -276,30 +147,14 @@ impl Relay {
     }
 
     pub fn has_burst(&self) -> bool {
-        self.burst_sent < self.burst.packets.len()
+        !self.burst.is_empty()
     }
 
     /// Send a part of the cached group; called once a tick.
     pub fn pump(&mut self, send: &mut SendBatch) {
-        if !self.has_burst() {
-            return;
-        }
-        let first = self.burst_sent;
-        let start: usize = self.burst.packets[..first].iter().map(|p| p.length).sum();
-        let (mut end, mut groups) = (start, Vec::new());
-        while self.burst_sent < self.burst.packets.len() && end - start < BURST_BYTES {
-            let length = self.burst.packets[self.burst_sent].length;
-            self.rewriter.rewrite(&mut self.burst.bytes[end..end + length]);
-            Group::append(&mut groups, length);
-            end += length;
-            self.burst_sent += 1;
-        }
-        let packets = &self.burst.packets[first..self.burst_sent];
-        self.out.emit(&self.link, &self.burst.bytes[start..end], packets, &groups, send);
-        if !self.has_burst() {
-            self.burst.clear();
-            self.burst_sent = 0;
-        }
+        let part = self.burst.next(&mut self.rewriter);
+        self.out.emit(&self.link, part.bytes, part.packets, &part.groups, send);
+        self.burst.let_go();
     }
 
     /// Forward a run of the stream's packets; their headers are overwritten.
@@ -373,60 +228,10 @@ impl Output {
     }
 }
 
-/// Framed packets that a TCP socket did not take yet.
-#[derive(Default)]
-struct TcpQueue {
-    bytes: Vec<u8>,
-    sent: usize,
-    is_blocked: bool,
-    is_dropping: bool,
-    frames_dropped: u32,
-}
-
-impl TcpQueue {
-    /// Queue one packet behind its RFC 4571 length, or leave it out while the peer is behind.
-    fn push(&mut self, packet: &[u8], start: Start) {
-        let Ok(length) = u16::try_from(packet.len()) else { return };
-        let queued = self.bytes.len() - self.sent;
-        if self.is_dropping {
-            self.frames_dropped += u32::from(start != Start::Nothing);
-            let may_resume =
-                start == Start::KeyFrame || start == Start::Frame && self.frames_dropped > FRAMES_WITHOUT_KEY;
-            self.is_dropping = !may_resume || queued > TCP_QUEUE_BYTES / 2;
-        } else if queued + packet.len() > TCP_QUEUE_BYTES {
-            self.is_dropping = true;
-            self.frames_dropped = 0;
-        }
-        if !self.is_dropping {
-            self.bytes.extend_from_slice(&length.to_be_bytes());
-            self.bytes.extend_from_slice(packet);
-        }
-    }
-
-    fn flush(&mut self, socket: &Socket) -> io::Result<()> {
-        while !self.is_blocked && self.sent < self.bytes.len() {
-            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-            match socket.send_with_flags(&self.bytes[self.sent..], flags) {
-                Ok(count) => self.sent += count,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if net::is_blocked(&e) => self.is_blocked = true,
-                Err(e) => return Err(e),
-            }
-        }
-        if self.sent == self.bytes.len() {
-            self.bytes.clear();
-            self.sent = 0;
-        } else if self.sent > TCP_QUEUE_BYTES / 2 {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp;
 
     /// What a relay in forwarding mode sends for a run, received on a socket of its own.
     fn forwarded(relay: &mut Relay, receiver: &Socket, run: &mut Run) -> Vec<Vec<u8>> {
@@ -453,33 +258,5 @@ mod tests {
         assert_eq!(parsed.iter().map(|p| p.sequence).collect::<Vec<_>>(), [0, 1, 4]);
         assert!(parsed.iter().all(|p| (p.ssrc, p.payload_type, p.timestamp, p.marker) == (77, 98, 9, true)));
         assert_eq!(relay.numbers(), Some(Numbers { own: 5, sender: 505 }));
-    }
-
-    #[test]
-    fn a_key_frame_is_known_by_its_system_header() {
-        let mut pack = vec![0, 0, 1, 0xBA, 0x44, 0, 4, 0, 4, 1, 0, 0, 3, 0xF8];
-        assert_eq!(Start::of(&pack, true), Start::Frame);
-        pack.extend([0, 0, 1, 0xBB]);
-        assert_eq!(Start::of(&pack, true), Start::KeyFrame);
-        assert_eq!(Start::of(&[0, 0, 1, 0xBA], true), Start::Frame);
-        assert_eq!(Start::of(&[1, 2, 3], false), Start::Nothing);
-        assert_eq!(Start::of(&[], true), Start::Nothing);
-    }
-
-    #[test]
-    fn a_tcp_peer_that_does_not_read_is_given_whole_packets_from_the_next_key_frame() {
-        let mut queue = TcpQueue::default();
-        let packet = [7u8; 1400];
-        while !queue.is_dropping {
-            queue.push(&packet, Start::Frame);
-        }
-        assert!(queue.bytes.len() <= TCP_QUEUE_BYTES + 1500);
-        assert_eq!(queue.bytes.len() % 1402, 0);
-        queue.sent = queue.bytes.len();
-        let before = queue.bytes.len();
-        queue.push(&packet, Start::Frame);
-        assert_eq!(queue.bytes.len(), before);
-        queue.push(&packet, Start::KeyFrame);
-        assert_eq!(queue.bytes.len(), before + 1402);
     }
 }
