@@ -3,11 +3,14 @@
 //! All `unsafe` of the engine is in this folder. Readiness is edge-triggered: a reader goes on until the kernel says
 //! that nothing is left, and is not asked again before something new arrives.
 
-mod batch;
+mod ancillary;
 mod poll;
+mod recv;
+mod send;
 
-pub use batch::{Group, RecvBatch, SendBatch, MAX_DATAGRAM, MAX_SEGMENTS};
 pub use poll::{EventFd, Poll, Ready};
+pub use recv::{RecvBatch, MAX_DATAGRAM};
+pub use send::{Group, SendBatch, MAX_SEGMENTS};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
