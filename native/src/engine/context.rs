@@ -91,6 +91,8 @@ pub struct Context {
     parts: Keyed<(u64, Part)>,
     next_token: u64,
     care_at_ms: Option<f64>,
+    /// The stream of each viewer, browser and relay, by its id.
+    outlets: Keyed<u64>,
     /// Viewers of the whole engine.
     viewers: Arc<AtomicUsize>,
 }
@@ -117,6 +119,7 @@ impl Context {
             parts: Keyed::default(),
             next_token: RTC_TOKEN + 1,
             care_at_ms: None,
+            outlets: Keyed::default(),
             viewers,
         })
     }
@@ -194,12 +197,27 @@ impl Context {
         is_due
     }
 
-    pub fn viewer_joined(&self) {
+    pub fn viewer_joined(&mut self, id: u64, stream: u64) {
         self.viewers.fetch_add(1, Ordering::Relaxed);
+        self.outlets.insert(id, stream);
     }
 
-    pub fn viewer_left(&self) {
+    pub fn viewer_left(&mut self, id: u64) {
         self.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.outlets.remove(&id);
+    }
+
+    pub fn relay_added(&mut self, id: u64, stream: u64) {
+        self.outlets.insert(id, stream);
+    }
+
+    pub fn relay_removed(&mut self, id: u64) {
+        self.outlets.remove(&id);
+    }
+
+    /// The stream that a viewer, browser or relay is of.
+    pub fn stream_of(&self, id: u64) -> Option<u64> {
+        self.outlets.get(&id).copied()
     }
 
     pub fn announce(&self, kind: Kind, stream: &Arc<str>, id: u64, detail: impl Into<Cow<'static, str>>) {

@@ -205,4 +205,18 @@ mod tests {
         assert_eq!(two.owner(Some(7), from(1, 5000), 2901.0), Some(2));
         assert_eq!((two.count, two.sources.len(), two.by_ssrc.len()), (1, 1, 0));
     }
+
+    #[test]
+    fn who_changes_ssrc_and_port_with_each_packet_makes_nothing_grow() {
+        let mut two = members(&[(1, Some(7), from(1, 5000)), (2, None, from(2, 0))]);
+        for n in 0..10_000_u16 {
+            assert_eq!(two.owner(Some(1000 + u32::from(n)), from(3, n), 0.0), None);
+            assert_eq!(two.owner(Some(7), from((n % 100 + 10) as u8, n), 0.0), Some(1));
+            assert_eq!(two.owner(Some(1000 + u32::from(n)), from(2, n), 0.0), Some(2));
+        }
+        assert_eq!(
+            (two.by_ssrc.len(), two.by_host.len(), two.sources.len(), two.orphans.len()),
+            (1, 2, 2, 0)
+        );
+    }
 }

@@ -4,8 +4,9 @@
 //! address is learnt only from a request that proved the peer's password. A fault in one peer ends that peer.
 
 use super::context::Context;
+use super::figures::ViewerStats;
 use super::stream::Stream;
-use super::thread::{PacketThread, ViewerStats};
+use super::thread::PacketThread;
 use super::{EngineError, Result};
 use crate::events::Kind;
 use crate::frame::{Codec, Frame};
@@ -134,6 +135,10 @@ impl Peers {
         self.list.len()
     }
 
+    pub fn has(&self, id: u64) -> bool {
+        self.list.iter().any(|peer| peer.id == id)
+    }
+
     pub fn stats(&self, id: u64, stream: &str) -> Option<ViewerStats> {
         let peer = self.list.iter().find(|p| p.id == id)?;
         Some(ViewerStats {
@@ -204,7 +209,7 @@ impl Stream {
         let gop_bytes = context.options.gop_bytes;
         self.outlets.peers.packer.get_or_insert_with(|| Packer::new(self.pipeline.gop(), gop_bytes));
         self.outlets.peers.list.push(peer);
-        context.viewer_joined();
+        context.viewer_joined(id, self.key);
         self.await_picture(context);
         self.care_for_peers(context);
         Ok(answer)
@@ -313,7 +318,7 @@ impl Stream {
         if let Some(port) = context.rtc.as_deref_mut() {
             port.forget((self.key, id));
         }
-        context.viewer_left();
+        context.viewer_left(id);
         context.announce(Kind::ViewerClosed, &self.name, id, word);
     }
 

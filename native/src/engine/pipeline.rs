@@ -5,31 +5,19 @@
 //!
 //! Implements: GB/T 28181-2022 C.1 (RTP reception), D (the same packets over TCP)
 
+use super::gap_wait::GapWait;
 use super::gate::Gate;
-use super::quality::{Figures, Quality, Totals};
-use crate::adts;
+use super::notes::{Counters, Notes};
+use super::quality::Figures;
 use crate::demux::{Demuxer, PayloadType};
 use crate::events::Kind;
-use crate::frame::{Codec, Frame};
+use crate::frame::Frame;
 use crate::gop::GopCache;
-use crate::nal::records::ParameterSets;
 use crate::reorder::{Arrival, ReorderStats, Reorderer};
 use crate::rtp::{self, RtpError, RtpPacket};
 
-/// A gap is waited for this long; then what came after it goes on. A late packet on a local network is later by a
-/// few milliseconds at most, and each waiting millisecond is delay in the picture. A packet that comes after its gap
-/// was given up shows that the link needs longer: the wait grows by a half, up to its most, and shrinks again slowly.
-const GAP_WAIT_MS: f64 = 40.0;
-const GAP_WAIT_MOST_MS: f64 = 200.0;
-const GAP_WAIT_GROWTH: f64 = 1.5;
-/// What is left of the additional wait after a second without late packets.
-const GAP_WAIT_DECAY: f64 = 0.98;
-
 /// A stream that takes any SSRC keeps the first; after this long without it another sender may have begun (quirk 38).
 const SSRC_SILENCE_MS: f64 = 2000.0;
-
-/// Sound that came for this long without any picture is a stream of its own, and can be joined once in this time.
-const SOUND_ALONE_TICKS: u64 = 90_000;
 
 /// Who takes what comes out. `frame` is called before `packet` for the packet that completed it.
 pub trait Sink {
@@ -44,66 +32,12 @@ pub trait Sink {
     fn frame(&mut self, frame: &Frame);
 }
 
-/// What was counted. Times are engine milliseconds, -1 until they happened.
-#[derive(Clone, Debug)]
-pub struct Counters {
-    pub packets: u64,
-    pub bytes: u64,
-    pub malformed: u64,
-    pub foreign_ssrc: u64,
-    pub frames: u64,
-    pub key_frames: u64,
-    pub first_packet_ms: f64,
-    pub first_key_frame_ms: f64,
-    pub last_packet_ms: f64,
-    /// Frames of video among `frames`.
-    pub pictures: u64,
-    pub video: Option<Codec>,
-    pub audio: Option<Codec>,
-    /// What the sound says of itself, or its codec has by nature; 0 is not known.
-    pub audio_rate_hz: u32,
-    pub width: u32,
-    pub height: u32,
-}
-
-impl Counters {
-    fn new() -> Self {
-        Self {
-            packets: 0,
-            bytes: 0,
-            malformed: 0,
-            foreign_ssrc: 0,
-            frames: 0,
-            key_frames: 0,
-            first_packet_ms: -1.0,
-            first_key_frame_ms: -1.0,
-            last_packet_ms: -1.0,
-            pictures: 0,
-            video: None,
-            audio: None,
-            audio_rate_hz: 0,
-            width: 0,
-            height: 0,
-        }
-    }
-}
-
 /// From packets in order to frames.
 struct Decoding {
     demuxer: Demuxer,
     gop: GopCache,
     gate: Gate,
     notes: Notes,
-}
-
-/// What is remembered about the frames that passed.
-struct Notes {
-    counters: Counters,
-    parameters: ParameterSets,
-    quality: Quality,
-    /// Where sound began, or could be joined last.
-    sound_start: Option<u64>,
-    news: Vec<(Kind, &'static str)>,
 }
 
 impl Decoding {
@@ -138,66 +72,6 @@ fn show(frame: Frame, gop: &mut GopCache, sink: &mut impl Sink) {
     gop.push(frame);
 }
 
-impl Notes {
-    fn take(&mut self, mut frame: Frame, now_ms: f64) -> Frame {
-        frame.key |= self.is_start_of_sound(&frame);
-        self.note_frame(&frame, now_ms);
-        self.note_parameters(&frame);
-        frame
-    }
-
-    /// Whether viewers of a stream without any picture may start here. Nobody could ever start otherwise.
-    fn is_start_of_sound(&mut self, frame: &Frame) -> bool {
-        if self.counters.video.is_some() || !frame.codec.is_audio() {
-            return false;
-        }
-        let since = *self.sound_start.get_or_insert(frame.pts);
-        let is_start = frame.pts.saturating_sub(since) >= SOUND_ALONE_TICKS;
-        if is_start {
-            self.sound_start = Some(frame.pts);
-        }
-        is_start
-    }
-
-    fn note_frame(&mut self, frame: &Frame, now_ms: f64) {
-        let counters = &mut self.counters;
-        counters.frames += 1;
-        let known = if frame.codec.is_audio() { &mut counters.audio } else { &mut counters.video };
-        if *known != Some(frame.codec) {
-            *known = Some(frame.codec);
-            self.news.push((Kind::Codec, frame.codec.name()));
-        }
-        counters.pictures += u64::from(frame.codec.is_video());
-        counters.audio_rate_hz = match frame.codec {
-            Codec::G711A | Codec::G711U => 8_000,
-            Codec::G7221 => 16_000,
-            Codec::Aac => adts::frames(&frame.data).next().map_or(0, |(config, _)| config.rate_hz()),
-            _ => counters.audio_rate_hz,
-        };
-        if !frame.key {
-            return;
-        }
-        if frame.codec.is_video() {
-            counters.key_frames += 1;
-            self.quality.note_key_frame(frame.pts);
-        }
-        if counters.first_key_frame_ms < 0.0 {
-            counters.first_key_frame_ms = now_ms;
-            self.news.push((Kind::FirstKeyFrame, frame.codec.name()));
-        }
-    }
-
-    fn note_parameters(&mut self, frame: &Frame) {
-        if !frame.config || !self.parameters.update(frame.codec, &frame.data) {
-            return;
-        }
-        if let Some(sps) = self.parameters.sps(frame.codec) {
-            self.counters.width = sps.width;
-            self.counters.height = sps.height;
-        }
-    }
-}
-
 /// The receiving half of a stream.
 pub struct Pipeline {
     wanted_ssrc: Option<u32>,
@@ -206,33 +80,6 @@ pub struct Pipeline {
     decoding: Decoding,
     gap_since_ms: Option<f64>,
     gap_wait: GapWait,
-}
-
-/// How long a gap is waited for, as the link needs it.
-struct GapWait {
-    ms: f64,
-    seen_late: u64,
-    changed_ms: f64,
-}
-
-impl GapWait {
-    fn new() -> Self {
-        Self { ms: GAP_WAIT_MS, seen_late: 0, changed_ms: 0.0 }
-    }
-
-    /// Look at the count of late packets; called with each packet that is not in order.
-    fn adapt(&mut self, late: u64, now_ms: f64) {
-        let elapsed_ms = now_ms - self.changed_ms;
-        if late > self.seen_late && elapsed_ms >= self.ms {
-            // Once a wait: all that one gap lost too early comes late.
-            self.ms = (self.ms * GAP_WAIT_GROWTH).min(GAP_WAIT_MOST_MS);
-            self.changed_ms = now_ms;
-        } else if elapsed_ms >= 1000.0 {
-            self.ms = GAP_WAIT_MS + (self.ms - GAP_WAIT_MS) * GAP_WAIT_DECAY.powf(elapsed_ms / 1000.0);
-            self.changed_ms = now_ms;
-        }
-        self.seen_late = late;
-    }
 }
 
 impl Pipeline {
@@ -245,13 +92,7 @@ impl Pipeline {
                 demuxer: Demuxer::new(),
                 gop: GopCache::new(gop_bytes),
                 gate: Gate::default(),
-                notes: Notes {
-                    counters: Counters::new(),
-                    parameters: ParameterSets::default(),
-                    quality: Quality::default(),
-                    sound_start: None,
-                    news: Vec::new(),
-                },
+                notes: Notes::new(),
             },
             gap_since_ms: None,
             gap_wait: GapWait::new(),
@@ -314,7 +155,7 @@ impl Pipeline {
     /// Rates of the last seconds.
     pub fn figures(&self, now_ms: f64) -> Figures {
         let Notes { counters, quality, .. } = &self.decoding.notes;
-        quality.figures(totals(counters, self.reorderer.stats().lost), now_ms)
+        quality.figures(counters.totals(self.reorderer.stats().lost), now_ms)
     }
 
     /// An RTCP packet of the sender; `wall_ms` is our wall clock (Unix).
@@ -345,7 +186,8 @@ impl Pipeline {
             self.decoding.notes.counters.foreign_ssrc += 1;
             return false;
         }
-        self.count(packet.len(), header.timestamp, now_ms);
+        let (lost, clock_hz) = (self.reorderer.stats().lost, self.decoding.demuxer.clock_hz());
+        self.decoding.notes.note_packet(packet.len(), header.timestamp, clock_hz, lost, now_ms);
         let decoding = &mut self.decoding;
         self.reorderer.push(header.sequence, header.ssrc, packet, &mut |arrival: Arrival<'_>| {
             decoding.arrive(arrival, now_ms, sink);
@@ -361,8 +203,8 @@ impl Pipeline {
     /// Give up a gap that has been open for too long. Returns when to ask again, None when there is no gap.
     pub fn close_gap(&mut self, now_ms: f64, sink: &mut impl Sink) -> Option<f64> {
         let since = self.gap_since_ms?;
-        if now_ms - since < self.gap_wait.ms {
-            return Some(since + self.gap_wait.ms);
+        if now_ms - since < self.gap_wait.ms() {
+            return Some(since + self.gap_wait.ms());
         }
         let decoding = &mut self.decoding;
         self.reorderer.flush(&mut |arrival: Arrival<'_>| decoding.arrive(arrival, now_ms, sink));
@@ -372,12 +214,12 @@ impl Pipeline {
 
     /// When a gap is open: the time to call [`Self::close_gap`].
     pub fn gap_deadline_ms(&self) -> Option<f64> {
-        self.gap_since_ms.map(|since| since + self.gap_wait.ms)
+        self.gap_since_ms.map(|since| since + self.gap_wait.ms())
     }
 
     fn note_gap(&mut self, now_ms: f64) {
         let late = self.reorderer.stats().late;
-        if self.reorderer.held() > 0 || late != self.gap_wait.seen_late {
+        if self.reorderer.held() > 0 || self.gap_wait.has_not_seen(late) {
             self.gap_wait.adapt(late, now_ms);
         }
         if self.reorderer.held() == 0 {
@@ -386,32 +228,13 @@ impl Pipeline {
             self.gap_since_ms = Some(now_ms);
         }
     }
-
-    fn count(&mut self, length: usize, timestamp: u32, now_ms: f64) {
-        let lost = self.reorderer.stats().lost;
-        let clock_hz = self.decoding.demuxer.clock_hz();
-        let Notes { counters, quality, news, .. } = &mut self.decoding.notes;
-        if counters.first_packet_ms < 0.0 {
-            counters.first_packet_ms = now_ms;
-            news.push((Kind::FirstPacket, ""));
-        }
-        if quality.is_new_frame(timestamp) {
-            quality.set_clock(clock_hz);
-            quality.note_frame_start(timestamp, now_ms, || totals(counters, lost));
-        }
-        counters.packets += 1;
-        counters.bytes += length as u64;
-        counters.last_packet_ms = now_ms;
-    }
-}
-
-fn totals(counters: &Counters, lost: u64) -> Totals {
-    Totals { packets: counters.packets, bytes: counters.bytes, lost, pictures: counters.pictures }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::gap_wait::{GAP_WAIT_MOST_MS, GAP_WAIT_MS};
+    use crate::frame::Codec;
     use crate::packetizer::Packetizer;
     use crate::ps_mux::PsMuxer;
 
@@ -519,6 +342,16 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_that_changes_its_ssrc_with_each_packet_costs_a_look_at_each() {
+        let (mut pipeline, mut sink) = (Pipeline::new(None, 64, 1 << 20), Taken::default());
+        for n in 0..10_000_u32 {
+            pipeline.receive(&rtp::write_header(true, 96, n as u16, n, n), 1.0, &mut sink);
+        }
+        assert_eq!((pipeline.ssrc(), pipeline.counters().foreign_ssrc, sink.packets), (Some(0), 9_999, 1));
+        assert_eq!((pipeline.reorder_stats().restarts, pipeline.take_news().len()), (0, 1));
+    }
+
+    #[test]
     fn a_lost_packet_costs_frames_and_not_the_stream() {
         let (mut pipeline, mut sink) = (Pipeline::new(None, 4, 1 << 20), Taken::default());
         let mut all = packets(1, 10);
@@ -556,13 +389,11 @@ mod tests {
                 pipeline.close_gap(now_ms, &mut sink);
             }
             pipeline.receive(&pair[0], now_ms, &mut sink);
-            waits.push(pipeline.gap_wait.ms);
+            waits.push(pipeline.gap_wait.ms());
         }
         assert!((90.0..=GAP_WAIT_MOST_MS).contains(waits.last().unwrap()), "{waits:?}");
         let lost = pipeline.reorder_stats().lost;
         assert!(lost <= 4, "{lost}");
-        pipeline.gap_wait.adapt(pipeline.gap_wait.seen_late, now_ms + 300_000.0);
-        assert!((GAP_WAIT_MS..GAP_WAIT_MS + 1.0).contains(&pipeline.gap_wait.ms));
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //!
 //! Implements: GB/T 28181-2022 C.1 (RTP reception), D (the media server listens)
 
+use super::connection::{Connection, TURNS};
 use super::context::{Context, Interest, Part, PortPart};
 use super::members::Members;
-use super::source::{Connection, Source, Transport, TURNS};
+use super::source::{Source, Transport, ACCEPTS};
 use super::stream::Stream;
 use super::thread::PacketThread;
 use super::{EngineError, Result};
@@ -177,7 +178,7 @@ impl PacketThread {
     pub(super) fn on_port_ready(&mut self, port: u64, ready: Ready, part: PortPart) {
         match part {
             PortPart::Socket => self.read_shared(port, ready),
-            PortPart::Listener => self.accept_shared(port),
+            PortPart::Listener => self.accept_shared(port, ready),
             PortPart::Arrived => self.read_arrived(port, ready),
         }
     }
@@ -246,11 +247,12 @@ impl PacketThread {
         }
     }
 
-    fn accept_shared(&mut self, port_key: u64) {
+    fn accept_shared(&mut self, port_key: u64, ready: Ready) {
         let Self { context, ports, .. } = self;
         let Some(port) = ports.get_mut(&port_key) else { return };
         // Who waits on after an error comes with the next readiness.
-        while let Ok(Some(socket)) = net::accept(&port.socket) {
+        for _ in 0..ACCEPTS {
+            let Ok(Some(socket)) = net::accept(&port.socket) else { return };
             if port.arrived.len() >= ARRIVED_MAX {
                 port.unknown += 1;
                 continue;
@@ -265,6 +267,7 @@ impl PacketThread {
             port.arrived.push(Arrived { connection, peer });
             context.care_in(ARRIVED_MS);
         }
+        context.unfinished.push(ready);
     }
 
     /// A connection without a stream has something to read: its first packet says whose it is.

@@ -26,6 +26,7 @@ impl Stream {
             relay.begin(self.pipeline.gop(), self.pipeline.last_timestamp());
         }
         self.outlets.relays.push(relay);
+        context.relay_added(id, self.key);
         self.flush_relays(context);
         Ok(port)
     }
@@ -34,6 +35,7 @@ impl Stream {
     pub fn remove_relay(&mut self, context: &mut Context, id: u64) -> bool {
         let Some(at) = self.outlets.relays.iter().position(|r| r.id == id) else { return false };
         let relay = self.outlets.relays.swap_remove(at);
+        context.relay_removed(id);
         if let Some(socket) = relay.socket() {
             context.forget(net::fd(socket), relay.token);
         }

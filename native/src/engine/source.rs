@@ -2,10 +2,10 @@
 //!
 //! Implements: GB/T 28181-2022 D (connection roles, retries)
 
+use super::connection::{Connection, TURNS};
 use super::context::{Context, Interest, Part};
 use super::{EngineError, Result};
 use crate::net::{self, Ready};
-use crate::tcp_framing::Deframer;
 use socket2::Socket;
 use std::io;
 use std::net::SocketAddr;
@@ -17,8 +17,8 @@ pub const RETRIES: u32 = 3;
 /// A connected sender that was silent for this long may be replaced by a new one: it lost its power or its route.
 const SILENCE_MS: f64 = 5000.0;
 
-/// Receive calls in one turn of one socket; others wait meanwhile.
-pub(super) const TURNS: usize = 16;
+/// Connections taken in one turn of one listener; somebody may connect as fast as they are hung up.
+pub(super) const ACCEPTS: usize = 64;
 
 /// How media travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,14 +48,6 @@ pub enum Outcome {
     Connected,
     /// The connection ended; the word says how.
     Closed(&'static str),
-}
-
-/// A connected sender.
-pub(super) struct Connection {
-    socket: Socket,
-    pub(super) token: u64,
-    deframer: Deframer,
-    pub(super) opened_ms: f64,
 }
 
 /// Connecting to a sender that listens.
@@ -253,9 +245,9 @@ impl Source {
     }
 
     /// Somebody connects to our listener. A second sender replaces the first only when that one is dead.
-    pub fn accept(&mut self, context: &mut Context, last_packet_ms: f64) -> Outcome {
+    pub fn accept(&mut self, context: &mut Context, ready: Ready, last_packet_ms: f64) -> Outcome {
         let mut outcome = Outcome::Nothing;
-        loop {
+        for _ in 0..ACCEPTS {
             let Kind::Passive { listener, .. } = &self.kind else { return outcome };
             let socket = match net::accept(listener) {
                 Ok(Some(socket)) => socket,
@@ -273,6 +265,8 @@ impl Source {
             self.connection = Some(Connection::new(socket, token, context.now_ms));
             outcome = Outcome::Connected;
         }
+        context.unfinished.push(ready);
+        outcome
     }
 
     /// A connection of the shared port showed that it is ours; false when a living sender keeps its place.
@@ -355,66 +349,6 @@ impl Source {
             }
             Kind::Active { .. } | Kind::Shared { .. } => {}
         }
-    }
-}
-
-impl Connection {
-    pub(super) fn new(socket: Socket, token: u64, opened_ms: f64) -> Self {
-        Self { socket, token, deframer: Deframer::new(), opened_ms }
-    }
-
-    /// Close it.
-    pub(super) fn forget(self, context: &mut Context) {
-        context.forget(net::fd(&self.socket), self.token);
-    }
-
-    /// Read before anybody knows whose it is; what is left comes again with the next turn.
-    pub(super) fn read_once(
-        &mut self,
-        context: &mut Context,
-        ready: Ready,
-        take: &mut impl FnMut(&[u8]),
-    ) -> std::result::Result<(), &'static str> {
-        let mut buffer = std::mem::take(&mut context.tcp_buffer);
-        let read = io::Read::read(&mut &self.socket, &mut buffer);
-        let result = match read {
-            Ok(0) => Err("eof"),
-            Ok(length) => {
-                context.unfinished.push(ready);
-                self.deframer.push(&buffer[..length], take).map_err(|_| "framing lost")
-            }
-            Err(e) if net::is_blocked(&e) => Ok(()),
-            Err(e) => Err(net::reason(&e)),
-        };
-        context.tcp_buffer = buffer;
-        result
-    }
-
-    fn read(
-        &mut self,
-        context: &mut Context,
-        buffer: &mut [u8],
-        ready: Ready,
-        take: &mut impl FnMut(&mut Context, &[u8]),
-    ) -> std::result::Result<(), &'static str> {
-        for _ in 0..TURNS {
-            let length = match io::Read::read(&mut &self.socket, buffer) {
-                Ok(0) => return Err("eof"),
-                Ok(length) => length,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if net::is_blocked(&e) => return Ok(()),
-                Err(e) => return Err(net::reason(&e)),
-            };
-            self.deframer
-                .push(&buffer[..length], &mut |packet| take(context, packet))
-                .map_err(|_| "framing lost")?;
-            // A short read emptied the socket, and later bytes are a new edge; a close has its own, seen already.
-            if length < buffer.len() && !ready.hung_up {
-                return Ok(());
-            }
-        }
-        context.unfinished.push(ready);
-        Ok(())
     }
 }
 

@@ -1,25 +1,18 @@
 //! One stream on its packet thread: source, pipeline, outlets, and what they tell each other.
 
-use super::context::{Context, Interest, Part};
+use super::connection::Connection;
+use super::context::{Context, Part};
+use super::figures::StreamStats;
 use super::outlets::{Delivery, Outlets};
 use super::pipeline::Pipeline;
-use super::quality::Figures;
-use super::source::{Connection, Outcome, Source, Transport};
+use super::source::{Outcome, Source};
 use super::Result;
-use crate::adts::{self, AacConfig};
 use crate::demux::PayloadType;
 use crate::events::Kind;
-use crate::frame::Codec;
-use crate::nal::records::ParameterSets;
 use crate::net::{self, Ready};
-use crate::viewer::datagrams::PACE_MS;
-use crate::viewer::{Ending, Viewer};
+use crate::viewer::Ending;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// How often a viewer that takes nothing is looked at.
-const STALL_CHECK_MS: f64 = 500.0;
 
 /// Who joined and found no key frame waits so long for one before the sender should be asked, and then again.
 const DARK_MS: f64 = 1_000.0;
@@ -27,63 +20,14 @@ const DARK_MS: f64 = 1_000.0;
 /// Wishes for a key frame are told at most once in this time, however many watch.
 const WISH_MS: f64 = 500.0;
 
-/// A stream's figures at one moment. Times are engine milliseconds, -1 until they happened.
-#[derive(Clone, Debug)]
-pub struct StreamStats {
-    pub stream: String,
-    pub transport: Transport,
-    pub ssrc: u32,
-    pub video_codec: &'static str,
-    pub audio_codec: &'static str,
-    /// 0 while it is not known.
-    pub audio_rate_hz: u32,
-    pub width: u32,
-    pub height: u32,
-    pub packets: u64,
-    pub bytes: u64,
-    pub lost: u64,
-    pub reordered: u64,
-    pub duplicates: u64,
-    pub malformed: u64,
-    pub foreign_ssrc: u64,
-    pub frames: u64,
-    pub key_frames: u64,
-    pub viewers: usize,
-    pub relays: usize,
-    pub opened_ms: f64,
-    pub first_packet_ms: f64,
-    pub first_key_frame_ms: f64,
-    pub last_packet_ms: f64,
-    /// Rates of the last seconds.
-    pub quality: Figures,
-    pub gop_bytes: usize,
-    /// Datagrams the kernel dropped because we were late, and bytes that wait in its queue.
-    pub kernel_drops: u32,
-    pub backlog_bytes: u32,
-}
-
-/// What a client must know of a stream before it plays it by RTP: parameter sets and the configuration of AAC.
-#[derive(Clone, Debug, Default)]
-pub struct Description {
-    pub video_codec: &'static str,
-    /// VPS, SPS and PPS, as many as there are.
-    pub parameter_sets: Vec<Vec<u8>>,
-    pub audio_codec: &'static str,
-    pub aac: Option<AacConfig>,
-}
-
-fn wall_clock_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
-}
-
 /// One stream.
 pub struct Stream {
     pub name: Arc<str>,
     pub(super) key: u64,
-    source: Source,
+    pub(super) source: Source,
     pub(super) pipeline: Pipeline,
     pub(super) outlets: Outlets,
-    opened_ms: f64,
+    pub(super) opened_ms: f64,
     /// Since when somebody watches who had no key frame to start from.
     dark_since_ms: Option<f64>,
     last_wish_ms: Option<f64>,
@@ -150,7 +94,7 @@ impl Stream {
         match part {
             Part::Source => self.read_source(context, ready),
             Part::Listener => {
-                let outcome = self.source.accept(context, self.pipeline.counters().last_packet_ms);
+                let outcome = self.source.accept(context, ready, self.pipeline.counters().last_packet_ms);
                 self.report(context, &outcome);
             }
             // Goes to the port, which is the owner.
@@ -241,161 +185,11 @@ impl Stream {
         }
     }
 
-    fn drop_lost(&mut self, context: &mut Context) {
-        let stall_ms = context.options.viewer_stall_ms;
-        let is_silent = |v: &Viewer| v.silent_at_ms().is_some_and(|at| at <= context.now_ms);
-        let lost: Vec<(u64, Ending)> = self
-            .outlets
-            .viewers()
-            .filter_map(|v| match v.has_stalled(context.now_ms, stall_ms) {
-                true => Some((v.id, Ending::Stalled)),
-                false => is_silent(v).then_some((v.id, Ending::Silent)),
-            })
-            .collect();
-        for (id, ending) in lost {
-            self.end_viewer(context, id, ending);
-        }
-        if let Some(at_ms) = self.outlets.viewers().filter_map(Viewer::silent_at_ms).reduce(f64::min) {
-            context.care_at(at_ms);
-        }
-        if self.outlets.viewers().any(Viewer::is_waiting) {
-            context.care_in(STALL_CHECK_MS.min(stall_ms));
-        }
-    }
-
     /// Give viewers and relays what was gathered in this tick.
     pub fn flush(&mut self, context: &mut Context) {
-        let mut ended = Vec::new();
-        let (mut is_waiting, mut is_paced) = (false, false);
-        for viewer in self.outlets.viewers_mut().filter(|v| v.wants_flush()) {
-            if let Err(ending) = viewer.flush(context.now_ms) {
-                ended.push((viewer.id, ending));
-            }
-            is_waiting |= viewer.is_waiting();
-            is_paced |= viewer.is_paced();
-        }
-        if is_paced {
-            context.care_in(PACE_MS);
-        }
-        if is_waiting {
-            context.care_in(STALL_CHECK_MS.min(context.options.viewer_stall_ms));
-        }
-        for (id, ending) in ended {
-            self.end_viewer(context, id, ending);
-        }
+        self.flush_viewers(context);
         self.flush_relays(context);
         self.flush_peers(context);
-    }
-
-    /// Serve one viewer. The socket is closed when this fails.
-    pub fn attach(&mut self, context: &mut Context, mut viewer: Viewer) -> Result<()> {
-        let id = viewer.id;
-        let interest = if viewer.listens() { Interest::Both } else { Interest::Output };
-        viewer.token = context.watch(net::fd(viewer.socket()), interest, self.key, Part::Viewer(id))?;
-        for fd in viewer.report_fds() {
-            match context.watch(fd, Interest::Input, self.key, Part::Viewer(id)) {
-                Ok(token) => viewer.report_tokens.push((fd, token)),
-                Err(error) => {
-                    forget(context, &viewer);
-                    return Err(error.into());
-                }
-            }
-        }
-        if let Some(at_ms) = viewer.silent_at_ms() {
-            context.care_at(context.now_ms + at_ms);
-        }
-        context.viewer_joined();
-        let gop_bytes = context.options.gop_bytes;
-        let (now_ms, wall_ms) = (context.now_ms, wall_clock_ms());
-        self.outlets.join(viewer, self.pipeline.gop(), gop_bytes, now_ms, wall_ms);
-        self.await_picture(context);
-        self.flush(context);
-        Ok(())
-    }
-
-    pub fn viewers(&self) -> impl Iterator<Item = &Viewer> {
-        self.outlets.viewers()
-    }
-
-    fn on_viewer_ready(&mut self, context: &mut Context, ready: Ready, id: u64) {
-        let Some(viewer) = self.outlets.viewers_mut().find(|v| v.id == id) else { return };
-        if ready.token != viewer.token {
-            return viewer.listen_to_reports(context.now_ms);
-        }
-        viewer.unblock();
-        if ready.readable {
-            viewer.heard(context.now_ms);
-        }
-        let heard = if ready.readable && viewer.listens() { viewer.listen() } else { Ok(()) };
-        if let Err(ending) = heard {
-            self.end_viewer(context, id, ending);
-        } else if ready.hung_up {
-            self.end_viewer(context, id, Ending::Eof);
-        }
-    }
-
-    /// Close a viewer and tell why.
-    pub fn end_viewer(&mut self, context: &mut Context, id: u64, ending: Ending) {
-        let Some(mut viewer) = self.outlets.leave(id) else { return };
-        viewer.take_leave(ending, context.now_ms);
-        forget(context, &viewer);
-        context.viewer_left();
-        context.announce(Kind::ViewerClosed, &self.name, id, ending.name());
-    }
-
-    pub fn stats(&self, now_ms: f64) -> StreamStats {
-        let counters = self.pipeline.counters();
-        let order = self.pipeline.reorder_stats();
-        let memory = self.source.memory();
-        StreamStats {
-            stream: self.name.to_string(),
-            transport: self.source.transport(),
-            ssrc: self.pipeline.ssrc().unwrap_or(0),
-            video_codec: counters.video.map_or("", |c| c.name()),
-            audio_codec: counters.audio.map_or("", |c| c.name()),
-            audio_rate_hz: counters.audio_rate_hz,
-            width: counters.width,
-            height: counters.height,
-            packets: counters.packets,
-            bytes: counters.bytes,
-            lost: order.lost,
-            reordered: order.reordered,
-            duplicates: order.duplicates,
-            malformed: counters.malformed,
-            foreign_ssrc: counters.foreign_ssrc,
-            frames: counters.frames,
-            key_frames: counters.key_frames,
-            viewers: self.outlets.viewers().count() + self.outlets.peers.len(),
-            relays: self.outlets.relays.len(),
-            opened_ms: self.opened_ms,
-            first_packet_ms: counters.first_packet_ms,
-            first_key_frame_ms: counters.first_key_frame_ms,
-            last_packet_ms: counters.last_packet_ms,
-            quality: self.pipeline.figures(now_ms),
-            gop_bytes: self.pipeline.gop().bytes(),
-            kernel_drops: memory.drops,
-            backlog_bytes: memory.backlog_bytes,
-        }
-    }
-
-    /// What the cached group says of the stream.
-    pub fn describe(&self) -> Description {
-        let counters = self.pipeline.counters();
-        let (mut sets, mut aac) = (ParameterSets::default(), None);
-        for frame in self.pipeline.gop().frames() {
-            if frame.config {
-                sets.update(frame.codec, &frame.data);
-            }
-            if frame.codec == Codec::Aac && aac.is_none() {
-                aac = adts::frames(&frame.data).next().map(|(config, _)| config);
-            }
-        }
-        Description {
-            video_codec: counters.video.map_or("", |c| c.name()),
-            parameter_sets: sets.all().map(<[u8]>::to_vec).collect(),
-            audio_codec: counters.audio.map_or("", |c| c.name()),
-            aac,
-        }
     }
 
     pub fn memory(&self) -> net::SocketMemory {
@@ -427,14 +221,6 @@ impl Stream {
         }
         self.source.close(context);
         stats
-    }
-}
-
-/// Stop watching what belongs to a viewer.
-fn forget(context: &mut Context, viewer: &Viewer) {
-    context.forget(net::fd(viewer.socket()), viewer.token);
-    for &(fd, token) in &viewer.report_tokens {
-        context.forget(fd, token);
     }
 }
 

@@ -6,16 +6,16 @@
 //! A panic, which no input should reach, ends the stream it happened in and not the thread.
 
 use super::context::{Context, Keyed, Part, MAILBOX_TOKEN, RTC_TOKEN};
+use super::figures::{Description, StreamStats, ViewerStats};
 use super::peers::RtcPort;
 use super::ports::SharedPort;
 use super::source::{Source, Transport};
-use super::stream::{Description, Stream, StreamStats};
+use super::stream::Stream;
 use super::{EngineError, Options, RelayTarget, Result};
 use crate::demux::PayloadType;
 use crate::events::{EventRing, Kind};
 use crate::net::{EventFd, SocketMemory};
 use crate::relay::Numbers;
-use crate::viewer::datagrams::Reported;
 use crate::viewer::{Container, Dialogue, Ending, Viewer};
 use bytes::Bytes;
 use socket2::Socket;
@@ -29,20 +29,6 @@ use std::time::Instant;
 
 /// Work for a packet thread.
 pub type Command = Box<dyn FnOnce(&mut PacketThread) + Send>;
-
-/// A viewer's figures at one moment.
-#[derive(Clone, Debug)]
-pub struct ViewerStats {
-    pub id: u64,
-    pub stream: String,
-    pub container: &'static str,
-    pub bytes: u64,
-    pub frames: u64,
-    pub skipped: u64,
-    pub queued_bytes: usize,
-    /// What it told of its reception, when it does.
-    pub reported: Option<Reported>,
-}
 
 /// Commands on their way to a packet thread.
 pub struct Mailbox {
@@ -260,9 +246,9 @@ impl PacketThread {
     }
 
     pub fn relay_numbers(&mut self, id: u64) -> Result<Option<Numbers>> {
-        let relay =
-            self.streams.values_mut().find_map(|s| s.outlets.relay(id)).ok_or(EngineError::Unknown)?;
-        Ok(relay.numbers())
+        let key = self.context.stream_of(id).ok_or(EngineError::Unknown)?;
+        let stream = self.streams.get_mut(&key).ok_or(EngineError::Unknown)?;
+        Ok(stream.outlets.relay(id).ok_or(EngineError::Unknown)?.numbers())
     }
 
     pub fn set_payload_types(&mut self, name: &str, types: Vec<PayloadType>) -> Result<()> {
@@ -286,9 +272,9 @@ impl PacketThread {
     }
 
     pub fn remove_relay(&mut self, id: u64) -> Result<()> {
-        let context = &mut self.context;
-        let removed = self.streams.values_mut().any(|s| s.remove_relay(context, id));
-        removed.then_some(()).ok_or(EngineError::Unknown)
+        let key = self.context.stream_of(id).ok_or(EngineError::Unknown)?;
+        let stream = self.streams.get_mut(&key).ok_or(EngineError::Unknown)?;
+        stream.remove_relay(&mut self.context, id).then_some(()).ok_or(EngineError::Unknown)
     }
 
     pub fn attach(
@@ -310,24 +296,16 @@ impl PacketThread {
         stream.add_peer(context, id, offer)
     }
 
-    /// The stream that a browser watches.
-    fn peer(&self, id: u64) -> Option<(u64, ViewerStats)> {
-        self.streams.iter().find_map(|(&key, s)| Some((key, s.outlets.peers.stats(id, &s.name)?)))
-    }
-
-    fn viewer(&self, id: u64) -> Result<(u64, &Viewer)> {
-        let found =
-            self.streams.iter().find_map(|(&key, s)| s.viewers().find(|v| v.id == id).map(|v| (key, v)));
-        found.ok_or(EngineError::Unknown)
-    }
-
     pub fn detach(&mut self, id: u64) -> Result<()> {
-        if let Some((key, _)) = self.peer(id) {
+        let key = self.context.stream_of(id).ok_or(EngineError::Unknown)?;
+        let outlets = &self.streams.get(&key).ok_or(EngineError::Unknown)?.outlets;
+        if outlets.peers.has(id) {
             self.guarded(key, |stream, context| stream.end_peer(context, id, Ending::Detached.name()));
-            return Ok(());
+        } else if outlets.viewers().any(|viewer| viewer.id == id) {
+            self.guarded(key, |stream, context| stream.end_viewer(context, id, Ending::Detached));
+        } else {
+            return Err(EngineError::Unknown);
         }
-        let (key, _) = self.viewer(id)?;
-        self.guarded(key, |stream, context| stream.end_viewer(context, id, Ending::Detached));
         Ok(())
     }
 
@@ -342,21 +320,9 @@ impl PacketThread {
     }
 
     pub fn viewer_stats(&mut self, id: u64) -> Result<ViewerStats> {
-        if let Some((_, stats)) = self.peer(id) {
-            return Ok(stats);
-        }
-        let (key, viewer) = self.viewer(id)?;
-        let stream = self.streams.get(&key).map(|s| s.name.to_string()).unwrap_or_default();
-        Ok(ViewerStats {
-            id,
-            stream,
-            container: viewer.container.name(),
-            bytes: viewer.sent_bytes,
-            frames: viewer.frames,
-            skipped: viewer.skipped,
-            queued_bytes: viewer.queued_bytes,
-            reported: viewer.reported(),
-        })
+        let key = self.context.stream_of(id).ok_or(EngineError::Unknown)?;
+        let stream = self.streams.get(&key).ok_or(EngineError::Unknown)?;
+        stream.viewer_stats(id).ok_or(EngineError::Unknown)
     }
 
     pub fn memory(&self) -> SocketMemory {
