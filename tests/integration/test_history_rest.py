@@ -36,6 +36,7 @@ from tongshi.resources.viewing.ports import (
 from tongshi.resources.viewing.recordings import Found, Search
 from tongshi.resources.viewing.service import Viewing
 from tongshi.sharing.decision import Access
+from tongshi.sharing.gate import cookie_name
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
 from tongshi.storage.engine import Database
@@ -215,7 +216,7 @@ class House:
             answer = await self.post(None, "/api/v1/session", {"user": name, "password": PASSWORD})
             self.people[name] = (
                 {"X-CSRF-Token": answer.json()["data"]["csrfToken"]},
-                {"tongshi_session": answer.cookies["tongshi_session"]},
+                {cookie_name(HOME): answer.cookies[cookie_name(HOME)]},
             )
 
     async def post(self, who: str | None, path: str, body: dict[str, Any]) -> httpx2.Response:

@@ -40,7 +40,7 @@ from tongshi.config.sections import (
 from tongshi.exchange.signing import Signer
 from tongshi.resources.devices import store as devices
 from tongshi.sharing.accounts import SignedIn
-from tongshi.sharing.gate import COOKIE
+from tongshi.sharing.gate import cookie_name
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.testing.rest_platform import PASSWORD, sample_archives
@@ -164,7 +164,8 @@ class Town:
             person = self._person = self.sign_in()
         else:
             person = self._person
-        return {"Cookie": f"{COOKIE}={person.token}", "X-CSRF-Token": person.csrf_token}
+        cookie = f"{cookie_name(self._config.platform.id)}={person.token}"
+        return {"Cookie": cookie, "X-CSRF-Token": person.csrf_token}
 
     async def _start(self) -> None:
         self._platform = platform = await build(self._config, self.clock)

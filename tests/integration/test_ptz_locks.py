@@ -15,6 +15,7 @@ from tongshi.resources.devices import store as devices
 from tongshi.resources.viewing import lock_store
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.locks import PtzLocks
+from tongshi.sharing.gate import cookie_name
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.storage.engine import Database
@@ -64,7 +65,7 @@ async def room(database: Database) -> Room:
         grant = Grant("", SubjectKind.USER, str(number), actions, ScopeKind.CIVIL_CODE, frozenset({"310104"}))
         await platform.grants.give(ADMIN, grant, Context(clock.at()))
         signed = await platform.accounts.sign_in(name, PASSWORD, "127.0.0.1")
-        made.people[name] = ({"X-CSRF-Token": signed.csrf_token}, {"tongshi_session": signed.token})
+        made.people[name] = ({"X-CSRF-Token": signed.csrf_token}, {cookie_name(HOME): signed.token})
     for owner in (HOME, ABROAD):
         await database.write(devices.upsert_many, sample_archives(owner, 1), owner, clock.at())
     return made

@@ -19,6 +19,7 @@ from tongshi.resources.viewing.model import Codec, Coding, History, Quality, Ste
 from tongshi.resources.viewing.quality import QualityMonitor
 from tongshi.resources.viewing.recordings import Window
 from tongshi.resources.viewing.streams import SharedStream
+from tongshi.sharing.gate import cookie_name
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
 from tongshi.storage.engine import Database
@@ -84,10 +85,10 @@ async def town(database: Database) -> Town:
     for name in ("admin", "viewer", "ungranted", "powerless"):
         async with platform.http() as client:
             answer = await client.post("/api/v1/session", json={"user": name, "password": PASSWORD})
-        token = answer.cookies["tongshi_session"]
+        token = answer.cookies[cookie_name(HOME)]
         made.people[name] = (
             {"X-CSRF-Token": answer.json()["data"]["csrfToken"]},
-            {"tongshi_session": token},
+            {cookie_name(HOME): token},
         )
     for owner in (HOME, ABROAD):
         await database.write(devices.upsert_many, sample_archives(owner, 3), owner, clock.at())

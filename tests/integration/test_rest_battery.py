@@ -13,6 +13,7 @@ from tongshi.clock import ManualClock
 from tongshi.exchange.signing import Signer
 from tongshi.resources.devices import store as devices
 from tongshi.resources.platforms.model import Relation
+from tongshi.sharing.gate import cookie_name
 from tongshi.sharing.model import Context, Grant, ScopeKind, Subject, SubjectKind
 from tongshi.sharing.permissions import Permission
 from tongshi.storage.engine import Database
@@ -65,10 +66,10 @@ async def town(database: Database) -> Town:
     await platform.grants.give(ADMIN, grant, Context(clock.at()))
     for name in ("admin", "viewer", "ungranted", "powerless"):
         answer = await made.call(None, "POST", "/api/v1/session", json={"user": name, "password": PASSWORD})
-        token = answer.cookies["tongshi_session"]
+        token = answer.cookies[cookie_name(HOME)]
         made.people[name] = (
             {"X-CSRF-Token": answer.json()["data"]["csrfToken"]},
-            {"tongshi_session": token},
+            {cookie_name(HOME): token},
         )
     for owner in (HOME, ABROAD):
         await database.write(devices.upsert_many, sample_archives(owner, 3), owner, clock.at())

@@ -370,7 +370,7 @@ async def build(config: Config, clock: Clock | None = None) -> Platform:
         *recordings_http.operations(
             RecordingDesk(database, shelves.free_bytes, recorder.changed), recorder.states
         ),
-        *sharing_http.operations(accounts, clock, is_cookie_secure=config.http.secure_cookie),
+        *sharing_http.operations(accounts, clock, own_id, is_cookie_secure=config.http.secure_cookie),
         *quota_http.operations(quotas),
         *audit_http.operations(database),
         *platforms_http.operations(

@@ -4,6 +4,9 @@ Implements: DB31DSJ/Z 001-2024 6.4.3.2
 A signed request is checked in this order: known key, signature, clock, replay, source address. An unknown
 key and a wrong signature look the same. The clock may differ by 300 s in both directions; a nonce is kept
 660 s, longer than any signature lives.
+
+Browsers keep cookies by host and not by port: two platforms on one host would sign each other's people out,
+so the cookie carries the platform's id.
 """
 
 from __future__ import annotations
@@ -27,10 +30,14 @@ from tongshi.web.operations import Call
 from tongshi.web.ports import Head, Identity
 from tongshi.web.signature import WRONG, Signed, read_signed
 
-COOKIE = "tongshi_session"
 CSRF_HEADER = "x-csrf-token"
 CLOCK_SKEW_MS = 300_000
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def cookie_name(platform_id: str) -> str:
+    """How the cookie of a platform's session is called."""
+    return f"tongshi_session_{platform_id}"
 
 
 class SharingGate:
@@ -54,7 +61,7 @@ class SharingGate:
         """See ``web.ports.Gate``. A signature wins over a cookie."""
         if "x-tongshi-key" in head.headers:
             return await self._by_signature(head)
-        token = head.cookies.get(COOKIE, "")
+        token = head.cookies.get(cookie_name(self._platform_id), "")
         return await self._by_session(head, token) if token else None
 
     async def authorise(self, identity: Identity, permission: StrEnum, head: Head) -> None:
@@ -72,7 +79,7 @@ class SharingGate:
         if head.method not in _SAFE:
             given = head.headers.get(CSRF_HEADER, "")
             if not hmac.compare_digest(given.encode(), found.csrf_token.encode()):
-                raise Forbidden("缺少或错误的 X-CSRF-Token", code=40302)
+                raise Forbidden("缺少或错误的 X-CSRF-Token，应为登录应答中的 csrfToken", code=40302)
         return Identity(found.subject, _key(found.subject), is_cookie=True)
 
     async def _by_signature(self, head: Head) -> Identity:
@@ -115,10 +122,10 @@ def context_of(call: Call[Any, Any]) -> Context:
     return Context(call.at, call.client_host, call.request_id, on_behalf)
 
 
-def session_token(call: Call[Any, Any]) -> str:
-    """The browser's session token; empty for a caller without one."""
+def session_token(call: Call[Any, Any], platform_id: str) -> str:
+    """The token of the browser's session with this platform; empty for a caller without one."""
     try:
-        morsel = SimpleCookie(call.headers.get("cookie", "")).get(COOKIE)
+        morsel = SimpleCookie(call.headers.get("cookie", "")).get(cookie_name(platform_id))
     except CookieError:
         return ""
     return morsel.value if morsel else ""

@@ -11,7 +11,7 @@ from tongshi.audit.tags import AuditTag
 from tongshi.clock import Clock
 from tongshi.errors import Conflict, Forbidden, Unauthenticated
 from tongshi.sharing.accounts import Accounts, SignedIn
-from tongshi.sharing.gate import COOKIE, session_token, subject_of
+from tongshi.sharing.gate import cookie_name, session_token, subject_of
 from tongshi.sharing.model import SubjectKind
 from tongshi.web.operations import (
     MAX_PUBLIC_BODY_BYTES,
@@ -62,16 +62,20 @@ class Created(Answer, frozen=True):
     user: str
 
 
-def operations(accounts: Accounts, clock: Clock, *, is_cookie_secure: bool) -> list[AnyOperation]:
+def operations(
+    accounts: Accounts, clock: Clock, platform_id: str, *, is_cookie_secure: bool
+) -> list[AnyOperation]:
     """The operations of sign-in.
 
     Args:
+        platform_id: 20-digit id of the platform that people sign in to; its cookie carries it.
         is_cookie_secure: whether browsers reach us by TLS, so that the cookie may insist on it.
     """
 
     def cookie(value: str, max_age_s: int) -> str:
         secure = "; Secure" if is_cookie_secure else ""
-        return f"{COOKIE}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}"
+        name = cookie_name(platform_id)
+        return f"{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}"
 
     async def sign_in(call: Call[SignIn, Nothing]) -> Reply[SessionInfo]:
         found = await accounts.sign_in(call.body.user, call.body.password, call.client_host)
@@ -79,7 +83,7 @@ def operations(accounts: Accounts, clock: Clock, *, is_cookie_secure: bool) -> l
         return Reply(_info(found), cookies=[cookie(found.token, lifetime_s)])
 
     async def sign_out(call: Call[Nothing, Nothing]) -> Reply[Nothing]:
-        token = session_token(call)
+        token = session_token(call, platform_id)
         if token:
             await accounts.sign_out(token, call.client_host)
         return Reply(Nothing(), cookies=[cookie("", 0)])
@@ -87,7 +91,7 @@ def operations(accounts: Accounts, clock: Clock, *, is_cookie_secure: bool) -> l
     async def who_am_i(call: Call[Nothing, Nothing]) -> SessionInfo:
         subject = subject_of(call)
         if subject.kind is SubjectKind.USER:
-            found = await accounts.resume(session_token(call))
+            found = await accounts.resume(session_token(call, platform_id))
             if found is None:
                 raise Unauthenticated("登录已过期，请重新登录")
             return _info(found)

@@ -222,7 +222,7 @@ class RestPlatform:
         directory = ServiceDirectory(db, listing_store, own_id, lambda: table)
         peers = SignallingPeers(db, peer_store, profiles)
         table: list[AnyOperation] = [
-            *sharing_http.operations(accounts, clock, is_cookie_secure=False),
+            *sharing_http.operations(accounts, clock, own_id, is_cookie_secure=False),
             *quota_http.operations(quotas),
             *audit_http.operations(db),
             *platforms_http.operations(platforms, exchange, platform_id=own_id, platform_name="测试平台"),

@@ -64,7 +64,12 @@ def document(operations: Sequence[AnyOperation]) -> dict[str, Any]:
                 "schemas": dict(sorted(components.items())),
                 "responses": {code: _refusal(text, trouble) for code, text in _REFUSALS.items()},
                 "securitySchemes": {
-                    "session": {"type": "apiKey", "in": "cookie", "name": "tongshi_session"},
+                    "session": {
+                        "type": "apiKey",
+                        "in": "cookie",
+                        "name": "tongshi_session_{platformId}",
+                        "description": "登录应答设置，{platformId} 为本平台的 20 位编码",
+                    },
                     "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
                     "signature": {
                         "type": "apiKey",
