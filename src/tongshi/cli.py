@@ -11,7 +11,16 @@ from tongshi import __version__
 from tongshi.errors import TongshiError
 
 Run = Callable[[argparse.Namespace], int]
-BENCHES = ("media", "picture", "soak", "link", "sip", "exchange", "query", "files")
+BENCHES = {
+    "media": "ingest, relay, fan-out and delay of the media engine",
+    "picture": "time from the request to the first picture",
+    "soak": "hours of viewers coming and going, with memory and descriptors",
+    "link": "media over a link that loses, delays and reorders",
+    "sip": "registrations, keepalives and calls of the SIP engine",
+    "exchange": "full, changes and proof of archives between two platforms",
+    "query": "box select and search over a million devices",
+    "files": "export and import of a million rows",
+}
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -81,7 +90,9 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", help="work on the audit record")
     audits = audit.add_subparsers(required=True, metavar="what")
     verify = audits.add_parser("verify", help="verify the hash chain, offline")
-    verify.add_argument("--config", type=Path, required=True)
+    verify.add_argument(
+        "--config", type=Path, required=True, help="configuration file of the platform whose record it is"
+    )
     verify.set_defaults(run=_audit_verify)
 
     demo = commands.add_parser("demo", help="a city, its neighbours and twelve cameras on loopback")
@@ -92,7 +103,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     upper = simulated.add_parser("upper", help="an upper platform that asks for a catalogue and counts")
     bench = commands.add_parser("bench", help="measure, beside a raw baseline in the same run")
     benches = bench.add_subparsers(required=True, metavar="what")
-    measured = {name: benches.add_parser(name, help=f"measure {name}") for name in BENCHES}
+    measured = {name: benches.add_parser(name, help=words) for name, words in BENCHES.items()}
 
     chaos = commands.add_parser("chaos", help="break what runs at random, and see that it ends equal")
     broken = chaos.add_subparsers(required=True, metavar="what")

@@ -15,6 +15,7 @@ import structlog
 import uvloop
 
 from tongshi import _media
+from tongshi.app import ports
 from tongshi.clock import SystemClock
 from tongshi.config.media_node import NodeConfig
 from tongshi.config.sections import is_loopback, read, reveal
@@ -54,8 +55,9 @@ async def _serve(config: NodeConfig) -> int:
             collector.settle()
             await stop.wait()
     except OSError as error:
-        log.error("start_failed", error=str(error))
-        print(f"tongshi: 无法启动：{error}", file=sys.stderr)
+        words = ports.why_not(config, error)
+        log.error("start_failed", error=words)
+        print(f"tongshi: 无法启动：{words}", file=sys.stderr)
         return 1
     log.info("media_node_stopped", node=config.node.name)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from tongshi.app import ports
 from tongshi.app.composition import Platform, build
 from tongshi.audit import store as audit
 from tongshi.config.sections import Config, HttpSection, PlatformSection, StorageSection, load
@@ -42,20 +44,24 @@ async def _serve(config: Config, folder: Path) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         async with AsyncExitStack() as stack:
+            # Before all else, so that nothing is announced that nobody can reach.
+            doors = await ports.bind(config.http.host, config.http.port)
+            stack.callback(ports.close, doors)
             platform = await build(config)
             code = await platform.start(stack)
             announce_setup(code, folder, config.http)
             collector.settle()
-            await _serve_http(platform, stop)
+            await _serve_http(platform, doors, stop)
     except OSError as error:
-        log.error("start_failed", error=str(error))
-        print(f"tongshi: 无法启动：{error}", file=sys.stderr)
+        words = ports.why_not(config, error)
+        log.error("start_failed", error=words)
+        print(f"tongshi: 无法启动：{words}", file=sys.stderr)
         return 1
     log.info("stopped", platform_id=config.platform.id)
     return 0
 
 
-async def _serve_http(platform: Platform, stop: asyncio.Event) -> None:
+async def _serve_http(platform: Platform, doors: list[socket.socket], stop: asyncio.Event) -> None:
     """The REST face and console, ended before anything they stand on."""
     section = platform.config.http
     server = _Server(
@@ -72,7 +78,7 @@ async def _serve_http(platform: Platform, stop: asyncio.Event) -> None:
             limit_concurrency=2_000,
         )
     )
-    serving = asyncio.ensure_future(server.serve())
+    serving = asyncio.ensure_future(server.serve(sockets=doors))
     stopping = asyncio.ensure_future(stop.wait())
     log.info("started", platform_id=platform.config.platform.id, http=f"{section.host}:{section.port}")
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,7 @@ A secret is given as text, as ``env:NAME`` or as ``file:/path``; it prints as ``
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -15,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from tongshi.errors import InvalidRequest
+from tongshi.shape_words import told
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 ShareScope = Annotated[str, Meta(pattern=r"^(\*|[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})$")]
@@ -383,6 +385,13 @@ def load(path: Path) -> Config:
     return read(path, Config)
 
 
+def _place(text: str) -> str:
+    """What the reader of TOML says, with the place in Chinese."""
+    return re.sub(r" \(at line (\d+), column (\d+)\)", r"（第 \1 行第 \2 列）", text).replace(
+        " (at end of document)", "（文件末尾）"
+    )
+
+
 def read(path: Path, shape: type[_C]) -> _C:
     """Read and check a configuration file.
 
@@ -393,5 +402,11 @@ def read(path: Path, shape: type[_C]) -> _C:
         return msgspec.toml.decode(path.read_bytes(), type=shape)
     except FileNotFoundError as error:
         raise InvalidRequest(f"找不到配置文件 {path}", field="config") from error
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"配置文件 {path} 有误：{error}", field="config") from error
+    except OSError as error:
+        raise InvalidRequest(f"配置文件 {path} 无法读取：{error.strerror}", field="config") from error
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"配置文件 {path} 有误：{told(error, '内容')[1]}", field="config") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"配置文件 {path} 不是合法的 TOML：{_place(str(error))}", field="config"
+        ) from error

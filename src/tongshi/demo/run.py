@@ -49,14 +49,17 @@ def empty_folder(folder: Path) -> None:
     """Make the run's folder anew. A folder that no demonstration made is not touched.
 
     Raises:
-        InvalidRequest: the folder holds something else.
+        InvalidRequest: the folder holds something else, or cannot be made.
     """
     if folder.exists():
         if not (folder / MARK).exists() and any(folder.iterdir()):
             raise InvalidRequest(f"{folder} 不是演示目录且不为空，不会清空它", field="folder")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    (folder / MARK).touch()
+    try:
+        folder.mkdir(parents=True)
+        (folder / MARK).touch()
+    except OSError as error:
+        raise InvalidRequest(f"无法建立演示目录 {folder}：{error.strerror}", field="folder") from error
 
 
 async def _main(args: argparse.Namespace, folder: Path) -> int:

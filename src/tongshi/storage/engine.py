@@ -18,19 +18,27 @@ from contextlib import contextmanager
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.util import await_only
 
-from tongshi.errors import InvalidRequest, LocalViolation
+from tongshi.errors import InvalidRequest, Unavailable
 from tongshi.storage import migrate as migration
-from tongshi.storage.postgresql import PostgresqlRunner
+from tongshi.storage.postgresql import AWAY, PostgresqlRunner
 from tongshi.storage.runner import Limits, Runner
 from tongshi.storage.sqlite import SqliteRunner
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Dialect = Literal["sqlite", "postgresql"]
+_URLS = "应为 sqlite:///文件 或 postgresql://用户@主机:端口/库名"
+# What SQLite says of a file -> words with the way out.
+_FILE_FAULTS = {
+    "unable to open": "所在目录不存在，或没有读写权限",
+    "not a database": "它不是 SQLite 数据库，请检查 storage.url",
+    "readonly": "没有写权限",
+    "malformed": "文件已损坏，请从备份恢复",
+}
 
 
 class Database:
@@ -52,21 +60,23 @@ class Database:
             limits: bounds of queues and waiting.
 
         Raises:
-            Unavailable: the database cannot be reached.
-            LocalViolation: the URL names another kind of database, or the schema is newer than this program.
+            Unavailable: the database cannot be reached or opened; the message says which and what to do.
+            InvalidRequest: the URL is none, or names another kind of database.
+            LocalViolation: the schema is newer than this program.
         """
         limits = limits or Limits()
-        backend = make_url(url).get_backend_name()
+        backend = _target(url).get_backend_name()
         runner: Runner
         if backend == "sqlite":
             runner, dialect = SqliteRunner(url, limits), "sqlite"
         elif backend == "postgresql":
             runner, dialect = PostgresqlRunner(url, limits), "postgresql"
         else:
-            raise LocalViolation(f"unsupported database: {backend}")
+            raise InvalidRequest(f"不支持的数据库 {backend}；storage.url {_URLS}", field="storage.url")
         database = cls(url, "sqlite" if dialect == "sqlite" else "postgresql", runner)
         try:
-            await database.write(migration.upgrade if migrate else migration.check)
+            with _opening(url):
+                await database.write(migration.upgrade if migrate else migration.check)
         except BaseException:
             await runner.close()
             raise
@@ -100,6 +110,31 @@ def offload(conn: Connection, work: Callable[[], T]) -> T:
     if conn.dialect.name == "postgresql":
         return await_only(asyncio.to_thread(work))
     return work()
+
+
+def _target(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise InvalidRequest(f"storage.url 不是数据库地址，{_URLS}", field="storage.url") from error
+
+
+@contextmanager
+def _opening(url: str) -> Iterator[None]:
+    """Name the database that could not be opened, and what may be the matter; never its password."""
+    target = _target(url)
+    try:
+        yield
+    except DBAPIError as error:
+        words = next((words for mark, words in _FILE_FAULTS.items() if mark in str(error.orig)), "")
+        if target.get_backend_name() != "sqlite" or not words:
+            raise
+        raise Unavailable(f"无法打开数据库文件 {target.database}：{words}") from error
+    except Unavailable as error:
+        if error.message != AWAY:
+            raise
+        where = f"{target.host or 'localhost'}:{target.port or 5432}"
+        raise Unavailable(f"连接不上数据库 {where}，请确认它已启动，或改正 storage.url") from error
 
 
 @contextmanager

@@ -77,9 +77,7 @@ class PostgresqlRunner:
                     raise
                 lost = committing and not _is_conflict(error)
                 if lost or time.monotonic() + pause_s > ends_at:
-                    raise Unavailable(
-                        "数据库暂不可用，请稍后重试", retry_after_s=self._limits.retry_after_s
-                    ) from error
+                    raise Unavailable(AWAY, retry_after_s=self._limits.retry_after_s) from error
             # Jitter, so that two units that met in a deadlock do not meet again.
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
             pause_s = min(pause_s * 2, 0.5)
@@ -99,6 +97,7 @@ def _may_pass(error: BaseException) -> bool:
     return state.startswith("08") or state in {"57P01", "57P02", "57P03", "53300"}
 
 
+AWAY = "数据库暂不可用，请稍后重试"
 # What an administrator has to mend: SQLSTATE -> words with the way out.
 _REFUSALS = {
     "3D000": "数据库不存在，请先创建（createdb），或改正 storage.url",

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -15,8 +15,8 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from tongshi.errors import InvalidRequest, PayloadTooLarge, Unauthenticated, UnsupportedMediaType
+from tongshi.shape_words import told
 from tongshi.web.ports import BodyDigest
-from tongshi.web.shape_words import in_words
 
 # A sender slower than this holds a connection for nothing (slow-loris).
 BODY_TIMEOUT_S = 30.0
@@ -25,8 +25,6 @@ MAX_QUERY_FIELDS = 100
 _S = TypeVar("_S", bound=msgspec.Struct)
 # PostgreSQL stores no U+0000 in text; refused here, so that both databases answer alike.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_WHERE = re.compile(r" - at `\$(.*?)`\Z")
-_QUOTED = re.compile(r"`([^`]*)`")
 # What msgspec would take besides: a bare number, as seconds since 1970. The document says date-time.
 _NUMBER = re.compile(r"[\s+-]?[0-9.]+\Z")
 _LIST_MARK = re.compile(r"\A(?:typing\.Annotated\[)?(?:list|tuple)\b")
@@ -145,15 +143,5 @@ def _type_name(kind: object) -> str:
 
 def _named(error: msgspec.ValidationError) -> InvalidRequest:
     """Turn msgspec's sentence into ours, with the path of the field."""
-    text = str(error)
-    where = _WHERE.search(text)
-    path = where.group(1).lstrip(".") if where else ""
-    rule = text[: where.start()] if where else text
-    quoted: Sequence[str] = _QUOTED.findall(rule)
-    if rule.startswith("Object missing required field"):
-        path = f"{path}.{quoted[0]}".lstrip(".")
-        return InvalidRequest(f"缺少必填项 {path}", field=path)
-    if rule.startswith("Object contains unknown field"):
-        path = f"{path}.{quoted[0]}".lstrip(".")
-        return InvalidRequest(f"不认识的字段 {path}", field=path)
-    return InvalidRequest(f"{path or '请求体'} 不符合要求：{in_words(rule)}", field=path or None)
+    path, words = told(error, "请求体")
+    return InvalidRequest(words, field=path or None)

@@ -104,6 +104,33 @@ def test_an_upper_by_tls_that_nothing_proves_is_refused(tmp_path: Path, words: s
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[platform]\nid = "310"\nname = "x"', "有误：platform.id 不符合要求：应为 20 位数字"),
+        ('[platform]\nid = "31000000002000000001"\nnaem = "y"', "有误：不认识的字段 platform.naem"),
+        ('[platform]\nid = "31000000002000000001"', "有误：缺少必填项 platform.name"),
+        ("x = [", "不是合法的 TOML：Invalid value（文件末尾）"),
+        ("x = 1\ny 2", "（第 2 行第 3 列）"),
+    ],
+)
+def test_a_mistake_is_told_in_chinese_with_its_key(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidRequest) as refused:
+        load(path)
+    assert words in refused.value.message
+
+
+def test_a_folder_and_another_charset_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="无法读取"):
+        load(tmp_path)
+    path = tmp_path / "gbk.toml"
+    path.write_bytes("[platform]\nname = '黄浦'".encode("gb18030"))
+    with pytest.raises(InvalidRequest, match="不是合法的 TOML"):
+        load(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="absent"):
         load(tmp_path / "absent.toml")

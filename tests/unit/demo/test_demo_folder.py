@@ -22,3 +22,9 @@ def test_the_folder_of_an_earlier_run_is_emptied(tmp_path: Path) -> None:
     (folder / "old.log").write_text("x")
     empty_folder(folder)
     assert not (folder / "old.log").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InvalidRequest, match="无法建立演示目录"):
+        empty_folder(tmp_path / "file" / "demo")

@@ -28,8 +28,8 @@ from tongshi.resources.devices.coordinates import GeoCoordSys
 from tongshi.resources.devices.model import WHOLE, DeviceArchive, ExtendedAttributes, Origin, Source
 from tongshi.resources.devices.provenance import whole_of
 from tongshi.resources.devices.rules.model import Issue
+from tongshi.shape_words import in_words
 from tongshi.storage.times import from_ms
-from tongshi.web.shape_words import in_words
 
 _Text = Annotated[str, Meta(max_length=1024)]
 _Int = Annotated[int, Meta(ge=-(2**53), le=2**53)]

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import msgspec
+
+_WHERE = re.compile(r" - at `\$(.*?)`\Z")
+_QUOTED = re.compile(r"`([^`]*)`")
 _NAMES = {
     "int": "整数",
     "float": "数字",
@@ -20,6 +24,7 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"Expected `.+?` of length <= (\d+)"), lambda m: f"长度不得超过 {m[1]}"),
     (re.compile(r"Expected `.+?` of length >= (\d+)"), lambda m: f"长度不得少于 {m[1]}"),
     (re.compile(r"Expected `.+?` of length (\d+)"), lambda m: f"长度应为 {m[1]}"),
+    (re.compile(r"Expected `.+?` matching regex '\^\[0-9\]\{(\d+)\}\$'"), lambda m: f"应为 {m[1]} 位数字"),
     (re.compile(r"Expected `.+?` matching regex"), lambda m: "格式不对"),
     (re.compile(r"Expected `.+?` <= (\S+)"), lambda m: f"不得大于 {m[1]}"),
     (re.compile(r"Expected `.+?` >= (\S+)"), lambda m: f"不得小于 {m[1]}"),
@@ -39,6 +44,26 @@ def in_words(rule: str) -> str:
         if found:
             return say(found)
     return rule
+
+
+def told(error: msgspec.ValidationError, whole: str) -> tuple[str, str]:
+    """What is wrong and where: the path of the field, empty for the whole, and the sentence.
+
+    Args:
+        whole: what the sentence calls the value that has no path.
+    """
+    text = str(error)
+    where = _WHERE.search(text)
+    path = where.group(1).lstrip(".") if where else ""
+    rule = text[: where.start()] if where else text
+    for start, words in (
+        ("Object missing required field", "缺少必填项"),
+        ("Object contains unknown field", "不认识的字段"),
+    ):
+        if rule.startswith(start):
+            path = f"{path}.{_QUOTED.findall(rule)[0]}".lstrip(".")
+            return path, f"{words} {path}"
+    return path, f"{path or whole} 不符合要求：{in_words(rule)}"
 
 
 def _kind(types: str) -> str:

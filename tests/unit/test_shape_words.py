@@ -10,9 +10,9 @@ import pytest
 from msgspec import Meta
 
 from tongshi.errors import InvalidRequest
+from tongshi.shape_words import in_words
 from tongshi.web.operations import Request
 from tongshi.web.reading import decode, decode_query
-from tongshi.web.shape_words import in_words
 
 
 class Shape(msgspec.Struct, forbid_unknown_fields=True):
