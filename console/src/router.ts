@@ -21,6 +21,7 @@ export const router = createRouter({
     { path: '/admission', component: () => import('./views/Admission.vue') },
     { path: '/media', component: () => import('./views/Media.vue') },
     { path: '/keys', component: () => import('./views/Keys.vue') },
+    { path: '/audit', component: () => import('./views/Audit.vue') },
     { path: '/no-access', component: () => import('./views/NoAccess.vue') },
     { path: '/:rest(.*)', redirect: '/' },
   ],

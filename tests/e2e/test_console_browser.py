@@ -72,6 +72,11 @@ def test_every_step_shows_its_time(page: Page) -> None:
         assert "ms" in steps[step], steps
 
 
+def test_the_figures_of_the_session_stand_beside_the_picture(page: Page, until: Callable[..., None]) -> None:
+    until(page, "document.querySelector('[data-figure=bitrateKbps]')?.innerText.includes('bit/s')")
+    assert "%" in page.inner_text("[data-figure=lossRate]")
+
+
 def test_holding_an_arrow_turns_the_camera(page: Page) -> None:
     before = _pixels(page)
     button = page.locator("[data-ptz=right]")
@@ -113,6 +118,23 @@ def test_a_codec_the_browser_lacks_is_coded_anew_and_said(
     assert page.evaluate("document.querySelector('video').videoWidth") == 640
     assert "由 H265 转码" in page.inner_text(".session")
     page.screenshot(path=pictures / "h265.png")
+
+
+def test_an_address_of_no_camera_leaves_no_picture_of_another(page: Page) -> None:
+    page.evaluate("location.hash = '#/?device=31010100001320009999'")
+    page.wait_for_selector("[data-test=problem]")
+    assert page.locator("video").count() == 0
+
+
+def test_a_viewing_stands_in_the_audit(page: Page, demo: dict[str, str], pictures: Path) -> None:
+    page.evaluate("location.hash = '#/audit?event=video_live'")
+    row = page.locator("[data-test=audit] .el-table__row").first
+    row.wait_for()
+    assert "实时调阅" in row.inner_text()
+    assert demo["user"] in row.inner_text()
+    page.locator(".el-table__expand-icon").first.click()
+    page.wait_for_selector(".el-table__expanded-cell >> text=链上摘要")
+    page.screenshot(path=pictures / "audit.png")
 
 
 def test_the_neighbours_are_equal(page: Page, until: Callable[..., None], pictures: Path) -> None:

@@ -38,7 +38,7 @@ describe('times', () => {
 
 describe('sizeText', () => {
   it('uses the unit that fits', () => {
-    expect([999, 1536, 5 * 1024 ** 2].map(sizeText)).toEqual(['999 B', '1.5 KB', '5.0 MB'])
+    expect([999, 1536, 5 * 1024 ** 2, 1024 ** 3].map(sizeText)).toEqual(['999 B', '1.5 KB', '5.0 MB', '1.0 GB'])
   })
 })
 

@@ -11,7 +11,7 @@ export const FORMAT_NAMES: Record<FileFormat, string> = {
 }
 
 /** The platform's bound on an uploaded file and on an import of all rows or none (docs/integrators.md). */
-export const MAX_UPLOAD_BYTES = 50 * 1024 * 1024
+export const MAX_UPLOAD_BYTES = 1024 ** 3
 export const MAX_ATOMIC_ROWS = 20_000
 
 export function isFinal(job: FileJob): boolean {
@@ -39,7 +39,8 @@ export function secondsUntil(text: string | null | undefined, nowMs: number): nu
 export function sizeText(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`
   if (bytes < 1024 ** 2) return `${(bytes / 1024).toFixed(1)} KB`
-  return `${(bytes / 1024 ** 2).toFixed(1)} MB`
+  if (bytes < 1024 ** 3) return `${(bytes / 1024 ** 2).toFixed(1)} MB`
+  return `${(bytes / 1024 ** 3).toFixed(1)} GB`
 }
 
 /** Rows that got in or would. */

@@ -1,3 +1,4 @@
+import audit from './audit.en'
 import keys from './keys.en'
 import media from './media.en'
 import signalling from './signalling.en'
@@ -8,6 +9,7 @@ import type zh from './zh'
 type Words<T> = { [K in keyof T]: T[K] extends string ? string : Words<T[K]> }
 
 const en: Words<typeof zh> = {
+  audit,
   keys,
   media,
   signalling,
@@ -15,7 +17,7 @@ const en: Words<typeof zh> = {
   wall,
   app: { title: 'Tongshi', subtitle: 'Video data resource management platform', signOut: 'Sign out', language: '中文', menu: 'Main menu', platformId: 'Platform', version: 'Version', zone: 'All times are Beijing time (UTC+8)' },
   menu: { watch: 'Watch', resources: 'Resources', links: 'Links', system: 'System', fold: 'Fold the menu', unfold: 'Unfold the menu' },
-  nav: { viewing: 'Viewing', wall: 'Wall', trees: 'Trees', archive: 'Archive', map: 'Map', alarms: 'Alarms', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission', media: 'Media', keys: 'Keys and quotas' },
+  nav: { viewing: 'Viewing', wall: 'Wall', trees: 'Trees', archive: 'Archive', map: 'Map', alarms: 'Alarms', files: 'Files', services: 'Services', signalling: 'Signalling', neighbours: 'Neighbours', admission: 'Admission', media: 'Media', keys: 'Keys and quotas', audit: 'Audit' },
   admission: {
     hint: 'Sources of signalling that are not registered or not allowed, those banned for a time, and devices that no longer say of themselves what they said.',
     reload: 'Reload',
@@ -147,7 +149,7 @@ const en: Words<typeof zh> = {
     importHint: 'Try it first: every row is checked and you see what would be added, changed and refused. Nothing changes until you apply it.',
     choose: 'Choose a file, or drop it here',
     chooseOther: 'click to choose another',
-    accepted: 'XLSX, CSV (UTF-8 or GB 18030), NDJSON, Parquet, or a package of this platform or a neighbour; at most 50 MB',
+    accepted: 'XLSX, CSV (UTF-8 or GB 18030), NDJSON, Parquet, or a package of this platform or a neighbour; at most 1 GB and a million rows',
     tooLarge: 'The file is larger than {size}; please split it',
     dryRun: 'Dry run',
     apply: 'Apply',
@@ -155,6 +157,7 @@ const en: Words<typeof zh> = {
     atomicRefused: 'There are bad rows, so all or nothing would be refused. Mend the file, or untick to take the good rows.',
     atomicTooMany: 'All or nothing takes at most {n} rows; split the file or untick it.',
     nothingGood: 'No row can be taken. Mend the file as the table says and choose it again.',
+    noRows: 'The file has no rows; there is nothing to import.',
     nothingNew: 'The file equals the archive; there is nothing to take.',
     applyTitle: 'Apply the import',
     applyWarning: '{inserted} devices will be added and {updated} changed; it is audited.',
@@ -309,6 +312,16 @@ const en: Words<typeof zh> = {
     transcoded: 'transcoded from {from}',
     decodeFailed: 'The picture arrives, but the browser failed to decode it: {reason}',
     networkFailed: 'The picture broke off: {reason}',
+    offline: 'The device is not registered, or was lost. Look at recordings, or at its signalling page for the last registration and keepalive.',
+    figures: {
+      title: 'Session',
+      bitrateKbps: 'Bit rate',
+      frameRate: 'Frame rate',
+      lossRate: 'Loss',
+      jitterMs: 'Jitter',
+      delayMs: 'Delay in the platform',
+      none: 'Measuring…',
+    },
     stalled: 'No new picture for {n} seconds',
     session: 'Session',
     codec: 'Codec',

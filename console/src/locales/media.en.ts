@@ -9,7 +9,7 @@ const en: typeof zh = {
   state: 'State',
   states: { active: 'Active', draining: 'Draining', drained: 'Drained', lost: 'Lost' },
   streams: 'Streams',
-  load: 'Load',
+  load: 'Load, processor included',
   places: 'Near to',
   anywhere: 'Anywhere',
   trouble: 'Last trouble',

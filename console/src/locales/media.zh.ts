@@ -7,7 +7,7 @@ export default {
   state: '状态',
   states: { active: '可用', draining: '排空中', drained: '已排空', lost: '失联' },
   streams: '视频路数',
-  load: '负载',
+  load: '负载（含处理器）',
   places: '就近区域',
   anywhere: '不限',
   trouble: '最近问题',

@@ -1,3 +1,4 @@
+import audit from './audit.zh'
 import keys from './keys.zh'
 import media from './media.zh'
 import signalling from './signalling.zh'
@@ -5,6 +6,7 @@ import voice from './voice.zh'
 import wall from './wall.zh'
 
 export default {
+  audit,
   keys,
   media,
   signalling,
@@ -12,7 +14,7 @@ export default {
   wall,
   app: { title: '通视', subtitle: '视频数据资源管理平台', signOut: '退出登录', language: 'English', menu: '主菜单', platformId: '平台编码', version: '版本', zone: '页面时间均为北京时间（UTC+8）' },
   menu: { watch: '调阅', resources: '资源', links: '互联', system: '系统', fold: '收起菜单', unfold: '展开菜单' },
-  nav: { viewing: '视频调阅', wall: '视频墙', trees: '目录树', archive: '资源档案', map: '地图框选', alarms: '报警', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享', admission: '信令准入', media: '媒体与录像', keys: '密钥与配额' },
+  nav: { viewing: '视频调阅', wall: '视频墙', trees: '目录树', archive: '资源档案', map: '地图框选', alarms: '报警', files: '文件共享', services: '服务目录', signalling: '信令', neighbours: '级联与共享', admission: '信令准入', media: '媒体与录像', keys: '密钥与配额', audit: '审计' },
   admission: {
     hint: '未注册或未授权的信令来源、被临时封禁的来源，以及自述特征发生变化的设备。',
     reload: '刷新',
@@ -144,7 +146,7 @@ export default {
     importHint: '先试运行：逐行检查并说明会新增、更新、拒绝哪些行，不改动任何数据；确认后再正式导入。',
     choose: '选择文件，或拖放到这里',
     chooseOther: '点击可换一个文件',
-    accepted: 'XLSX、CSV（UTF-8 或 GB 18030）、NDJSON、Parquet，或本平台及邻居平台的文件包；不超过 50 MB',
+    accepted: 'XLSX、CSV（UTF-8 或 GB 18030）、NDJSON、Parquet，或本平台及邻居平台的文件包；不超过 1 GB、一百万行',
     tooLarge: '文件超过 {size}，请拆分后导入',
     dryRun: '试运行',
     apply: '正式导入',
@@ -152,6 +154,7 @@ export default {
     atomicRefused: '有不合格的行，整体提交会被拒绝。请改正文件，或取消“整体提交”只导入合格的行。',
     atomicTooMany: '整体提交最多 {n} 行，请拆分文件或取消“整体提交”。',
     nothingGood: '没有可以导入的行。请按下表改正文件后重新选择。',
+    noRows: '文件中没有数据行，没有可导入的内容。',
     nothingNew: '文件与现有档案完全一致，不需要导入。',
     applyTitle: '正式导入',
     applyWarning: '将新增 {inserted} 台、更新 {updated} 台设备的档案，并写入审计。',
@@ -305,6 +308,16 @@ export default {
     transcoded: '由 {from} 转码',
     decodeFailed: '画面已送达，但浏览器解码失败：{reason}',
     networkFailed: '画面中断：{reason}',
+    offline: '设备没有注册，或已掉线。可切换到“录像”查看平台保存的录像，或到信令页核对最近注册与心跳。',
+    figures: {
+      title: '会话指标',
+      bitrateKbps: '码率',
+      frameRate: '帧率',
+      lossRate: '丢包率',
+      jitterMs: '抖动',
+      delayMs: '平台内时延',
+      none: '正在测量…',
+    },
     stalled: '已 {n} 秒没有新的画面',
     session: '会话',
     codec: '编码',

@@ -7,7 +7,7 @@ export interface PageEntry {
   path: string
   group: Group
   /** Name in the catalogue of words, under ``nav``. */
-  name: 'viewing' | 'wall' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission' | 'media' | 'keys'
+  name: 'viewing' | 'wall' | 'trees' | 'archive' | 'map' | 'alarms' | 'files' | 'services' | 'signalling' | 'neighbours' | 'admission' | 'media' | 'keys' | 'audit'
   /** One of these opens the page; none: everybody who is signed in. */
   permissions: readonly string[]
 }
@@ -26,6 +26,7 @@ export const PAGES: readonly PageEntry[] = [
   { path: '/admission', group: 'links', name: 'admission', permissions: ['platform:admin'] },
   { path: '/media', group: 'system', name: 'media', permissions: ['platform:admin'] },
   { path: '/keys', group: 'system', name: 'keys', permissions: ['grant:admin'] },
+  { path: '/audit', group: 'system', name: 'audit', permissions: ['audit:read'] },
 ]
 
 /** Whether somebody with these permissions may use a page. */

@@ -67,7 +67,9 @@ def read_csv(path: Path) -> Iterator[tuple[int, dict[str, Cell] | Unprocessable]
                 if row:
                     yield number, _read(names, row, number)
         except (csv.Error, UnicodeDecodeError) as error:
-            raise bad_file(f"第 {number} 行之后无法按 CSV 读取", rule="csv", row=number) from error
+            raise bad_file(
+                f"第 {number} 行之后无法按 CSV 读取，请检查是否有未成对的引号", rule="csv", row=number
+            ) from error
 
 
 def header(names: Sequence[str], sheet: str = "") -> list[str]:
@@ -77,12 +79,18 @@ def header(names: Sequence[str], sheet: str = "") -> list[str]:
         found.pop()
     for index, name in enumerate(found):
         if name not in COLUMNS:
-            raise bad_file(f"不认识的列 {name[:64]!r}", rule="header", sheet=sheet, row=1, column=name[:64])
+            raise bad_file(_unknown(name[:64]), rule="header", sheet=sheet, row=1, column=name[:64])
         if name in found[:index]:
             raise bad_file(f"列 {name} 出现两次", rule="header", sheet=sheet, row=1, column=name)
     if "DeviceID" not in found:
         raise bad_file("表头缺少 DeviceID 列", rule="header", sheet=sheet, row=1, column="DeviceID")
     return found
+
+
+def _unknown(name: str) -> str:
+    if not name.isprintable():
+        return "文件不是表格：表头中有不可见字符"
+    return f"不认识的列“{name}”；列名须为国标或表 A.1 的标识，可先导出一份作样表"
 
 
 def guard(value: Cell) -> str:
@@ -119,4 +127,4 @@ def _encoding(path: Path) -> str:
         except UnicodeDecodeError:
             continue
         return encoding
-    raise bad_file("既不是 UTF-8 也不是 GB 18030 文本", rule="encoding")
+    raise bad_file("既不是 UTF-8 也不是 GB 18030 文本；请在表格软件中另存为“CSV UTF-8”", rule="encoding")

@@ -208,6 +208,16 @@ def test_csv_in_gb_18030_is_read(tmp_path: Path) -> None:
     assert found[0].archive.item.name == "漕河泾"
 
 
+def test_a_wrong_header_says_what_it_should_be_and_bytes_that_they_are_no_table(tmp_path: Path) -> None:
+    for data, words in (
+        (b"DeviceID,foo\n1,x", "不认识的列“foo”；列名须为"),
+        (b"\x01\x02\n1", "文件不是表格"),
+    ):
+        with pytest.raises(Unprocessable) as refused:
+            read(tmp_path, data, Format.CSV)
+        assert words in refused.value.message
+
+
 @pytest.mark.parametrize("header", ["Name\nx", "DeviceID,Nmae\n1,x", "DeviceID,Name,Name\n1,x,y", ""])
 def test_a_header_that_is_not_ours_is_refused(tmp_path: Path, header: str) -> None:
     with pytest.raises(Unprocessable) as refused:
