@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::picture;
 use socket2::Socket;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use tongshi_media::adts::AacConfig;
@@ -135,6 +135,27 @@ fn who_sends_bytes_without_end_is_ended_and_nothing_is_kept_of_them() {
     let (end, most) = say_for_ever(Dialogue::WebSocket(websocket::Reader::new()), &text);
     assert_eq!((end, most), (Err(Ending::Protocol), 0));
     assert!(!viewer(Dialogue::Silent).0.listens(), "the kernel holds what it is not asked for");
+}
+
+#[test]
+fn a_storm_of_connections_is_taken_in_turns_and_most_are_hung_up() {
+    let engine = Engine::start(Options::default()).unwrap();
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    let port = engine.open_shared("a", Transport::TcpPassive, local, Some(1)).unwrap();
+    let shared = SocketAddr::new(local.ip(), port);
+    // More than one turn takes, and fewer than the kernel lets wait.
+    let storm: Vec<_> = (0..120).map(|_| TcpStream::connect(shared).unwrap()).collect();
+    let begun = Instant::now();
+    loop {
+        let stats = engine.port_stats(Transport::TcpPassive, shared).unwrap();
+        assert!(stats.arrived <= 64 && begun.elapsed() < Duration::from_secs(15), "{stats:?}");
+        if stats.arrived as u64 + stats.unknown == 120 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(storm);
+    engine.shutdown();
 }
 
 #[test]
