@@ -117,6 +117,7 @@ async def test_sound_that_cannot_be_had_so_is_refused_with_what_can(
     with pytest.raises(Unprocessable) as caught:
         await listening(platform, **wish)
     assert (caught.value.code, caught.value.details["supported"]) == (42203, supported)
+    assert f"可选 {'、'.join(supported)}" in caught.value.message
     await neighbourhood.until(lambda: not len(platform.viewing._sessions))
 
 

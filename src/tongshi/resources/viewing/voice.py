@@ -311,7 +311,14 @@ class Voice:
                 transcoding=self._coding(wish),
                 is_sound_alone=True,
             )
-            talk.listening = await self._viewing.watch(talk.viewer, asked)
+            try:
+                talk.listening = await self._viewing.watch(talk.viewer, asked)
+            except Unprocessable as error:
+                if not (error.field or "").startswith("transcode"):
+                    raise
+                # Of this request it is the codec that would have needed a coder.
+                details = {**error.details, "supported": []}
+                raise Unprocessable(error.message, code=error.code, field="codec", details=details) from error
             talk.heard = await self._find_sound(talk.listening)
             self._check_sound(wish, talk.heard)
 
@@ -325,9 +332,11 @@ class Voice:
         found = heard.audio
         if found in wish.delivery.sounds and wish.sound in ("", found) and heard.audio_rate_hz:
             return
+        is_playable = found in Delivery.HTTP_FLV.sounds
         others = ["aac"] if self._viewing.may_transcode and found != "aac" else []
-        supported = [one for one in (found, *others) if one in Delivery.HTTP_FLV.sounds]
-        message = f"设备的声音编码为 {found}，不能按所选方式收听"
+        supported = [found, *others] if is_playable else []
+        way_out = f"可选 {'、'.join(supported)}" if supported else "请在设备上将音频编码改为 G.711 或 AAC"
+        message = f"设备的声音编码为 {found}，不能按所选方式收听；{way_out}"
         raise Unprocessable(message, code=42203, field="codec", details={"supported": supported})
 
     async def _find_sound(self, listening: Opening) -> Codec:

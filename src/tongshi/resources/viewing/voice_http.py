@@ -27,6 +27,13 @@ _DELIVERIES = {"": Delivery.HTTP_FLV, "ws": Delivery.HTTP_FLV, **{one.value: one
 _CODECS: dict[Law, str] = {law: name for name, law in _LAWS.items()}
 
 
+_NOT_HEARD = (
+    "平台没有 G.722.1 的解码器，不能收听；请将 codec 设为 g711a、g711u 或 aac，或不指定而收听设备所发的编码；"
+    "只发 G.722.1 的设备，请在设备上将音频编码改为 G.711 或 AAC"
+)
+_NOT_SPOKEN = "平台向设备只送 G.711 语音，请将 codec 设为 g711a 或 g711u，或不指定"
+
+
 class AudioStartRequest(Request, frozen=True):
     """E.2-12. ``codec`` is that of the uplink, and of what is heard in the mode listen; without one G.711
     A-law, and what the device sends. ``expireSec`` is the time to open what is given."""
@@ -45,7 +52,9 @@ class AudioStartRequest(Request, frozen=True):
         heard = Delivery.HTTP_FLV.sounds
         codecs = (*heard,) if mode is Mode.LISTEN else (*_LAWS,)
         if self.codec and self.codec not in codecs:
-            raise _unsupported("codec", list(codecs))
+            words = _NOT_HEARD if mode is Mode.LISTEN else _NOT_SPOKEN
+            details: dict[str, object] = {"supported": list(codecs)}
+            raise Unprocessable(words, code=42203, field="codec", details=details)
         if self.protocol not in _DELIVERIES:
             raise _unsupported("protocol", [name for name in _DELIVERIES if name])
         return VoiceWish(

@@ -135,6 +135,25 @@ async def test_what_we_do_not_have_is_refused_by_name(body: dict[str, str], code
         assert answer["data"]["details"]["supported"]
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"codec": "aac", "mode": "talk"}, "只送 G.711 语音"),
+        ({"codec": "g722.1", "mode": "broadcast"}, "只送 G.711 语音"),
+        ({"codec": "g722.1"}, "没有 G.722.1 的解码器"),
+    ],
+)
+async def test_a_codec_that_we_lack_is_refused_with_why_and_the_way_out(
+    body: dict[str, str], words: str
+) -> None:
+    async with client(SaidVoice()) as http:
+        asked = {"DeviceID": CODE, **body}
+        answer = (await http.post(START, json=asked, headers={"x-rights": "video:live"})).json()
+    assert words in answer["msg"]
+    assert "请将 codec 设为 g711a" in answer["msg"]
+    assert answer["data"]["field"] == "codec"
+
+
 async def test_nobody_and_the_powerless_are_refused_and_a_held_device_names_its_holder() -> None:
     voice = SaidVoice(error=Conflict("该设备正在被喊话", code=40903, details={"holder": "李四"}))
     async with client(voice) as http:

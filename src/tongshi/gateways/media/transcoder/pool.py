@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from tongshi.errors import PeerFailed, Unavailable, Unprocessable
-from tongshi.resources.viewing.model import SILENT, Codec, Coding, Transcoding
+from tongshi.resources.viewing.model import SILENT, Codec, Coding, Delivery, Transcoding
 from tongshi.resources.viewing.ports import Ingest, Reading
 from tongshi.resources.viewing.transcoding import cannot_transcode
 
@@ -34,7 +34,7 @@ END_S: Final = 2.0
 MAX_STILL_BYTES: Final = 16 << 20
 MAX_WORDS: Final = 400
 DECODABLE: Final = ("h264", "h265")
-PASSED_SOUNDS: Final = ("g711a", "g711u", "aac")  # those that a coder may pass on as they are
+PASSED_SOUNDS: Final = Delivery.HTTP_FLV.sounds  # what a coder gets comes by FLV; others never reach it
 MAX_PIXELS: Final = 3_840 * 2_160  # larger ones are neither decoded in time nor within MEMORY_BYTES for sure
 LINE: Final = re.compile(
     rb"^(\d{1,12}) (\d{1,12}) (\d{1,12}) (\d{1,12}) (\d{1,6})\n", re.ASCII | re.MULTILINE
@@ -179,6 +179,12 @@ class Transcoders:
                 field="transcode.video",
                 details={"supported": ["none"], "maxPixels": MAX_PIXELS},
             )
+        if wish.audio == "aac" and source.audio and source.audio not in PASSED_SOUNDS:
+            message = (
+                f"设备的声音编码为 {source.audio}，平台没有它的解码器，不能转码为 AAC；"
+                "请在设备上将音频编码改为 G.711 或 AAC，或不要求转码声音"
+            )
+            raise Unprocessable(message, code=42203, field="transcode.audio", details={"supported": ["none"]})
         if self.running >= self.limit:
             self.refused += 1
             raise Unavailable(

@@ -70,6 +70,15 @@ def test_who_wants_no_sound_never_gets_the_stream_that_it_may_come_in() -> None:
     assert "静音" in refusal.value.message
 
 
+def test_sound_that_no_coder_gets_is_refused_and_not_lost() -> None:
+    source = Codec("h265", "g722.1", 640, 360)
+    with pytest.raises(Unprocessable) as refusal:
+        Transcoders(1).check(source, Transcoding("h264", "aac"))
+    assert (refusal.value.code, refusal.value.field) == (42203, "transcode.audio")
+    assert "音频编码改为 G.711" in refusal.value.message
+    Transcoders(1).check(source, Transcoding("h264"))
+
+
 def test_sound_is_waited_for_where_it_decides_something() -> None:
     unheard = Codec("h264")
     assert Transcoding("h264", "aac").must_know_sound_of(unheard)
