@@ -186,7 +186,8 @@ class PlaybackUrlAnswer(Answer, frozen=True):
     """E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are.
 
     ``source`` says what is played: what this platform recorded itself, or what comes from the device's side;
-    ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null.
+    ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null. ``notice`` says what a
+    download leaves out: sound that MP4 cannot hold.
     """
 
     session_id: str
@@ -205,6 +206,7 @@ class PlaybackUrlAnswer(Answer, frozen=True):
     watermark: wire.Watermark
     trace: wire.Trace
     transcoded_from: wire.WireCodec | None = None
+    notice: str = ""
 
 
 class PlaybackState(Answer, frozen=True):
@@ -244,6 +246,7 @@ def playback_answer(opened: HistoryOpening) -> PlaybackUrlAnswer:
     """E.2-4's answer."""
     live = wire.live_url_answer(opened.opening)
     known, why = opened.timeline, opened.why_unknown
+    download = opened.opening.view.download
     return PlaybackUrlAnswer(
         session_id=live.session_id,
         stream_id=live.stream_id,
@@ -261,6 +264,7 @@ def playback_answer(opened: HistoryOpening) -> PlaybackUrlAnswer:
         watermark=live.watermark,
         trace=live.trace,
         transcoded_from=live.transcoded_from,
+        notice="" if download is None else download.words,
     )
 
 

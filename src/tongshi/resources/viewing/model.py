@@ -85,6 +85,11 @@ class FileFormat(StrEnum):
         """The engine's name for it."""
         return "fmp4" if self is FileFormat.MP4 else "ps"
 
+    @property
+    def delivery(self) -> Delivery:
+        """What carries the same."""
+        return Delivery.HTTP_FMP4 if self is FileFormat.MP4 else Delivery.HTTP_PS
+
 
 class Step(StrEnum):
     """The steps of one picture, in their order."""
@@ -294,12 +299,25 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """How a download stands: ``receiving``, ``complete`` or ``failed``; packets lost on the way are holes."""
+    """How a download stands: ``receiving``, ``complete`` or ``failed``; packets lost on the way are holes.
+
+    ``left_out`` is the codec of sound that the file cannot hold, "" when there is none.
+    """
 
     state: str
     bytes: int
     media_s: float
     lost_packets: int
+    left_out: str = ""
+
+    @property
+    def words(self) -> str:
+        """What who fetches it must know, "" when nothing is missing."""
+        if not self.left_out:
+            return ""
+        return (
+            f"录像的声音编码为 {self.left_out}，MP4 不能承载，文件中没有声音；需要声音请以 format 为 ps 下载"
+        )
 
 
 @dataclass(frozen=True, slots=True)

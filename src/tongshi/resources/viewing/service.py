@@ -28,7 +28,6 @@ from tongshi.resources.viewing.model import (
     Codec,
     Delivery,
     EndReason,
-    FileFormat,
     Limits,
     Opening,
     SessionView,
@@ -188,6 +187,8 @@ class Viewing:
                 self._running.note(session, Step.INVITED, "画面已在播放或打开中，共用同一路")
                 self._timeline.link(session.trace_id, lease.stream.trace_id)
             await self._pool.ready(lease, lambda reason, error: self._running.lost(session, reason, error))
+            if session.spool is not None:  # what the file cannot hold is told in the answer
+                await self._pool.learn_codec(lease.stream, lambda codec: bool(codec.audio))
         except TongshiError as error:
             self._running.fail(session, error)
             raise _told(error, session) from error
@@ -207,7 +208,8 @@ class Viewing:
         self._transcoder_for(wish)
         lease = self._pool.take(session.key, wish.transport)
         await self._pool.ready(lease, lambda reason, error: None)
-        await self._pool.learn_codec(lease.stream, wish.transcoding)
+        coding = wish.transcoding
+        await self._pool.learn_codec(lease.stream, lambda codec: not coding.must_know_sound_of(codec))
         return lease
 
     def _transcoder_for(self, wish: Wish) -> Transcoder:
@@ -343,8 +345,7 @@ class Viewing:
         if session.spool is not None:
             name = f"{session.stream_id}.{wish.file_format.value}"
             url = f"{self._base_url()}/download/{name}?ticket={session.ticket}"
-            delivery = Delivery.HTTP_PS if wish.file_format is FileFormat.PS else Delivery.HTTP_FMP4
-            return Opening(session.view(self._clock.now()), ((delivery, url),))
+            return Opening(session.view(self._clock.now()), ((wish.file_format.delivery, url),))
         return Opening(session.view(self._clock.now()), self._urls(session))
 
     def _urls(self, session: Session) -> tuple[tuple[Delivery, str], ...]:

@@ -161,7 +161,9 @@ class Session:
             return None
         is_over = spool.done.is_set()
         state = "receiving" if not is_over else "complete" if spool.is_complete else "failed"
-        return Download(state, spool.size, round(spool.media_s, 3), self.lost_packets)
+        sound = "" if self.codec is None else self.codec.audio
+        left_out = "" if sound in self.wish.file_format.delivery.sounds else sound
+        return Download(state, spool.size, round(spool.media_s, 3), self.lost_packets, left_out)
 
 
 class SessionLog:

@@ -297,6 +297,8 @@ class StreamPool:
                 continue
             figures = await stream.ingest.figures()
             stream.quality = figures.quality
+            if figures.codec.video:
+                stream.codec = figures.codec  # sound may come later than the picture
             if stream.transcoded is not None:
                 self._keep_coding(stream, await stream.transcoded.figures())
             origin = stream.origin
@@ -435,12 +437,14 @@ class StreamPool:
         stream.call = stream.history_call = await source.open_history(request, limit_s)
         return stream.call
 
-    async def learn_codec(self, stream: SharedStream, wish: Transcoding) -> None:
+    async def learn_codec(self, stream: SharedStream, is_enough: Callable[[Codec], bool]) -> None:
         """Learn what a running stream carries now; sound often comes a little after the first picture."""
         ends = self._clock.now() + SOUND_WAIT_S
         while stream.ingest is not None and stream.end_reason is None:
-            stream.codec = codec = (await stream.ingest.figures()).codec
-            if not wish.must_know_sound_of(codec) or self._clock.now() >= ends:
+            codec = (await stream.ingest.figures()).codec
+            if codec.video:  # nothing is known of what closed meanwhile
+                stream.codec = codec
+            if is_enough(codec) or self._clock.now() >= ends:
                 return
             await asyncio.sleep(DRAIN_LOOK_S)
 

@@ -290,12 +290,16 @@ class WireFailure(Answer, frozen=True):
 
 
 class WireDownload(Answer, frozen=True):
-    """How a download stands. ``mediaSec`` of the recording have come; lost packets are holes in the file."""
+    """How a download stands. ``mediaSec`` of the recording have come; lost packets are holes in the file.
+
+    ``notice`` says what else is missing in it: sound that MP4 cannot hold.
+    """
 
     state: str
     bytes: int
     media_sec: float
     lost_packets: int
+    notice: str = ""
 
 
 class SessionAnswer(Answer, frozen=True):
@@ -399,7 +403,8 @@ def session_answer(view: SessionView) -> SessionAnswer:
 def _download(download: Download | None) -> WireDownload | None:
     if download is None:
         return None
-    return WireDownload(download.state, download.bytes, download.media_s, download.lost_packets)
+    known = (download.state, download.bytes, download.media_s, download.lost_packets)
+    return WireDownload(*known, notice=download.words)
 
 
 def _sound(codec: Codec | None, delivery: Delivery) -> str | None:
