@@ -199,7 +199,7 @@ async def test_a_restart_takes_up_the_registrations(
     await neighbourhood.camera(platform, row)
     peer = platform.gateway.peers.remove(row.id)
     assert peer is not None
-    await platform.gateway._restore()
+    await platform.gateway._presence.restore()
     restored = platform.gateway.peers.get(row.id)
     assert restored is not None
     assert restored.remote == peer.remote

@@ -12,8 +12,8 @@ from tongshi.gateways.signalling.admission.bindings import Binding
 from tongshi.gateways.signalling.admission.desk import AdmissionConfig
 from tongshi.gateways.signalling.admission.door import Limits
 from tongshi.gateways.signalling.admission.fingerprints import Policy
+from tongshi.gateways.signalling.config import GatewayConfig
 from tongshi.gateways.signalling.endpoint import Remote
-from tongshi.gateways.signalling.gateway import GatewayConfig
 from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.registrar import Redirect
 from tongshi.gateways.signalling.subscriptions.catalogue_news import Batching

@@ -103,8 +103,9 @@ def memory_mib(pid: int) -> int:
 async def _serve(pipe: Connection, folder: str, setup: Setup) -> None:
     from tongshi.clock import SystemClock
     from tongshi.gateways.signalling.catalogues import Patience
+    from tongshi.gateways.signalling.config import GatewayConfig
     from tongshi.gateways.signalling.endpoint import Remote
-    from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
+    from tongshi.gateways.signalling.gateway import SignallingGateway
     from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
     from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
     from tongshi.gateways.signalling.upward import UpperAccount

@@ -29,8 +29,9 @@ from tongshi.gateways.signalling.admission.desk import AdmissionConfig
 from tongshi.gateways.signalling.alarms import Persistence
 from tongshi.gateways.signalling.broadcast import Waits
 from tongshi.gateways.signalling.catalogues import Patience
+from tongshi.gateways.signalling.config import GatewayConfig
 from tongshi.gateways.signalling.endpoint import Remote
-from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
+from tongshi.gateways.signalling.gateway import SignallingGateway
 from tongshi.gateways.signalling.keepalive import Beat
 from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
 from tongshi.gateways.signalling.record_search import SearchPatience

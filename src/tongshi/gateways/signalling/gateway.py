@@ -3,73 +3,67 @@
 Implements: GB/T 28181-2022 9.1
 Implements: GB/T 28181-2022 9.3
 Implements: GB/T 28181-2022 9.6
-Here the flows are built, begun and ended, and told who came and went; what comes in is ``reception``'s.
+Here the flows are built, begun and ended; what comes in is ``reception``'s, who came and went
+``presence``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
 from tongshi.clock import Clock
 from tongshi.gateways.media.voice import VoiceSockets
 from tongshi.gateways.signalling.abnormality import Abnormalities
-from tongshi.gateways.signalling.admission.desk import AdmissionConfig, AdmissionDesk
+from tongshi.gateways.signalling.admission.desk import AdmissionDesk
 from tongshi.gateways.signalling.alarms import AlarmFlow, Persistence
 from tongshi.gateways.signalling.answers import Answers
 from tongshi.gateways.signalling.background import Background
-from tongshi.gateways.signalling.broadcast import Broadcasts, Waits
-from tongshi.gateways.signalling.catalogues import Catalogues, Patience
+from tongshi.gateways.signalling.broadcast import Broadcasts
+from tongshi.gateways.signalling.catalogues import Catalogues
+from tongshi.gateways.signalling.config import GatewayConfig
 from tongshi.gateways.signalling.device_orders import DeviceOrders
 from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.downward import Downward
 from tongshi.gateways.signalling.endpoint import (
-    Remote,
     SipEndpoint,
 )
 from tongshi.gateways.signalling.history import HistoryCalls
 from tongshi.gateways.signalling.incoming_live import IncomingLive
-from tongshi.gateways.signalling.keepalive import Beat, Keepalives
+from tongshi.gateways.signalling.keepalive import Keepalives
 from tongshi.gateways.signalling.live import LiveCaller
-from tongshi.gateways.signalling.peers import Peer, Peers
+from tongshi.gateways.signalling.peers import Peers
 from tongshi.gateways.signalling.ports import Archive, Record
+from tongshi.gateways.signalling.presence import Presence, StateListener
 from tongshi.gateways.signalling.profiles import Profiles
 from tongshi.gateways.signalling.ptz import DeviceControls
 from tongshi.gateways.signalling.questions import Post
 from tongshi.gateways.signalling.reception import Reception
-from tongshi.gateways.signalling.record_search import RecordSearches, SearchPatience
-from tongshi.gateways.signalling.registrar import MIN_EXPIRES_S, Domain, Redirect, Registrar
+from tongshi.gateways.signalling.record_search import RecordSearches
+from tongshi.gateways.signalling.registrar import Domain, Registrar
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.senders import Senders
-from tongshi.gateways.signalling.subscriptions.flow import SubscriptionFlows, SubscriptionSettings
+from tongshi.gateways.signalling.subscriptions.flow import SubscriptionFlows
 from tongshi.gateways.signalling.subscriptions.ports import Newsroom
-from tongshi.gateways.signalling.tls import Tls, TlsPlan
+from tongshi.gateways.signalling.tls import Tls
 from tongshi.gateways.signalling.trace.book import TraceBook
-from tongshi.gateways.signalling.trace.recorder import DEFAULT_BYTES, Recorder
+from tongshi.gateways.signalling.trace.recorder import Recorder
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
 from tongshi.gateways.signalling.upward_control import UpwardControl
 from tongshi.gateways.signalling.upward_records import UpwardRecords
-from tongshi.ids import PlatformId, sip_domain
+from tongshi.ids import sip_domain
 from tongshi.protocols import pcap
-from tongshi.protocols.gb28181.control import DeviceControl, GuardCommand
-from tongshi.protocols.gb28181.device_response import DeviceConfigResponse
-from tongshi.protocols.gb28181.habits import Habit
 from tongshi.protocols.gb28181.notify import MediaStatus
-from tongshi.protocols.gb28181.profile import Quirk
 from tongshi.protocols.gb28181.records import RecordInfoQuery, RecordInfoResponse
 from tongshi.protocols.gb28181.response import (
-    DeviceControlResponse,
     DeviceInfoResponse,
     DeviceStatusResponse,
 )
 from tongshi.protocols.gb28181.sdp import SessionName
 from tongshi.protocols.gb28181.ssrc import SsrcPool
-from tongshi.protocols.sip.address import transport_of
 from tongshi.resources.alarms.service import Alarms
 from tongshi.resources.control.filters import ControlFilters
 from tongshi.resources.control.undertakings import Undertakings
@@ -81,44 +75,6 @@ from tongshi.resources.viewing.service import Viewing
 from tongshi.resources.viewing.voice import Voice
 
 log = structlog.get_logger(__name__)
-
-_ANSWERS = (DeviceInfoResponse, DeviceStatusResponse, DeviceControlResponse, DeviceConfigResponse)
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayConfig:
-    """What the gateway must know of this platform.
-
-    Attributes:
-        host, port: address to bind, which peers reach us at.
-        media_host: address to bind for sound; that of signalling when empty.
-        trace_bytes: memory for timelines of sessions; 0 keeps none.
-        tls: SIP over TLS, in and out; None: neither.
-        media_transports: how media from a lower platform comes, and how we offer it to an upper that leaves
-            it to us, by the platform's id; UDP for who is not named.
-    """
-
-    platform_id: PlatformId
-    name: str
-    civil_code: str
-    host: str
-    port: int
-    beat: Beat = field(default_factory=Beat)
-    uppers: tuple[UpperAccount, ...] = ()
-    media_transports: tuple[tuple[str, Transport], ...] = ()
-    min_expires_s: int = MIN_EXPIRES_S
-    patience: Patience = field(default_factory=Patience)
-    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
-    redirects: tuple[Redirect, ...] = ()
-    subscriptions: SubscriptionSettings = field(default_factory=SubscriptionSettings)
-    trace_bytes: int = DEFAULT_BYTES
-    search_patience: SearchPatience = field(default_factory=SearchPatience)
-    media_host: str = ""
-    voice_waits: Waits = field(default_factory=Waits)
-    tls: TlsPlan | None = None
-
-
-StateListener = Callable[[str, bool, str], Awaitable[None]]
 
 
 class SignallingGateway:
@@ -141,7 +97,6 @@ class SignallingGateway:
         self._record = record
         self._archive = archive
         self._clock = clock
-        self._on_upper_state = on_upper_state
         self._viewing: Viewing | None = None
         self.upward_control: UpwardControl | None = None
         self._incoming: IncomingLive | None = None
@@ -204,19 +159,19 @@ class SignallingGateway:
             lives_at=senders.lives_at,
             challenge=lambda request, source: self.registrar.challenge(request, source),
             ask=lambda peer: self._post.device_info(peer, peer.id),
-            end=self._end_registration,
+            end=lambda peer_id, reason: self._presence.end(peer_id, reason),
             shut_out=self.endpoint.shut_out,
         )
         self.endpoint.guard(self.admission.door)
-        self.endpoint.on_broken(self._connection_broken)
+        self.endpoint.on_broken(lambda remote, reason: self._presence.connection_broken(remote, reason))
         self.registrar = Registrar(
             Domain(own_id, sip_domain(own_id), config.min_expires_s, config.redirects),
             self.peers,
             record,
             clock,
             channels_of=self._routes.channels_of,
-            on_online=self._peer_online,
-            on_offline=self._peer_offline,
+            on_online=lambda peer: self._presence.peer_online(peer),
+            on_offline=lambda peer, reason: self._presence.peer_offline(peer, reason),
             profiles=self.profiles,
             judge=self.admission.judge,
             on_again=lambda peer: self.subscriptions.peer_again(peer),
@@ -227,9 +182,9 @@ class SignallingGateway:
             record,
             clock,
             channels_of=self._routes.channels_of,
-            on_offline=self._peer_offline,
-            on_faulty=self._children_faulty,
-            on_moved=self._peer_moved,
+            on_offline=lambda peer, reason: self._presence.peer_offline(peer, reason),
+            on_faulty=lambda peer, children: self._presence.children_faulty(peer, children),
+            on_moved=lambda peer, remote: self._presence.peer_moved(peer, remote),
         )
         self._upward = UpwardAnswers(
             own_item(own_id, config.name, config.civil_code), self._post, archive, clock
@@ -251,6 +206,25 @@ class SignallingGateway:
             clock,
             senders.find,
             self.timeline.subscription_refused,
+        )
+        self._presence = Presence(
+            peers=self.peers,
+            uppers=self.uppers,
+            record=record,
+            archive=archive,
+            clock=clock,
+            endpoint=self.endpoint,
+            post=self._post,
+            routes=self._routes,
+            profiles=self.profiles,
+            catalogues=self.catalogues,
+            subscriptions=self.subscriptions,
+            admission=self.admission,
+            broadcasts=self.broadcasts,
+            abnormal=self._abnormal,
+            timeline=self.timeline,
+            background=self._background,
+            on_upper_state=on_upper_state,
         )
         self._reception = Reception(
             senders=senders,
@@ -298,6 +272,7 @@ class SignallingGateway:
             self._config.media_host or self._config.host,
             self._media_transport,
         )
+        self._presence.attach(viewing, self._incoming)
         for session in (SessionName.PLAY, SessionName.PLAYBACK, SessionName.DOWNLOAD):
             self.dispatch.upper_calls(session, self._incoming.handle)
 
@@ -350,7 +325,7 @@ class SignallingGateway:
         await self.profiles.load()
         await self.catalogues.standings.load(self._record)
         self.admission.start()
-        await self._restore()
+        await self._presence.restore()
         # Read before anybody can call, so that no call of ours is among them.
         self._background.begin(self._running.end_left(await self._running.left()))
         self._keepalives.start()
@@ -410,36 +385,6 @@ class SignallingGateway:
         """Ask a device whether it works. Raises NotFound, Unavailable, PeerTimeout, PeerFailed."""
         return await self._post.device_status(await self._routes.peer_of(device_id), device_id)
 
-    # What changes.
-
-    def _watch_connection(self, peer: Peer) -> None:
-        """A registration over TCP or TLS lives as long as its connection (9.1.1 f)."""
-
-        def broken() -> None:
-            stop()
-            now = self.peers.get(peer.id)
-            if now is not None and now.remote == remote:
-                self._end_registration(peer.id, "connectionLost")
-
-        remote = peer.remote
-        stop = self.endpoint.watch(remote, broken)
-
-    def _connection_broken(self, remote: Remote, reason: str) -> None:
-        """No message tells why a platform above cannot be reached; its timeline shall."""
-        for upper in self.uppers.values():
-            if upper.remote == remote:
-                log.warning("upper_unreachable", platform_id=upper.id, remote=str(remote), reason=reason)
-                self.timeline.registration_failed(upper.id, reason)
-
-    def _end_registration(self, peer_id: str, reason: str) -> None:
-        """A peer may not stay: offline now, as if it had deregistered."""
-        peer = self.peers.remove(peer_id)
-        if peer is not None:
-            log.warning("peer_offline", peer_id=peer_id, reason=reason)
-            self._peer_offline(peer, reason)
-            channels = self._routes.channels_of(peer_id)
-            self._background.begin(self._record.remove(peer_id, channels, self._clock.at(), reason))
-
     def _upper(self, account: UpperAccount) -> Upper:
         return Upper(
             account,
@@ -447,74 +392,15 @@ class SignallingGateway:
             self.endpoint,
             self._post,
             self._config.beat,
-            self._upper_state,
+            lambda upper, is_registered, reason: self._presence.upper_turned(upper, is_registered, reason),
             self.profiles.upper_heard,
         )
 
     def _own_end(self) -> pcap.End:
         return pcap.End(self._config.host, self.port)
 
-    def _peer_online(self, peer: Peer) -> None:
-        log.info("peer_online", peer_id=peer.id, remote=str(peer.remote), platform=peer.is_platform)
-        self.catalogues.refresh(peer)
-        self.admission.identify(peer)
-        if peer.remote.is_reliable:
-            self._watch_connection(peer)
-        self.subscriptions.peer_online(peer)
-        if peer.profile.has(Quirk.GUARD_BEFORE_ALARM):
-            self._background.begin(self._set_guard(peer))
-        self._abnormal.works((peer.id, *self._routes.channels_of(peer.id)))
-
-    async def _set_guard(self, peer: Peer) -> None:
-        """Quirk 61: it tells of no alarm before."""
-        guard = DeviceControl(peer.next_sn(), peer.id, guard_cmd=GuardCommand.SET)
-        status = await self._post.send(peer, guard)
-        log.info("guard_set", peer_id=peer.id, status=status)
-
-    def _peer_moved(self, peer: Peer, remote: Remote) -> None:
-        self.profiles.see(peer.id, Habit.PORT_CHANGED, f"{peer.remote} → {remote}", "MESSAGE Keepalive")
-
-    def _peer_offline(self, peer: Peer, reason: str) -> None:
-        self.catalogues.forget(peer.id)
-        self.subscriptions.peer_offline(peer.id)
-        if self._viewing is not None:
-            self._viewing.peer_lost(peer.id)
-        self.broadcasts.peer_lost(peer.id)
-        if not peer.is_platform:  # what is below a silent platform is unknown, not faulty
-            self._abnormal.faulty((peer.id, *self._routes.channels_of(peer.id)))
-
-    def _children_faulty(self, peer: Peer, children: Iterable[str]) -> None:
-        told: Sequence[str] = [child for child in children if child in self._routes.channels_of(peer.id)]
-        if told:
-            self._background.begin(
-                self._archive.note_status(dict.fromkeys(told, False), peer.id, "keepaliveInfo")
-            )
-            self._abnormal.faulty(told)
-
-    def _upper_state(self, upper: Upper, is_registered: bool, reason: str) -> None:
-        self.profiles.upper_turned(upper, is_registered, reason)
-        if not is_registered:
-            self.subscriptions.upper_lost(upper.id)
-            if self._incoming is not None:
-                self._incoming.upper_lost(upper.id)
-        if self._on_upper_state is not None:
-            self._background.begin(self._tell_upper_state(upper.id, is_registered, reason))
-
-    async def _tell_upper_state(self, upper_id: str, is_registered: bool, reason: str) -> None:
-        assert self._on_upper_state is not None  # checked by the caller
-        await self._on_upper_state(upper_id, is_registered, reason)
-
     def _media_transport(self, peer_id: str) -> Transport:
         wanted = self.profiles.media_transport(peer_id)
         return (
             Transport(wanted) if wanted else dict(self._config.media_transports).get(peer_id, Transport.UDP)
         )
-
-    async def _restore(self) -> None:
-        """Take up registrations from before a restart; the silent are dropped as usual (chapter 4, B)."""
-        now, at = self._clock.now(), self._clock.at()
-        for row in await self._record.stored(at):
-            remote = Remote(row.host, row.port, transport_of(row.transport))
-            profile = self.profiles.restored(row.peer_id, row.edition, row.user_agent, remote.transport)
-            left_s = (row.expires_at - at).total_seconds()
-            self.peers.put(Peer(row.peer_id, remote, profile, now + left_s, now, row.is_platform))

@@ -11,8 +11,9 @@ import pytest
 
 from tongshi.clock import ManualClock
 from tongshi.gateways.signalling.answers import Answers
+from tongshi.gateways.signalling.config import GatewayConfig
 from tongshi.gateways.signalling.endpoint import Remote
-from tongshi.gateways.signalling.gateway import GatewayConfig, SignallingGateway
+from tongshi.gateways.signalling.gateway import SignallingGateway
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.ports import DeviceSummary, Wanted
 from tongshi.gateways.signalling.questions import Post
