@@ -24,7 +24,7 @@ from tongshi.sharing import accounts, store
 from tongshi.sharing.accounts import Accounts, SignedIn
 from tongshi.sharing.decision import Access
 from tongshi.sharing.grants import NONCE_KEPT, Grants
-from tongshi.sharing.model import Context, Grant, Hours, Rule, Scope, ScopeKind, Subject, SubjectKind, Target
+from tongshi.sharing.model import Context, Grant, Hours, Scope, ScopeKind, Subject, SubjectKind, Target
 from tongshi.sharing.passwords import Passwords
 from tongshi.sharing.permissions import ROLES, Permission
 from tongshi.storage import changes
@@ -330,15 +330,6 @@ async def test_grants_that_make_no_sense_are_refused(house: House) -> None:
     for fields in senseless:
         with pytest.raises(InvalidRequest):
             await house.give(viewer, **fields)
-
-
-async def test_a_service_refusal_is_audited(house: House) -> None:
-    viewer = await house.viewer()
-    assert (await house.access.check_service(viewer, Permission.ARCHIVE_READ, house.context)).allow
-    refused = await house.access.check_service(viewer, Permission.USER_ADMIN, house.context)
-    assert (refused.allow, refused.rule, refused.code) == (False, Rule.SERVICE, 40301)
-    records, _ = await house.database.read(audit.page, 1, 1)
-    assert records[0].entry.details["action"] == "user:admin"
 
 
 async def test_a_platforms_key_holds_the_platforms_grants(house: House) -> None:

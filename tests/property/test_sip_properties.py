@@ -78,7 +78,6 @@ def look_everywhere(message: Request | Response) -> None:
         lambda: message.cseq,
         lambda: message.call_id,
         lambda: message.contact,
-        lambda: message.contacts,
         lambda: message.expires,
         lambda: message.content_type,
         lambda: message.uri if isinstance(message, Request) else None,

@@ -33,7 +33,6 @@ _DAY_MS = 86_400_000
 MAX_DETAILS_BYTES = 8 * 1024
 MAX_TEXT_CHARS = 256
 Row = Any  # a row of a select on audit
-_GENESIS = bytes(32)
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 

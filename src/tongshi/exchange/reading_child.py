@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import struct
 import sys
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import msgspec
 
@@ -23,7 +23,6 @@ from tongshi.resources.devices.model import FlatArchive, Source
 
 LENGTH = struct.Struct(">I")
 # Index, then the fields of an archive; index, id, code, message and field of what was refused.
-_Read = tuple[list[tuple[Any, ...]], list[tuple[int, str, int, str, str | None]]]
 _Row = tuple[int, str, bytes, str, int, int | None, str, str, bytes, bool | None, str | None]
 _decode = msgspec.msgpack.Decoder(tuple[list[_Row], list[tuple[int, str, int, str, str | None]]]).decode
 

@@ -19,7 +19,7 @@ from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.errors import InvalidRequest
 from tongshi.sharing import store
-from tongshi.sharing.model import Context, Decision, Grant, Rule, Scope, Subject, SubjectKind, Target, judge
+from tongshi.sharing.model import Context, Decision, Grant, Scope, Subject, SubjectKind, Target, judge
 from tongshi.sharing.permissions import DEVICE_ACTIONS, Permission
 from tongshi.storage.engine import Database
 
@@ -50,14 +50,6 @@ class Access:
     ) -> Decision:
         """``decide``, raising the error of a refusal: NotFound 40401 or Forbidden 403xx."""
         return (await self.decide(subject, action, device, context)).require()
-
-    async def check_service(self, subject: Subject, action: Permission, context: Context) -> Decision:
-        """The service permission alone, without a device. Refusals are audited; the use records itself."""
-        if subject.may(action):
-            return Decision(True, Rule.GRANTED)
-        decision = Decision(False, Rule.SERVICE, code=40301, reason="未授予该接口的权限")
-        await self._db.write(_record, subject, action, None, context, decision)
-        return decision
 
     async def on_behalf(self, subject: Subject, user_id: str, context: Context) -> Subject:
         """The person about whom somebody asks what he may do; the question is recorded.

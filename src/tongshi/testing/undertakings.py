@@ -29,7 +29,6 @@ from tongshi.testing.studio import Studio
 FETCH_TIMEOUT_S: Final = 5.0
 MAX_SOFTWARE_BYTES: Final = 64 * 1024 * 1024
 MAGIC: Final = b"TONGSHI-FW "
-_FAILED_AT: Final = ("01", "02")
 
 
 class Body(Protocol):

@@ -28,7 +28,6 @@ from tongshi.protocols.sip.message import Remote
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_PORT = 5061
 HANDSHAKE_S = 5.0
 SHUTDOWN_S = 1.0
 MAX_HANDSHAKES = 256  # of those who dial us, at once: half open they cost a socket and nothing is proved

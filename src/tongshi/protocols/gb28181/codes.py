@@ -1,4 +1,4 @@
-"""The 20-digit code in its parts, and what its digits hint at.
+"""What the digits of a 20-digit code hint at.
 
 Implements: GB/T 28181-2022 Annex E
 
@@ -11,27 +11,8 @@ import re
 from enum import Enum
 from typing import Final
 
-import msgspec
-
-from tongshi.errors import RemoteViolation
-
-_CODE = re.compile(r"[0-9]{20}\Z", re.ASCII)
 _DIVISION = re.compile(r"(?:[0-9]{2}|[0-9]{4}|[0-9]{6}|[0-9]{8})\Z", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{2,8}", re.ASCII)
-
-
-class CodeSegments(msgspec.Struct, frozen=True):
-    """Centre (8 digits), industry (2), type (3), network (1), serial (6)."""
-
-    centre: str
-    industry: str
-    type_code: str
-    network: str
-    serial: str
-
-    def render(self) -> str:
-        """The 20 digits."""
-        return f"{self.centre}{self.industry}{self.type_code}{self.network}{self.serial}"
 
 
 class ItemKind(Enum):
@@ -49,14 +30,6 @@ _KIND_BY_TYPE: Final = {
     "215": ItemKind.BUSINESS_GROUP,
     "216": ItemKind.VIRTUAL_ORGANISATION,
 }
-VIDEO_CHANNEL_TYPES: Final = frozenset({"131", "132"})
-
-
-def parse_code(code: str) -> CodeSegments:
-    """Split a 20-digit code. Raises RemoteViolation for anything else."""
-    if not _CODE.match(code):
-        raise RemoteViolation(f"not a 20-digit code: {code[:40]!r}")
-    return CodeSegments(code[:8], code[8:10], code[10:13], code[13], code[14:])
 
 
 def kind_of(device_id: str) -> ItemKind:
@@ -64,11 +37,6 @@ def kind_of(device_id: str) -> ItemKind:
     if len(device_id) == 20:
         return _KIND_BY_TYPE.get(device_id[10:13], ItemKind.DEVICE)
     return ItemKind.DIVISION if _DIVISION.match(device_id) else ItemKind.DEVICE
-
-
-def is_video_channel(device_id: str) -> bool:
-    """Whether the type digits hint at a camera."""
-    return len(device_id) == 20 and device_id[10:13] in VIDEO_CHANNEL_TYPES
 
 
 def normalise_civil_code(text: str) -> str:
@@ -86,21 +54,6 @@ def normalise_civil_code(text: str) -> str:
     digits = match.group()[: len(match.group()) // 2 * 2]
     return digits[:6] if len(digits) == 8 and digits.endswith("00") else digits
 
-
-def type_group(type_code: str) -> str:
-    """The group a type belongs to, in Chinese (17.2)."""
-    number = int(type_code)
-    return next((name for low, high, name in _TYPE_GROUPS if low <= number <= high), "扩展类型")
-
-
-_TYPE_GROUPS: Final = (
-    (111, 130, "前端主设备"),
-    (131, 199, "前端外围设备"),
-    (200, 299, "平台设备"),
-    (300, 399, "中心用户"),
-    (400, 499, "终端用户"),
-    (500, 599, "平台外接服务器"),
-)
 
 TYPE_NAMES: Final[dict[str, str]] = {
     "111": "DVR", "112": "视频服务器", "113": "编码器", "114": "解码器", "115": "视频切换矩阵",
@@ -129,9 +82,4 @@ INDUSTRY_NAMES: Final[dict[str, str]] = {
     "51": "租赁和商务服务业接入", "52": "科学研究和技术服务业接入", "53": "水利、环境和公共设施管理业接入",
     "54": "居民服务、修理和其他服务业接入", "55": "教育接入", "56": "卫生和社会工作接入",
     "57": "文化、体育和娱乐业接入", "58": "公共管理、社会保障和社会组织接入", "59": "国际组织接入",
-}  # fmt: skip
-
-NETWORK_NAMES: Final[dict[str, str]] = {
-    "0": "公安视频传输网", "1": "公安视频传输网", "2": "行业专网", "3": "政法信息网", "4": "公安移动信息网",
-    "5": "公安信息网", "6": "电子政务外网", "7": "互联网等公共网络", "8": "专线", "9": "预留",
 }  # fmt: skip

@@ -29,7 +29,6 @@ from tongshi.protocols.gb28181.version import Edition
 
 MAX_PTZ_CHARS: Final = 64  # sixteen digits and the blanks that some write between them
 MAX_NAME_CHARS: Final = 64
-ALL_CARDS: Final = 0
 MAX_CARD: Final = 255
 
 

@@ -14,7 +14,6 @@ from tongshi.clock import BEIJING
 from tongshi.errors import RemoteViolation
 
 PICTURE: Final = "02"
-DIGITS: Final = 41
 
 _LAYOUT = re.compile(r"([0-9]{20})([0-9]{2})([0-9]{17})([0-9]{2})\Z", re.ASCII)
 _ENDING = re.compile(r"\.(jpg|jpeg)\Z", re.IGNORECASE | re.ASCII)

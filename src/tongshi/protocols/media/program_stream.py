@@ -56,11 +56,6 @@ class PackReader:
         self._at = 0  # where the packet looked at begins
         self._violation: RemoteViolation | None = None
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the pack that is not known whole yet."""
-        return len(self._data)
-
     def feed(self, data: bytes) -> list[Pack]:
         """Take what comes next. What is whole before a violation is given out first; the next call raises.
 

@@ -52,7 +52,6 @@ class Counts:
 
     noise: int = 0
     malformed: int = 0
-    unmatched: int = 0
 
 
 class UserAgent:

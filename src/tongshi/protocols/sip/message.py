@@ -126,18 +126,6 @@ class _Message:
             return None
 
     @property
-    def contacts(self) -> list[NameAddr]:
-        """All readable contacts."""
-        found = []
-        for value in self.headers.get_all("contact"):
-            for part in split_list(value):
-                try:
-                    found.append(NameAddr.parse(part))
-                except RemoteViolation:
-                    continue
-        return found
-
-    @property
     def expires(self) -> int | None:
         """Seconds from Contact's ``expires``, else from Expires; None when neither is a number."""
         contact = self.contact

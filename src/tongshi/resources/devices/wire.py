@@ -58,7 +58,6 @@ def _defined(field: ItemField) -> Any:
 
 _OUTER = tuple(f for f in ITEM_FIELDS if not f.in_info)
 _INNER = tuple(f for f in ITEM_FIELDS if f.in_info)
-_RENAME = {f.attribute: f.wire for f in ITEM_FIELDS}
 
 # Struct of element Info; attributes as in CatalogItem, names on the wire as in A.2.1.9.
 DeviceInfoFields = msgspec.defstruct(

@@ -8,9 +8,9 @@ with the reason.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -202,14 +202,3 @@ def unpack_key_frames(data: bytes) -> tuple[KeyFrame, ...]:
     """Read the column; a rest of fewer bytes than one is left out."""
     whole = len(data) - len(data) % _KEY_FRAME.size
     return tuple(KeyFrame(*one) for one in _KEY_FRAME.iter_unpack(data[:whole]))
-
-
-def stretches(segments: Sequence[Segment], slack: timedelta) -> list[tuple[datetime, datetime]]:
-    """What is covered, in order, joined where two segments touch within ``slack``."""
-    found: list[tuple[datetime, datetime]] = []
-    for one in sorted(segments, key=lambda segment: segment.start):
-        if found and one.start <= found[-1][1] + slack:
-            found[-1] = (found[-1][0], max(found[-1][1], one.end))
-        else:
-            found.append((one.start, one.end))
-    return found

@@ -8,40 +8,13 @@ import pytest
 
 from tongshi.clock import BEIJING
 from tongshi.errors import InvalidRequest, RemoteViolation
-from tongshi.protocols.gb28181.codes import (
-    INDUSTRY_NAMES,
-    NETWORK_NAMES,
-    TYPE_NAMES,
-    CodeSegments,
-    ItemKind,
-    is_video_channel,
-    kind_of,
-    normalise_civil_code,
-    parse_code,
-    type_group,
-)
+from tongshi.protocols.gb28181.codes import ItemKind, kind_of, normalise_civil_code
 from tongshi.protocols.gb28181.dates import parse_time, render_date, render_time
 from tongshi.protocols.gb28181.position_types import POSITION_TYPES, describe, is_valid, position_type
 from tongshi.protocols.gb28181.profile import Profile, Quirk, for_edition
 from tongshi.protocols.gb28181.version import Edition, Feature, parse_version, supports
 
 MOMENT = datetime(2024, 5, 20, 9, 30, 15, 250_000, tzinfo=BEIJING)
-
-
-def test_a_code_is_split_into_its_segments() -> None:
-    segments = parse_code("34020000001320000002")
-    assert segments == CodeSegments("34020000", "00", "132", "0", "000002")
-    assert segments.render() == "34020000001320000002"
-    assert TYPE_NAMES[segments.type_code].startswith("网络摄像机")
-    assert (INDUSTRY_NAMES["00"], NETWORK_NAMES["7"]) == ("社会治安路面接入", "互联网等公共网络")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "3402", "3402000000132000000x", "３４０２００００００１３２０００００２"]
-)
-def test_what_is_no_code_is_refused(text: str) -> None:
-    with pytest.raises(RemoteViolation):
-        parse_code(text)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +31,6 @@ def test_what_is_no_code_is_refused(text: str) -> None:
 )
 def test_the_kind_of_an_item_is_seen_in_its_code(device_id: str, kind: ItemKind) -> None:
     assert kind_of(device_id) is kind
-
-
-def test_type_digits_only_hint() -> None:
-    assert is_video_channel("34020000001310000001")
-    assert not is_video_channel("34020000001180000001")
-    assert (type_group("118"), type_group("999")) == ("前端主设备", "扩展类型")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ MEMORY_BYTES: Final = 2 << 30  # address space: FFmpeg maps far more than it use
 STILLS_AT_ONCE: Final = 2
 STILL_WAIT_S: Final = 5.0
 STILL_S: Final = 15.0
-END_S: Final = 2.0
 MAX_STILL_BYTES: Final = 16 << 20
 MAX_WORDS: Final = 400
 DECODABLE: Final = ("h264", "h265")

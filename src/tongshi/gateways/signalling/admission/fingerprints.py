@@ -23,7 +23,6 @@ log = structlog.get_logger(__name__)
 
 MAX_FINGERPRINTS = 200_000
 MAX_TEXT = 128
-TRAITS: Final = ("userAgent", "address", "manufacturer", "model", "firmware", "mac")
 BLOCKING: Final = frozenset({"manufacturer", "model", "mac"})
 
 

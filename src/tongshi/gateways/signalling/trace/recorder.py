@@ -23,7 +23,6 @@ from tongshi.gateways.signalling.trace.outcome import is_unaccepted
 from tongshi.gateways.signalling.trace.ring import (
     MAX_LINKS,
     MAX_PACKET_BYTES,
-    Entry,
     Note,
     Ring,
     Session,
@@ -250,11 +249,6 @@ def link(one: Session, other: Session) -> None:
     if len(one.links) < MAX_LINKS and len(other.links) < MAX_LINKS:
         one.links = (*one.links, other.number)
         other.links = (*other.links, one.number)
-
-
-def is_packet(entry: Entry) -> bool:
-    """A message rather than a note."""
-    return not isinstance(entry, Note)
 
 
 def _call_id(data: bytes) -> bytes:

@@ -17,7 +17,6 @@ from tongshi.resources.devices.rules.national import install_time
 
 _ITEM: Final = "GB/T 28181-2022 A.2.1.9"
 _TABLE: Final = "DB31DSJ/Z 001-2024 Table A.1"
-_BETWEEN: Final = "DB31DSJ/Z 001-2024 6.1 d)"
 _TURNING: Final = frozenset({1, 4, 5})  # dome, remotely controlled bullet and hemisphere
 _FIXED: Final = frozenset({2, 3, 6, 7})
 _CLOCK_SKEW: Final = timedelta(hours=24)
