@@ -297,7 +297,6 @@ const en: Words<typeof zh> = {
     choose: 'Choose a camera on the left',
     chooseHint: 'Its platform is asked for the live picture, and the time of every step is shown.',
     opening: 'Asking for the picture…',
-    playing: 'Playing',
     stop: 'Stop',
     retry: 'Try again',
     ended: 'The picture has ended',
@@ -447,7 +446,6 @@ const en: Words<typeof zh> = {
     noErrors: 'No errors',
     syncNow: 'Synchronise now',
     syncFull: 'Full',
-    syncAccepted: 'Synchronisation has begun',
     syncRunning: 'Synchronising ({kind})…',
     syncDone: 'Synchronised ({kind}) in {s} s',
     syncFailed: 'Synchronisation failed: {reason}',
@@ -540,7 +538,6 @@ const en: Words<typeof zh> = {
     untold: '{n} fields not told',
     showUntold: 'Show empty fields',
     hideUntold: 'Hide empty fields',
-    watch: 'Watch live',
   },
   error: {
     title: 'The picture could not be opened',

@@ -294,7 +294,6 @@ export default {
     choose: '从左侧选择一台摄像机',
     chooseHint: '点选后即向其所属平台请求实时画面，画面到达的每一步都会显示用时。',
     opening: '正在请求画面…',
-    playing: '播放中',
     stop: '停止',
     retry: '重试',
     ended: '画面已结束',
@@ -442,7 +441,6 @@ export default {
     noErrors: '没有错误',
     syncNow: '立即同步',
     syncFull: '全量同步',
-    syncAccepted: '已开始同步',
     syncRunning: '正在同步（{kind}）…',
     syncDone: '同步完成（{kind}），用时 {s} 秒',
     syncFailed: '同步失败：{reason}',
@@ -535,7 +533,6 @@ export default {
     untold: '未填写 {n} 项',
     showUntold: '显示未填写项',
     hideUntold: '隐藏未填写项',
-    watch: '查看实时画面',
   },
   error: {
     title: '画面未能打开',
