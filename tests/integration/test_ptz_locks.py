@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from tongshi.clock import ManualClock
-from tongshi.gateways.signalling.record import RecordedArchive
+from tongshi.gateways.signalling.recorded_archive import RecordedArchive
 from tongshi.resources.devices import store as devices
 from tongshi.resources.viewing import lock_store
 from tongshi.resources.viewing.access import SharingGuard

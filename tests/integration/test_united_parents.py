@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tongshi.clock import ManualClock
-from tongshi.gateways.signalling.record import RecordedArchive, platform_subject
+from tongshi.gateways.signalling.recorded_archive import RecordedArchive, platform_subject
 from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices import store

@@ -46,7 +46,8 @@ from tongshi.gateways.media.uplink import Uplinks
 from tongshi.gateways.media.viewer_server import ViewerServer
 from tongshi.gateways.signalling.admission.desk import AdmissionDesk as Doorway
 from tongshi.gateways.signalling.gateway import SignallingGateway
-from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+from tongshi.gateways.signalling.record import RecordedRegistrations
+from tongshi.gateways.signalling.recorded_archive import RecordedArchive
 from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
 from tongshi.gateways.snapshots.receiver import SnapshotReceiver
 from tongshi.ids import PlatformId

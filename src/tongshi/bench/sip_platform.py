@@ -106,7 +106,8 @@ async def _serve(pipe: Connection, folder: str, setup: Setup) -> None:
     from tongshi.gateways.signalling.config import GatewayConfig
     from tongshi.gateways.signalling.endpoint import Remote
     from tongshi.gateways.signalling.gateway import SignallingGateway
-    from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+    from tongshi.gateways.signalling.record import RecordedRegistrations
+    from tongshi.gateways.signalling.recorded_archive import RecordedArchive
     from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom
     from tongshi.gateways.signalling.upward import UpperAccount
     from tongshi.ids import PlatformId

@@ -34,7 +34,8 @@ from tongshi.gateways.signalling.admission import desk as admission_gates
 from tongshi.gateways.signalling.catalogue_standings import Standings
 from tongshi.gateways.signalling.peers import Peer, Peers
 from tongshi.gateways.signalling.profiles import Profiles
-from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+from tongshi.gateways.signalling.record import RecordedRegistrations
+from tongshi.gateways.signalling.recorded_archive import RecordedArchive
 from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import Recorder
 from tongshi.ids import PlatformId

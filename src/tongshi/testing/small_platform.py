@@ -33,8 +33,9 @@ from tongshi.gateways.signalling.config import GatewayConfig
 from tongshi.gateways.signalling.endpoint import Remote
 from tongshi.gateways.signalling.gateway import SignallingGateway
 from tongshi.gateways.signalling.keepalive import Beat
-from tongshi.gateways.signalling.record import RecordedArchive, RecordedRegistrations
+from tongshi.gateways.signalling.record import RecordedRegistrations
 from tongshi.gateways.signalling.record_search import SearchPatience
+from tongshi.gateways.signalling.recorded_archive import RecordedArchive
 from tongshi.gateways.signalling.registrar import Redirect
 from tongshi.gateways.signalling.subscriptions.flow import SubscriptionSettings
 from tongshi.gateways.signalling.subscriptions.record import RecordedNewsroom

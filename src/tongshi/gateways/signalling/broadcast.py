@@ -6,9 +6,6 @@ broadcast by whatever names it (To, request URI, From, either half of Subject), 
 we know, by being the only one that its peer owes us (quirk 62). A main device may call once for each of its
 outputs; all of them hear the same. Some never send the Response and call at once; some answer and never
 call: both are told apart from silence.
-
-As the lower side: an upper's broadcast becomes one of ours downward, and once the device has called us, we
-call the upper, whose sound goes to the device packet by packet.
 """
 
 from __future__ import annotations
@@ -28,32 +25,26 @@ from tongshi.gateways.signalling.endpoint import (
     IncomingCall,
     IncomingInvite,
     IncomingRequest,
-    OutgoingCall,
     SipEndpoint,
 )
 from tongshi.gateways.signalling.peers import Peer
-from tongshi.gateways.signalling.ports import SoundIn, SoundOut, SoundSockets
+from tongshi.gateways.signalling.ports import SoundOut, SoundSockets
 from tongshi.gateways.signalling.questions import Post
-from tongshi.gateways.signalling.record import platform_subject
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.running_calls import RunningCalls
-from tongshi.gateways.signalling.upward import Upper
 from tongshi.ids import DeviceId
-from tongshi.protocols.gb28181.audio_offer import answer_audio, choose_payload_type, offer_audio
+from tongshi.protocols.gb28181.audio_offer import answer_audio, choose_payload_type
 from tongshi.protocols.gb28181.broadcast import BroadcastNotify, BroadcastResponse
 from tongshi.protocols.gb28181.sdp import Sdp, parse_sdp
 from tongshi.protocols.gb28181.ssrc import SsrcPool
-from tongshi.protocols.gb28181.subject import Subject, parse_subject
+from tongshi.protocols.gb28181.subject import parse_subject
 from tongshi.protocols.media.g711 import PAYLOAD_TYPES, Law
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import Viewer
-from tongshi.resources.viewing.voice import Voice
 
 log = structlog.get_logger(__name__)
 
 MAX_BROADCASTS = 500
 MAX_LEGS = 64  # loudspeakers of one broadcast
-MAX_RELAYING = 64  # broadcasts of uppers that are being opened
 VOICE_INPUT_TYPE = "136"
 
 
@@ -101,7 +92,7 @@ class Broadcast:
 
 
 class Broadcasts:
-    """Fulfils ``viewing.voice.VoiceSignalling``, and takes the broadcasts of uppers."""
+    """Fulfils ``viewing.voice.VoiceSignalling``."""
 
     def __init__(
         self,
@@ -124,20 +115,16 @@ class Broadcasts:
         self._sockets = sockets
         self._clock = clock
         self._waits = waits or Waits()
-        self._voice: Voice | None = None
         self._active: dict[str, Broadcast] = {}
         self._serial = 0
         self._background = Background("broadcast")
-        self._relaying = 0
 
     def __len__(self) -> int:
         return len(self._active)
 
-    def attach(self, voice: Voice, dispatch: Dispatch) -> None:
-        """Say who decides about broadcasts of uppers, and take what is this flow's."""
-        self._voice = voice
+    def register(self, dispatch: Dispatch) -> None:
+        """Take what is this flow's."""
         dispatch.from_peer(BroadcastResponse, self._response)
-        dispatch.from_upper(BroadcastNotify, self._from_upper)
         dispatch.peer_calls(self.handle)
 
     async def stop(self) -> None:
@@ -290,7 +277,7 @@ class Broadcasts:
 
     async def _watch(self, made: Broadcast, leg: _Leg) -> None:
         """Wait for the end of one loudspeaker; the broadcast ends with the last."""
-        await _either(leg.call.ended, leg.outlet.ended)
+        await either(leg.call.ended, leg.outlet.ended)
         await self._end_leg(made, leg, bye=True)
         if not made.legs:
             await self._close(made)
@@ -317,101 +304,6 @@ class Broadcasts:
         incoming.respond(200)
         self._answers.give(peer.id, response)
 
-    # As the lower side.
-
-    async def _from_upper(self, incoming: IncomingRequest, upper: Upper, notify: BroadcastNotify) -> None:
-        """An upper speaks to a device of ours: decided and recorded before it is answered."""
-        if self._voice is None or self._relaying >= MAX_RELAYING:
-            incoming.respond(503)
-            return
-        viewer = Viewer(platform_subject(upper.id), incoming.remote.host, incoming.request.call_id[:64])
-        try:
-            await self._voice.admit_upper(viewer, DeviceId(notify.device_id))
-        except TongshiError as error:
-            log.info("broadcast_refused", platform_id=upper.id, device_id=notify.device_id, code=error.code)
-            incoming.respond(404)  # not permitted looks like unknown
-            return
-        incoming.respond(200)
-        self._background.begin(self._relay(upper, viewer, notify))
-
-    async def _relay(self, upper: Upper, viewer: Viewer, notify: BroadcastNotify) -> None:
-        answered = False
-
-        def accepted() -> None:
-            nonlocal answered
-            answered = True
-            self._background.begin(self._respond(upper, notify, is_ok=True))
-
-        self._relaying += 1
-        try:
-            assert self._voice is not None  # checked before
-            line = await self._voice.relay(viewer, DeviceId(notify.device_id), accepted)
-        except TongshiError as error:
-            log.info("broadcast_failed", platform_id=upper.id, device_id=notify.device_id, code=error.code)
-            if not answered:
-                await self._respond(upper, notify, is_ok=False)
-            return
-        finally:
-            self._relaying -= 1
-        try:
-            await self._listen_to(upper, notify, line.feed, line.ended)
-        except TongshiError as error:
-            log.info("broadcast_source_failed", platform_id=upper.id, error=error.message)
-        finally:
-            await line.end()
-
-    async def _respond(self, upper: Upper, notify: BroadcastNotify, *, is_ok: bool) -> None:
-        if not notify.sn:
-            return
-        try:
-            await self._post.send(upper, BroadcastResponse(notify.sn, notify.device_id, is_ok))
-        except TongshiError as error:
-            log.info("broadcast_response_undelivered", platform_id=upper.id, error=error.message)
-
-    async def _listen_to(
-        self,
-        upper: Upper,
-        notify: BroadcastNotify,
-        feed: Callable[[bytes, Law], None],
-        ended: asyncio.Event,
-    ) -> None:
-        """Call the upper's voice source and pass on what it says, until one side ends it."""
-
-        def sound(payload: bytes, payload_type: int) -> None:
-            law = PAYLOAD_TYPES.get(payload_type)
-            if law is not None:
-                feed(payload, law)
-
-        inlet = await self._sockets.inlet(sound)
-        call: OutgoingCall | None = None
-        try:
-            call = await self._call_source(upper, notify, inlet)
-            forget = self._running.begin(call, "up", notify.source_id)
-            try:
-                await _either(call.ended, ended)
-            finally:
-                forget()
-        finally:
-            inlet.close()
-            if call is not None:
-                await call.bye()
-
-    async def _call_source(self, upper: Upper, notify: BroadcastNotify, inlet: SoundIn) -> OutgoingCall:
-        target_id = upper.names.shown(notify.device_id)
-        offer = offer_audio(owner_id=target_id, address=self._sockets.host, port=inlet.port)
-        subject = Subject(notify.source_id, "0001", target_id, "1")
-        call = await self._endpoint.invite(
-            to_id=notify.source_id, remote=upper.remote, sdp=offer.render(), subject=subject.render()
-        )
-        try:
-            answer = parse_sdp(call.answer)
-            choose_payload_type(answer)
-        except (RemoteViolation, Unprocessable):
-            await call.bye()
-            raise
-        inlet.expect(answer.ssrc, answer.address or call.remote.host)
-        return call
-
 
 def _named(invite: IncomingInvite) -> set[str]:
     """Every code by which an INVITE may name its broadcast."""
@@ -431,7 +323,8 @@ def _transport(offer: Sdp) -> Transport:
     return Transport.TCP_PASSIVE if offer.setup == "active" else Transport.TCP_ACTIVE
 
 
-async def _either(*events: asyncio.Event) -> None:
+async def either(*events: asyncio.Event) -> None:
+    """Wait for the first of them."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

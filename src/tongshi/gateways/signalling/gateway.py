@@ -52,6 +52,7 @@ from tongshi.gateways.signalling.trace.book import TraceBook
 from tongshi.gateways.signalling.trace.recorder import Recorder
 from tongshi.gateways.signalling.upward import Upper, UpperAccount
 from tongshi.gateways.signalling.upward_answers import UpwardAnswers, own_item
+from tongshi.gateways.signalling.upward_broadcast import UpwardBroadcasts
 from tongshi.gateways.signalling.upward_control import UpwardControl
 from tongshi.gateways.signalling.upward_records import UpwardRecords
 from tongshi.ids import sip_domain
@@ -102,6 +103,7 @@ class SignallingGateway:
         self._incoming: IncomingLive | None = None
         self.alarms: AlarmFlow | None = None
         self._upward_records: UpwardRecords | None = None
+        self._upward_broadcasts: UpwardBroadcasts | None = None
         self._background = Background("gateway")
         own_id = config.platform_id
         self.timeline = Recorder(own_id, clock, config.trace_bytes)
@@ -132,6 +134,7 @@ class SignallingGateway:
         self._calls = LiveCaller(
             self.endpoint, self._routes, self._ssrcs, clock, self._running, self.profiles.see
         )
+        self._voice_sockets = VoiceSockets(config.media_host or config.host)
         self.broadcasts = Broadcasts(
             self.endpoint,
             self._post,
@@ -139,7 +142,7 @@ class SignallingGateway:
             self._routes,
             self._ssrcs,
             self._running,
-            VoiceSockets(config.media_host or config.host),
+            self._voice_sockets,
             clock,
             config.voice_waits,
         )
@@ -295,7 +298,10 @@ class SignallingGateway:
 
     def attach_voice(self, voice: Voice) -> None:
         """Say who decides about broadcasts of uppers."""
-        self.broadcasts.attach(voice, self.dispatch)
+        self.broadcasts.register(self.dispatch)
+        self._upward_broadcasts = UpwardBroadcasts(
+            voice, self.dispatch, self.endpoint, self._post, self._running, self._voice_sockets
+        )
 
     def attach_alarms(self, alarms: Alarms, persistence: Persistence | None = None) -> None:
         """Say who keeps alarms."""
@@ -348,6 +354,8 @@ class SignallingGateway:
         if self._upward_records is not None:
             await self._upward_records.stop()
         await self.broadcasts.stop()
+        if self._upward_broadcasts is not None:
+            await self._upward_broadcasts.stop()
         await self._abnormal.stop()
         await self.subscriptions.stop()
         await asyncio.gather(*(upper.stop() for upper in self.uppers.values()), return_exceptions=True)

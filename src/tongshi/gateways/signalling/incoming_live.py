@@ -30,7 +30,7 @@ from tongshi.gateways.signalling.history import DownwardHistory
 from tongshi.gateways.signalling.incoming_history import HistoryLeg, file_size_of
 from tongshi.gateways.signalling.incoming_offer import Wanted, source_of, status_of, understand, warning
 from tongshi.gateways.signalling.live import DownwardCall
-from tongshi.gateways.signalling.record import platform_subject
+from tongshi.gateways.signalling.recorded_archive import platform_subject
 from tongshi.gateways.signalling.running_calls import RunningCalls
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.protocols.gb28181 import routing

@@ -25,7 +25,7 @@ from tongshi.gateways.signalling.dispatch import Dispatch
 from tongshi.gateways.signalling.endpoint import IncomingRequest
 from tongshi.gateways.signalling.peers import Peer
 from tongshi.gateways.signalling.questions import Post
-from tongshi.gateways.signalling.record import platform_subject
+from tongshi.gateways.signalling.recorded_archive import platform_subject
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.configuration import Configuration

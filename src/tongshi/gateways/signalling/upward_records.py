@@ -31,7 +31,7 @@ from tongshi.errors import (
 from tongshi.gateways.signalling.endpoint import IncomingRequest
 from tongshi.gateways.signalling.ports import Archive
 from tongshi.gateways.signalling.questions import Post
-from tongshi.gateways.signalling.record import platform_subject
+from tongshi.gateways.signalling.recorded_archive import platform_subject
 from tongshi.gateways.signalling.routes import Routes
 from tongshi.gateways.signalling.upward import Upper
 from tongshi.ids import DeviceId

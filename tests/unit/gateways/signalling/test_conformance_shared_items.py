@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from tongshi.clock import ManualClock
-from tongshi.gateways.signalling import record
+from tongshi.gateways.signalling import recorded_archive
 from tongshi.gateways.signalling.ports import Wanted
-from tongshi.gateways.signalling.record import RecordedArchive
+from tongshi.gateways.signalling.recorded_archive import RecordedArchive
 from tongshi.protocols.gb28181.codes import ItemKind, kind_of
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices.model import DeviceArchive, Placed
@@ -80,7 +80,7 @@ async def test_unknown_status_is_off_and_known_status_is_told() -> None:
 
 
 async def test_every_page_is_shown_and_nothing_goes_back_to_its_owner(monkeypatch: Any) -> None:
-    monkeypatch.setattr(record, "SHARED_PAGE", 2)
+    monkeypatch.setattr(recorded_archive, "SHARED_PAGE", 2)
     items = await shared(archive(1), archive(2, UPPER), archive(3, LOWER), archive(4), archive(5))
     assert [item.device_id[-1] for item in items] == ["1", "3", "4", "5"]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from tongshi.audit import store as audit
 from tongshi.audit.tags import AuditTag, Outcome
 from tongshi.clock import Clock
-from tongshi.gateways.signalling.record import RecordedArchive, upper_item
+from tongshi.gateways.signalling.recorded_archive import RecordedArchive, upper_item
 from tongshi.gateways.signalling.subscriptions.ports import News
 from tongshi.protocols.gb28181.types import CatalogItem
 from tongshi.resources.devices import presence_store
