@@ -17,16 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
-
 from tongshi.clock import Clock
 from tongshi.testing.clips import FPS
 from tongshi.testing.pan_tilt import View
 from tongshi.testing.picture import KEY_INTERVAL_S, Picture
 from tongshi.testing.recordings import COUNTER_PERIOD_S
-from tongshi.testing.stream import FRAME_S, FRAME_TICKS, FrameSender
-
-log = structlog.get_logger(__name__)
+from tongshi.testing.stream import FRAME_S, FRAME_TICKS, FrameSender, PictureStream
 
 _POLL_S = 0.04  # how soon a paused stream notices that it may go on
 _DENSEST = 4.0  # past this speed frames are left out, as a recorder does
@@ -43,15 +39,13 @@ class Place:
     rtptime: int
 
 
-class RecordedStream:
-    """One recording to one receiver, as a job of a pacer.
+class RecordedStream(PictureStream):
+    """One recording to one receiver.
 
     Args:
-        open_picture: called on the pacer's thread. sender: where frames go; closed by the stream.
         start: the moment that position 0 is. spans: what is recorded, seconds from there, in order.
         speed: of a download. keeps_stamps: see above.
         on_finished: told once when the end was reached, on the pacer's thread; the stream then waits.
-        on_end: told once why it ended, after the sender was closed.
     """
 
     def __init__(
@@ -67,11 +61,10 @@ class RecordedStream:
         speed: float = 1.0,
         keeps_stamps: bool = False,
     ) -> None:
-        self._open_picture, self._sender, self._clock = open_picture, sender, clock
+        super().__init__(open_picture, sender, clock, on_end)
         self._start, self._spans = start, tuple(spans)
-        self._on_finished, self._on_end, self._keeps_stamps = on_finished, on_end, keeps_stamps
+        self._on_finished, self._keeps_stamps = on_finished, keeps_stamps
         self._lock = threading.Lock()
-        self._picture: Picture | None = None
         self._scale = speed
         self._position = self._spans[0][0] if self._spans else 0.0
         self._moments: Iterator[tuple[float, bool]] | None = None
@@ -79,11 +72,6 @@ class RecordedStream:
         self._due: float | None = None
         self._pts = 0
         self._packets = 0
-        self._reason = ""
-
-    def stop(self, reason: str = "stopped") -> None:
-        """End with the next step; from any thread."""
-        self._reason = self._reason or reason
 
     def ask_key_frame(self) -> None:
         """Begin a new group at the next frame; from any thread."""
@@ -114,29 +102,7 @@ class RecordedStream:
         """Where the last recorded stretch ends."""
         return self._spans[-1][1] if self._spans else 0.0
 
-    def step(self, now: float) -> float | None:
-        """Send the frame that is due."""
-        try:
-            return self._send(now)
-        except OSError as error:
-            self.stop(f"receiver: {error}")
-        except BaseException as error:  # also a panic of the engine; other cameras go on
-            log.exception("recording_failed")
-            self.stop(f"failed: {error}")
-        return None
-
-    def close(self) -> None:
-        """Release the coder and the socket."""
-        self._sender.close()
-        self._picture = None
-        self._on_end(self._reason or "closed")
-
-    def _send(self, now: float) -> float | None:
-        if self._reason:
-            return None
-        if self._picture is None:
-            self._picture = self._open_picture()
-            now = self._clock.now()
+    def _send(self, picture: Picture, now: float) -> float:
         with self._lock:
             if self._is_paused or self._is_told:
                 self._due = None
@@ -145,7 +111,7 @@ class RecordedStream:
             if moment is None:
                 self._is_told = True
             else:
-                self._send_frame(*moment)
+                self._send_frame(picture, *moment)
                 if self._due is None or now - self._due > _LONGEST_LAG_S:
                     self._due = now
                 self._due += self._stride_s / abs(self._scale)
@@ -153,8 +119,7 @@ class RecordedStream:
         self._on_finished()
         return now + _POLL_S
 
-    def _send_frame(self, position_s: float, is_key: bool) -> None:
-        assert self._picture is not None  # opened by _send
+    def _send_frame(self, picture: Picture, position_s: float, is_key: bool) -> None:
         if self._keeps_stamps:
             self._pts += max(1, round((position_s - self._position) * 90_000))
         else:
@@ -162,7 +127,7 @@ class RecordedStream:
         self._position = position_s
         at = self._start + timedelta(seconds=position_s)
         second = math.floor(at.timestamp()) % COUNTER_PERIOD_S
-        frame = self._picture.next(View(), at, force_key=is_key, counter=second)
+        frame = picture.next(View(), at, force_key=is_key, counter=second)
         self._packets += self._sender.send_video(frame.data, self._pts, frame.is_key)
 
     @property

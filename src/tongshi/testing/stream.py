@@ -114,46 +114,39 @@ class Pacer:
         return None
 
 
-class LiveStream:
-    """One picture to one receiver, as a job of a pacer.
+class PictureStream:
+    """A picture on its way to one receiver, as a job of a pacer; what fails of it ends it alone.
 
     Args:
         open_picture: called on the pacer's thread, because opening a coder takes milliseconds.
-        head: where the camera looks. sender: where frames go; closed by the stream.
-        audio: A-law bytes to loop, empty for none.
+        sender: where frames go; closed by the stream.
         on_end: told once why the stream ended, after its sender was closed, on the pacer's thread.
     """
 
     def __init__(
         self,
-        *,
         open_picture: Callable[[], Picture],
-        head: Head,
         sender: FrameSender,
         clock: Clock,
         on_end: Callable[[str], None],
-        audio: bytes = b"",
     ) -> None:
-        self._open_picture, self._head, self._sender, self._clock = open_picture, head, sender, clock
-        self._on_end, self._audio = on_end, audio
+        self._open_picture, self._sender, self._clock, self._on_end = open_picture, sender, clock, on_end
         self._picture: Picture | None = None
-        self._start: float | None = None
-        self._number = 0  # of the next frame by time, left-out ones counted
         self._reason = ""
-        self._wants_key = threading.Event()
 
     def stop(self, reason: str = "stopped") -> None:
         """End with the next step; from any thread."""
         self._reason = self._reason or reason
 
-    def ask_key_frame(self) -> None:
-        """Make the next frame a key frame; from any thread."""
-        self._wants_key.set()
-
     def step(self, now: float) -> float | None:
         """Send the frame that is due."""
         try:
-            return self._send(now)
+            if self._reason:
+                return None
+            if self._picture is None:
+                self._picture = self._open_picture()
+                now = self._clock.now()
+            return self._send(self._picture, now)
         except OSError as error:
             self.stop(f"receiver: {error}")
         except BaseException as error:  # also a panic of the engine; other cameras go on
@@ -167,12 +160,40 @@ class LiveStream:
         self._picture = None
         self._on_end(self._reason or "closed")
 
-    def _send(self, now: float) -> float | None:
-        if self._reason:
-            return None
-        if self._picture is None:
-            self._picture = self._open_picture()
-            now = self._clock.now()
+    def _send(self, picture: Picture, now: float) -> float | None:
+        """Send what is due; the time of the next."""
+        raise NotImplementedError
+
+
+class LiveStream(PictureStream):
+    """What a camera sees now, to one receiver.
+
+    Args:
+        head: where the camera looks.
+        audio: A-law bytes to loop, empty for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_picture: Callable[[], Picture],
+        head: Head,
+        sender: FrameSender,
+        clock: Clock,
+        on_end: Callable[[str], None],
+        audio: bytes = b"",
+    ) -> None:
+        super().__init__(open_picture, sender, clock, on_end)
+        self._head, self._audio = head, audio
+        self._start: float | None = None
+        self._number = 0  # of the next frame by time, left-out ones counted
+        self._wants_key = threading.Event()
+
+    def ask_key_frame(self) -> None:
+        """Make the next frame a key frame; from any thread."""
+        self._wants_key.set()
+
+    def _send(self, picture: Picture, now: float) -> float:
         if self._start is None:
             self._start = now
         behind_s = now - (self._start + self._number * FRAME_S)
@@ -180,7 +201,7 @@ class LiveStream:
             self._number += int(behind_s / FRAME_S)
         force_key = self._wants_key.is_set()
         self._wants_key.clear()
-        frame = self._picture.next(self._head.view(now), self._clock.at(), force_key=force_key)
+        frame = picture.next(self._head.view(now), self._clock.at(), force_key=force_key)
         pts = self._number * FRAME_TICKS
         self._sender.send_video(frame.data, pts, frame.is_key)
         if self._audio:
