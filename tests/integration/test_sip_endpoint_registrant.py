@@ -245,7 +245,7 @@ async def test_what_follows_the_200_at_once_finds_us_registered() -> None:
             loop.running().request(Draft("MESSAGE", CAMERA), incoming.remote, loop.now)
             loop.drain()
 
-    registrar.endpoint._on_request = and_ask
+    registrar.endpoint._handlers._on_request = and_ask
     fixture, door = Fixture(registrar), Watching()
     fixture.device.guard(door)
     read = fixture.device._loop._receive

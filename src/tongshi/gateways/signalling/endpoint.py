@@ -1,19 +1,16 @@
 """One SIP address on UDP, TCP and TLS: sockets, timers and awaitable calls around the sans-IO user agent.
 
 Implements: GB/T 28181-2022 4.3.2
-The agent decides, ``agent_loop`` moves its bytes and wakes it in time; here its events become futures and
-tasks.
+The agent decides, ``agent_loop`` moves its bytes and wakes it in time, ``handlers`` serve what arrives; here
+what we send becomes awaitable.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-
-import structlog
+from collections.abc import Awaitable, Callable, Iterable
 
 from tongshi.clock import Clock, SystemClock
-from tongshi.errors import LocalViolation, PeerTimeout, Unavailable
+from tongshi.errors import LocalViolation
 from tongshi.gateways.signalling.agent_loop import AgentLoop, Doorkeeper, Trace
 from tongshi.gateways.signalling.call_desk import CallDesk
 from tongshi.gateways.signalling.calls import (
@@ -24,6 +21,7 @@ from tongshi.gateways.signalling.calls import (
     IncomingRequest,
     OutgoingCall,
 )
+from tongshi.gateways.signalling.handlers import Handlers
 from tongshi.gateways.signalling.subscription import IncomingSubscription, Subscription
 from tongshi.gateways.signalling.subscription_desk import SubscriptionDesk
 from tongshi.gateways.signalling.tls import Tls
@@ -53,8 +51,6 @@ __all__ = [
     "SipEndpoint",
     "Subscription",
 ]
-
-log = structlog.get_logger(__name__)
 
 
 class SipEndpoint:
@@ -103,10 +99,7 @@ class SipEndpoint:
         tls: Tls | None = None,
     ) -> None:
         self.port = port
-        self._on_request = on_request
-        self._on_invite = on_invite
-        self._on_subscribe = on_subscribe
-        self._max_pending = max_pending
+        self._handlers = Handlers(on_request, on_invite, on_subscribe, max_pending)
         clock = clock or SystemClock()
         opened = sockets(
             host,
@@ -127,9 +120,8 @@ class SipEndpoint:
             max_pending=max_pending,
             trace=trace,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._calls = CallDesk(self._loop, self._invite_arrived)
-        self._subscriptions = SubscriptionDesk(self._loop, self._subscribe_arrived)
+        self._calls = CallDesk(self._loop, self._handlers.invite)
+        self._subscriptions = SubscriptionDesk(self._loop, self._handlers.subscribe)
 
     def guard(self, door: Doorkeeper) -> None:
         """Let this one look at everything that comes in; before ``start``."""
@@ -159,10 +151,7 @@ class SipEndpoint:
         self._loop.halt(agent, silently=silently)
         self._calls.close()
         self._subscriptions.close()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._handlers.stop()
         await self._loop.close()
 
     async def request(
@@ -318,7 +307,7 @@ class SipEndpoint:
     @property
     def pending(self) -> int:
         """Live transactions, calls and handlers."""
-        return (self._loop.agent.pending if self._loop.agent is not None else 0) + len(self._tasks)
+        return (self._loop.agent.pending if self._loop.agent is not None else 0) + len(self._handlers)
 
     # Events.
 
@@ -346,64 +335,4 @@ class SipEndpoint:
         incoming = IncomingRequest(self, arrived, self._calls.call(arrived.call), subscription)
         if arrived.source.is_reliable:
             self._loop.remember_tcp(arrived.request, arrived.source)
-        if len(self._tasks) >= self._max_pending:
-            incoming.respond(503, headers=(("Retry-After", "5"),))
-            return
-        self._spawn(self._serve_request(incoming))
-
-    def _invite_arrived(self, invite: IncomingInvite) -> None:
-        if len(self._tasks) >= self._max_pending:
-            invite.reject(503, headers=(("Retry-After", "5"),))
-            return
-        self._spawn(self._serve_invite(invite))
-
-    def _subscribe_arrived(self, incoming: IncomingSubscription) -> None:
-        if self._on_subscribe is None:
-            incoming.reject(489)
-        elif len(self._tasks) >= self._max_pending:
-            incoming.reject(503)
-        else:
-            self._spawn(self._serve_subscribe(incoming, self._on_subscribe))
-
-    # Tasks and futures.
-
-    async def _serve_request(self, incoming: IncomingRequest) -> None:
-        try:
-            await self._on_request(incoming)
-        except Exception:
-            log.exception("sip_request_handler_failed", method=incoming.request.method)
-        finally:
-            if not incoming.is_answered:
-                incoming.respond(500)
-
-    async def _serve_invite(self, invite: IncomingInvite) -> None:
-        try:
-            await self._on_invite(invite)
-        except (PeerTimeout, Unavailable) as error:
-            log.info("sip_call_not_established", reason=error.message)
-        except Exception:
-            log.exception("sip_invite_handler_failed")
-            invite.fail(500)
-        finally:
-            if not invite.is_answered:
-                invite.reject(500)
-
-    async def _serve_subscribe(
-        self,
-        incoming: IncomingSubscription,
-        handler: Callable[[IncomingSubscription], Awaitable[None]],
-    ) -> None:
-        try:
-            await handler(incoming)
-        except Unavailable as error:
-            log.info("sip_subscription_not_established", reason=error.message)
-        except Exception:
-            log.exception("sip_subscribe_handler_failed")
-        finally:
-            if not incoming.is_answered:
-                incoming.reject(500)
-
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._handlers.request(incoming)
