@@ -15,4 +15,5 @@ echo "==> console (vitest)"
 (cd console && npm run --silent test)
 
 echo "==> pytest, on SQLite and PostgreSQL"
-exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
+# In the order of folders: the whole platforms first, and at the end small files that keep both workers busy.
+exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"

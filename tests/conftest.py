@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 from sqlalchemy import insert
+from xdist.scheduler import LoadFileScheduling
 
 from tongshi.storage.engine import Database
 from tongshi.storage.schema import audit_head
@@ -24,8 +25,23 @@ from tongshi.testing.postgres import (
     private_postgres,
 )
 
+_WHOLE_PLATFORMS = "tests/e2e/"
 _TEMPLATE = "tongshi_template"
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Files as they are, but whole platforms to one worker: they start once, beside tests of parts."""
+    return ByFileAndWholePlatforms(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+class ByFileAndWholePlatforms(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """``--dist loadfile`` with the folder of whole platforms as one file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return _WHOLE_PLATFORMS if file.startswith(_WHOLE_PLATFORMS) else file
 
 
 @pytest.fixture(autouse=True)

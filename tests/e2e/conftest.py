@@ -353,7 +353,7 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def the_world(scene_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """One world for all tests that break it."""
     world = World(tmp_path_factory.mktemp("world"), scene_folder)
@@ -408,7 +408,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(demo_folder: Path) -> Iterator[dict[str, str]]:
     """The demonstration, running; what it announces."""
     ready, log = demo_folder / "ready.json", demo_folder / "demo.log"

@@ -115,7 +115,7 @@ async def test_a_city_that_is_killed_is_released_below_and_recovers(
 
     await world.kill("city")
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(15):
         await watching.ended.wait()
     await watching.close()
     camera = world.cameras[code]
@@ -270,7 +270,7 @@ async def test_a_platform_told_to_stop_says_goodbye_in_the_middle_of_pictures(
 
     assert await world.terminate(key, 15) == 0
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(15):
         await asyncio.gather(*(one.ended.wait() for one in watching))
     for one in watching:
         await one.close()

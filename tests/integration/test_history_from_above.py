@@ -130,7 +130,7 @@ async def test_nothing_recorded_is_said_by_the_city_too(neighbourhood: Neighbour
 # As an upper of another make sees it.
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)  # first to start and last to stop, so that goodbyes are heard
 async def upper() -> AsyncIterator[PlatformDouble]:
     double = PlatformDouble(CITY, SECRET)
     await double.start()

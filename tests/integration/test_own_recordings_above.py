@@ -33,7 +33,7 @@ RULE = Rule("0" * 16, device_id=CODE, retention_days=1)
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)  # first to start and last to stop, so that goodbyes are heard
 async def upper() -> AsyncIterator[PlatformDouble]:
     double = PlatformDouble(CITY, SECRET)
     await double.start()

@@ -229,7 +229,7 @@ async def test_an_answer_in_the_ack_that_names_no_receiver_ends_the_call(
     call = await upper.endpoint.invite(
         to_id=CODE, remote=at, sdp=b"", subject="", on_offer=lambda offer: answer
     )
-    await asyncio.wait_for(call.ended.wait(), 3)
+    await asyncio.wait_for(call.ended.wait(), 15)
     await nothing_left(neighbourhood, district)
 
 
@@ -259,7 +259,7 @@ async def test_calling_the_same_stream_twice_replaces_the_first(
     port = receiver.getsockname()[1]
     first = await upper.call(DISTRICT, port=port, ssrc=100000007, channel=CODE)
     second = await upper.call(DISTRICT, port=port, ssrc=100000007, channel=CODE)
-    await asyncio.wait_for(first.ended.wait(), 3)
+    await asyncio.wait_for(first.ended.wait(), 15)
     assert not second.ended.is_set()
     assert district.gateway.relays == 1
     assert camera.calls.count == 1

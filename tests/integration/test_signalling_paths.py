@@ -145,6 +145,7 @@ async def state_above(
         await same_camera(neighbourhood, city, districts[WEST])
         yield above, city, districts
     finally:
+        await neighbourhood.close()  # while there is somebody above who hears the goodbye
         await above.endpoint.stop()
 
 

@@ -127,7 +127,7 @@ async def test_a_call_is_answered_carries_info_and_ends_for_both(transport: str)
         calls[0].on_bye = lambda: ended.append(1)
         await call.bye()
         await call.bye()
-        await asyncio.wait_for(calls[0].ended.wait(), 2)
+        await asyncio.wait_for(calls[0].ended.wait(), 15)
         assert ended == [1]
         with pytest.raises(Unavailable):
             await call.info(b"PLAY", "Application/MANSRTSP")
@@ -140,7 +140,7 @@ async def test_the_called_side_can_hang_up() -> None:
 
     async with endpoint(CAMERA, on_invite=accept) as camera, endpoint(PLATFORM) as platform:
         call = await platform.invite(to_id=CAMERA, remote=at(camera), sdp=OFFER, subject="")
-        await asyncio.wait_for(call.ended.wait(), 2)
+        await asyncio.wait_for(call.ended.wait(), 15)
         late: list[int] = []
         call.on_bye = lambda: late.append(1)
         assert late == [1]
@@ -172,7 +172,7 @@ async def test_a_caller_who_gives_up_cancels() -> None:
                 to_id=CAMERA, remote=at(camera), sdp=OFFER, subject="", answer_timeout_s=0.2
             )
         assert caught.value.code == 50401
-        await asyncio.wait_for(cancelled.wait(), 2)
+        await asyncio.wait_for(cancelled.wait(), 15)
 
 
 async def test_an_answer_that_comes_too_late_is_acknowledged_and_ended() -> None:
@@ -190,7 +190,7 @@ async def test_an_answer_that_comes_too_late_is_acknowledged_and_ended() -> None
             await platform.invite(
                 to_id=CAMERA, remote=at(camera), sdp=OFFER, subject="", answer_timeout_s=0.05
             )
-        await asyncio.wait_for(over.wait(), 2)
+        await asyncio.wait_for(over.wait(), 15)
 
 
 async def test_a_silent_peer_is_a_timeout_and_no_call_remains() -> None:
@@ -224,7 +224,7 @@ async def test_bye_to_a_peer_that_vanished_is_bounded() -> None:
         async with endpoint(CAMERA, on_invite=accept) as camera:
             call = await platform.invite(to_id=CAMERA, remote=at(camera), sdp=OFFER, subject="")
             camera._loop.agent = None  # from here on the camera hears nothing
-            await asyncio.wait_for(call.bye(timeout_s=0.2), 2)
+            await asyncio.wait_for(call.bye(timeout_s=0.2), 15)
         assert call.ended.is_set()
 
 
@@ -282,12 +282,12 @@ async def test_responses_go_to_the_true_source_whatever_via_says() -> None:
             device.sendto(b"\r\n\r\n", ("127.0.0.1", camera.port))
             device.sendto(b"\x00\xff garbage", ("127.0.0.1", camera.port))
             device.sendto(request.encode(), ("127.0.0.1", camera.port))
-            data = await asyncio.wait_for(loop.sock_recv(device, 4096), 2)
+            data = await asyncio.wait_for(loop.sock_recv(device, 4096), 15)
             via = parse(data).via
             assert via.params[-2:] == (("received", "127.0.0.1"), ("rport", str(port)))
             # A repeated request gets the same bytes again, from the transaction.
             device.sendto(request.encode(), ("127.0.0.1", camera.port))
-            assert await asyncio.wait_for(loop.sock_recv(device, 4096), 2) == data
+            assert await asyncio.wait_for(loop.sock_recv(device, 4096), 15) == data
 
 
 async def test_glued_and_split_messages_and_line_ends_share_one_connection() -> None:
@@ -306,11 +306,11 @@ async def test_glued_and_split_messages_and_line_ends_share_one_connection() -> 
             writer.write(bytes([byte]))
             await writer.drain()
         for number in (1, 2, 3):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
             response = parse(head)
             assert response.call_id == str(number)
         writer.write(b"GET / HTTP/1.1\r\nHost: camera\r\n\r\n")
-        assert await asyncio.wait_for(reader.read(100), 2) == b""
+        assert await asyncio.wait_for(reader.read(100), 15) == b""
         writer.close()
 
 
@@ -360,7 +360,7 @@ async def test_a_large_request_goes_by_tcp_where_its_receiver_listens_for_it(lis
         await platform.request("MESSAGE", to_id=CAMERA, remote=remote, body=b"x" * 2000)
         await platform.request("MESSAGE", to_id=CAMERA, remote=remote, body=b"x" * 2000)
         call = await platform.invite(to_id=CAMERA, remote=remote, sdp=OFFER + b"a=x\r\n" * 300, subject="")
-        await asyncio.wait_for(call.ended.wait(), 2)
+        await asyncio.wait_for(call.ended.wait(), 15)
         assert platform._sockets.connection_count == int(listens)
         if not listens:
             # A refusal is remembered, and what no datagram holds is not sent at all.
@@ -391,7 +391,7 @@ async def test_beyond_the_bound_requests_get_503_and_work_goes_on() -> None:
 async def test_connections_are_bounded() -> None:
     async with endpoint(CAMERA, max_connections=2) as camera:
         opened = [await asyncio.open_connection("127.0.0.1", camera.port) for _ in range(3)]
-        assert await asyncio.wait_for(opened[2][0].read(1), 2) == b""
+        assert await asyncio.wait_for(opened[2][0].read(1), 15) == b""
         assert camera._loop._sockets.connection_count == 2
         for _, writer in opened:
             writer.close()
@@ -400,7 +400,7 @@ async def test_connections_are_bounded() -> None:
 async def test_a_connection_that_says_nothing_is_closed() -> None:
     async with endpoint(CAMERA, idle_timeout_s=0.1) as camera:
         reader, writer = await asyncio.open_connection("127.0.0.1", camera.port)
-        assert await asyncio.wait_for(reader.read(1), 2) == b""
+        assert await asyncio.wait_for(reader.read(1), 15) == b""
         writer.close()
 
 

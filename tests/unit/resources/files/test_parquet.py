@@ -26,6 +26,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 OWNER = "31010400002000000001"
 ID = "31010400001310000001"
+MUTATIONS = 40
 
 
 def archive(number: int) -> DeviceArchive:
@@ -194,9 +195,9 @@ def test_a_page_that_swells_past_the_memory_ends_the_reading_process_only(
 
 def test_the_footers_promise_is_checked_before_a_page_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "rows"
-    foreign(path, {"DeviceID": [ID, ID], "Name": ["0" * 300_000_000] * 2}, compression="zstd")
+    foreign(path, {"DeviceID": [ID, ID], "Name": ["0" * 30_000_000] * 2}, compression="zstd")
     with pytest.raises(parquet_child.Bad, match="解压后过大"):
-        list(parquet_child.read(path, 10, 1 << 28))
+        list(parquet_child.read(path, 10, 1 << 24))
 
 
 def _cut(data: bytes) -> bytes:
@@ -228,7 +229,7 @@ def test_mutated_files_are_rows_or_a_refusal(tmp_path: Path) -> None:
     whole = written(path, 40, row_group=20)
     pick = random.Random(28181)
     outcomes = {"rows": 0, "refused": 0}
-    for _ in range(40):
+    for _ in range(MUTATIONS):
         data = bytearray(whole)
         for _ in range(pick.choice((1, 2, 8))):
             first = pick.choice((4, len(data) * 3 // 4))
@@ -246,8 +247,8 @@ def test_mutated_files_are_rows_or_a_refusal(tmp_path: Path) -> None:
             outcomes["rows"] += 1
         except Unprocessable as refused:
             outcomes["refused"] += bool(refused.details["rule"])
-    assert sum(outcomes.values()) == 40
-    assert outcomes["refused"] > 10
+    assert sum(outcomes.values()) == MUTATIONS
+    assert outcomes["refused"] > MUTATIONS // 4
 
 
 def test_a_reader_that_stops_early_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
