@@ -5791,7 +5791,8 @@ export interface components {
          * @description E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are.
          *
          *         ``source`` says what is played: what this platform recorded itself, or what comes from the device's side;
-         *         ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null.
+         *         ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null. ``notice`` says what a
+         *         download leaves out: sound that MP4 cannot hold.
          */
         PlaybackUrlAnswer: {
             codec: components["schemas"]["WireCodec"] | null;
@@ -5800,6 +5801,8 @@ export interface components {
             expiresAt: string;
             fileSize: number | null;
             gaps: components["schemas"]["WireGap"][];
+            /** @default  */
+            notice?: string;
             segments: components["schemas"]["Segment"][];
             sessionId: string;
             /** @enum {unknown} */
@@ -7832,11 +7835,15 @@ export interface components {
         /**
          * WireDownload
          * @description How a download stands. ``mediaSec`` of the recording have come; lost packets are holes in the file.
+         *
+         *         ``notice`` says what else is missing in it: sound that MP4 cannot hold.
          */
         WireDownload: {
             bytes: number;
             lostPackets: number;
             mediaSec: number;
+            /** @default  */
+            notice?: string;
             state: string;
         };
         /**
