@@ -26,7 +26,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 OWNER = "31010400002000000001"
 ID = "31010400001310000001"
-MUTATIONS = 40
+MUTATIONS = 16
 
 
 def archive(number: int) -> DeviceArchive:
