@@ -89,7 +89,7 @@ ACTIONS = frozenset(
 )
 ALL_ACTIONS = frozenset(DEVICE_ACTIONS)
 QUICK = Timeouts(
-    answer_s=2.5, first_packet_s=1.0, first_key_frame_s=3.0, media_lost_s=1.5, linger_s=0.2, sweep_s=0.2
+    answer_s=2.5, first_packet_s=2.0, first_key_frame_s=4.0, media_lost_s=2.0, linger_s=0.2, sweep_s=0.2
 )
 
 
