@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from tongshi.clock import ManualClock
 from tongshi.errors import InvalidRequest, NotFound
+from tongshi.exchange import outbox, rows
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
 from tongshi.resources.devices import digest_store, reading_store, store
 from tongshi.resources.devices.model import (
@@ -27,6 +28,7 @@ from tongshi.sharing.model import EVERYTHING, Scope
 from tongshi.storage import changes
 from tongshi.storage.bulk import in_key_order
 from tongshi.storage.engine import Database
+from tongshi.storage.schema import device_archive
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SELF, LOWER, OTHER = "31000000002000000001", "31010400002000000001", "31010500002000000001"
@@ -355,6 +357,65 @@ async def test_a_page_of_a_full_reads_no_row_behind_it(database: Database, owner
     rows = await database.read(reading_store.wire_rows, device(100), 50, owners)
     wanted = [i for i in range(101, 3_000) if i % 3 or OTHER in owners][:50]
     assert [row[0] for row in rows] == [device(i) for i in wanted]
+
+
+def _all_kinds(number: int, text: str) -> DeviceArchive:
+    """An archive that holds a text, flags and numbers of every form."""
+    flag = (True, False, None)[number % 3]
+    degrees = (121.4, 31.0, -0.1, 1e-7, 179.99999999999997, None)[number % 6]
+    item = msgspec.structs.replace(
+        archive(number).item,
+        name=text,
+        address=text,
+        longitude=degrees,
+        max_view_distance=1e21,
+        ptz_type=number,
+    )
+    ext = ExtendedAttributes(
+        is_networked=flag, is_controllable=flag, scene_photo_url=text, industries=("1", "2")
+    )
+    return archive(number, item=item, ext=ext)
+
+
+_PLAIN = tuple(text for text in _TOLD if min(text, default=" ") >= " ")
+
+
+async def test_postgresql_writes_rows_as_the_json_that_we_would(database: Database) -> None:
+    told = [
+        _all_kinds(number, text) for number, text in enumerate((*_PLAIN, "t", "{}", "],[", "[[", "\\u0041"))
+    ]
+    await put(database, *told)
+    await database.write(store.set_statuses, {device(0): True, device(1): False}, LOWER, AT)
+    lines = await database.read(reading_store.wire_lines, "", 100, [LOWER])
+    if database.dialect == "sqlite":
+        assert lines is None
+        return
+    fetched = await database.read(reading_store.wire_rows, "", 100, [LOWER])
+    assert lines is not None
+    assert [msgspec.json.decode(line) for line in lines] == [
+        msgspec.json.decode(rows.encode(row)) for row in fetched
+    ]
+    assert [rows.parse(line) for line in lines] == [rows.parse(rows.encode(row)) for row in fetched]
+    assert [rows.key_of(line) for line in lines] == [one.device_id for one in told]
+    assert await database.read(reading_store.wire_lines, device(1), 2, [LOWER, OTHER]) == lines[2:4]
+    assert await database.read(reading_store.wire_lines, device(99), 2, [LOWER]) == []
+
+
+@pytest.mark.parametrize("text", [text for text in _TOLD if min(text, default=" ") < " "], ids=ascii)
+async def test_a_text_that_the_database_cannot_tell_is_told_by_us(database: Database, text: str) -> None:
+    await put(database, *(_all_kinds(number, "ab"[number % 2]) for number in range(5)), _all_kinds(5, text))
+    assert await database.read(reading_store.wire_lines, "", 10, [LOWER]) is None
+    page = await database.read(outbox.page, outbox.Audience(OTHER), "", 10)
+    assert [rows.key_of(item) for item in page.items] == [device(number) for number in range(6)]
+    assert rows.parse(page.items[5]).values[1] == text
+    assert (page.last_key, page.is_last) == (device(5), True)
+
+
+async def test_a_number_that_is_not_finite_is_not_told_as_json(database: Database) -> None:
+    await put(database, archive(1))
+    endless = update(device_archive).values(longitude=float("inf"))
+    await database.write(lambda conn: conn.execute(endless) and None)
+    assert await database.read(reading_store.wire_lines, "", 10, [LOWER]) is None
 
 
 async def test_a_full_walk_by_key_meets_every_present_device_once(database: Database) -> None:

@@ -17,14 +17,12 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from tongshi.exchange.model import Form, Rejection
+from tongshi.exchange.model import Form
 from tongshi.exchange.reading import Items, read_items
-from tongshi.resources.devices.model import FlatArchive, Source
 
 LENGTH = struct.Struct(">I")
-# Index, then the fields of an archive; index, id, code, message and field of what was refused.
-_Row = tuple[int, str, bytes, str, int, int | None, str, str, bytes, bool | None, str | None]
-_decode = msgspec.msgpack.Decoder(tuple[list[_Row], list[tuple[int, str, int, str, str | None]]]).decode
+_decode = msgspec.msgpack.Decoder(Items).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def main() -> int:
@@ -42,42 +40,12 @@ def main() -> int:
 
 def pack(read: Items) -> bytes:
     """What was read, as it travels."""
-    archives = [
-        (
-            index,
-            a.device_id,
-            a.line,
-            a.owner,
-            a.revision,
-            a.updated_at_ms,
-            a.source.value,
-            a.shard,
-            a.digest,
-            a.online,
-            a.origins,
-        )
-        for index, a in read.archives
-    ]
-    rejected = [(r.index, r.device_id, r.code, r.message, r.field) for r in read.rejected]
-    return msgspec.msgpack.encode((archives, rejected))
+    return _encode(read)
 
 
 def unpack(told: bytes | bytearray) -> Items:
     """What ``pack`` made. Raises msgspec.DecodeError."""
-    archives, rejected = _decode(told)
-    sources = {source.value: source for source in Source}
-    return Items(
-        [
-            (
-                index,
-                FlatArchive(
-                    key, line, owner, revision, at_ms, sources[source], shard, digest, online, origins
-                ),
-            )
-            for index, key, line, owner, revision, at_ms, source, shard, digest, online, origins in archives
-        ],
-        [Rejection(*one) for one in rejected],
-    )
+    return _decode(told)
 
 
 def _frame(source: BinaryIO) -> bytes | None:

@@ -8,6 +8,7 @@ adds a column names a new form.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -64,11 +65,15 @@ _WireRow = msgspec.defstruct(
     module=__name__,
 )
 NAMES = tuple(_WireRow.__struct_fields__)
+_KINDS = tuple(field.type for field in msgspec.structs.fields(_WireRow))
 _END = len(_ITEM) + len(EXT_COLUMNS)
 _LISTS = (*(i for i, field in enumerate(_ITEM) if field.kind == "list"), _END - 1)
 _FLOATS = tuple(i for i, field in enumerate(_ITEM) if field.kind == "float")
 _CIVIL_CODE = next(i for i, field in enumerate(_ITEM) if field.attribute == "civil_code")
-_decode = msgspec.json.Decoder(_WireRow).decode
+_lists_of = itemgetter(*_LISTS)
+# The same as a tuple, which is what is stored; the struct knows the names for a message.
+_decode = msgspec.json.Decoder(tuple.__class_getitem__(_KINDS)).decode
+_first = msgspec.json.Decoder(list[Any]).decode
 _REST = Source.REST
 _encode = msgspec.json.Encoder().encode
 
@@ -76,6 +81,12 @@ _encode = msgspec.json.Encoder().encode
 def encode(row: Sequence[Any]) -> msgspec.Raw:
     """A row of ``devices.reading_store.wire_rows``."""
     return msgspec.Raw(_encode(row[: _END + 4]))
+
+
+def key_of(data: msgspec.Raw) -> str:
+    """The device a row of ours is of."""
+    key: str = _first(data)[0]
+    return key
 
 
 def parse(data: msgspec.Raw) -> FlatArchive:
@@ -87,13 +98,13 @@ def parse(data: msgspec.Raw) -> FlatArchive:
     told = bytes(data)
     try:
         # Without a backslash there is no escaped NUL either; looking for one byte costs nothing.
-        values = _slowly(told) if b"\\" in told else astuple(_decode(told))
+        values: tuple[Any, ...] = _slowly(told) if b"\\" in told else _decode(told)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         values = _slowly(told)
     stored = values[:_END]
     owner, revision, updated_at_ms, online = values[_END:]
     line, digest = digested(owner, stored)
-    if _may_break(line):
+    if _may_break(_lists_of(stored)):
         _check_lists(stored)
     if b"-0.0" in line:
         line, digest = digested(owner, _with_one_zero(stored))
@@ -107,14 +118,15 @@ def _slowly(told: bytes) -> tuple[Any, ...]:
     return astuple(row)
 
 
-def _may_break(line: bytes) -> bool:
-    """Whether a list could hold an empty, a long or one entry too many: some looks at all texts at once."""
+def _may_break(lists: Sequence[str]) -> bool:
+    """Whether one could hold an empty, a long or one entry too many: some looks at all of them at once."""
+    told = "|" + "|".join(lists) + "|"
     return (
-        b"//" in line
-        or b'"/' in line
-        or b'/"' in line
-        or len(line) > MAX_TEXT_CHARS
-        or line.count(b"/") >= MAX_LIST_ENTRIES
+        "//" in told
+        or "|/" in told
+        or "/|" in told
+        or len(told) > MAX_TEXT_CHARS
+        or told.count("/") >= MAX_LIST_ENTRIES
     )
 
 

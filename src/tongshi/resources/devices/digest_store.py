@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from tongshi.resources.devices.model import FlatArchive, Shard
-from tongshi.storage.bulk import bulk_upsert, in_key_order
+from tongshi.storage.bulk import among, bulk_upsert, in_key_order
 from tongshi.storage.schema import device_archive, device_shard
 
 _MODULUS = 1 << 256
@@ -85,18 +87,29 @@ class TreeChanges:
         self._gone[owner, shard].append(row_digest)
 
     def write(self, conn: Connection) -> None:
-        s = device_shard.c
         rows = []
-        for owner, shard in sorted({*self._come, *self._gone}):
+        leaves = sorted({*self._come, *self._gone})
+        old = self._old(conn, leaves)
+        for owner, shard in leaves:
             come, gone = self._come.get((owner, shard), []), self._gone.get((owner, shard), [])
             count, total = len(come) - len(gone), _sum(come) - _sum(gone)
-            old = conn.execute(
-                select(s.row_count, s.digest).where(s.owner_platform == owner, s.shard == shard)
-            ).one_or_none()
-            if old is not None:
-                count, total = count + old.row_count, total + int.from_bytes(old.digest, "big")
+            if (owner, shard) in old:
+                old_count, old_digest = old[owner, shard]
+                count, total = count + old_count, total + int.from_bytes(old_digest, "big")
             rows.append((owner, shard, count, (total % _MODULUS).to_bytes(32, "big")))
         bulk_upsert(conn, device_shard, ("owner_platform", "shard", "row_count", "digest"), rows)
+
+    @staticmethod
+    def _old(conn: Connection, leaves: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, bytes]]:
+        """Count and digest of those leaves that are there, with a statement an owner."""
+        s = device_shard.c
+        old: dict[tuple[str, str], tuple[int, bytes]] = {}
+        for owner, ours in groupby(leaves, itemgetter(0)):
+            shards = [shard for _, shard in ours]
+            statement = select(s.shard, s.row_count, s.digest).where(s.owner_platform == owner)
+            for shard, count, total in conn.execute(statement.where(among(conn, s.shard, shards))):
+                old[owner, shard] = count, total
+        return old
 
 
 def _in_leaf(owner: str, shard: str, after_key: str, up_to: str) -> ColumnElement[bool]:

@@ -167,7 +167,7 @@ class Shard:
     digest: bytes
 
 
-class FlatArchive(msgspec.Struct, frozen=True, gc=False):
+class FlatArchive(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An archive as it is stored and digested, for work on many at a time.
 
     Attributes:

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, literal, or_, select, true
+import msgspec
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    cast,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from tongshi.protocols.gb28181.types import ITEM_FIELDS, CatalogItem, DeviceStatus
@@ -19,7 +34,7 @@ from tongshi.resources.devices.model import (
 )
 from tongshi.sharing.model import Scope
 from tongshi.sharing.scope_store import within
-from tongshi.storage.bulk import among, chunks, fetch, in_key_order
+from tongshi.storage.bulk import among, chunks, fetch, fetch_lines, in_key_order
 from tongshi.storage.schema import EXT_COLUMNS, ITEM_COLUMNS, device_archive, device_status
 from tongshi.storage.times import from_ms
 
@@ -43,6 +58,12 @@ _WIRE = select(
     *_ATTRIBUTES,
     *(device_status.c[name] if name == "is_online" else _a[name] for name in WIRE_COLUMNS),
 ).select_from(device_archive.outerjoin(device_status, _a.device_id == device_status.c.device_id))
+# What travels of it, in the words of JSON: a truth value not by its letter.
+_LINE = tuple(
+    cast(column, Text).label(column.name) if isinstance(column.type, Boolean) else column
+    for column in _WIRE.selected_columns[: _EXT_END + 4]
+)
+_QUOTED = tuple(c.name for c in _LINE if c.name in _a and isinstance(_a[c.name].type, Text))
 _SELECT = select(
     *_ATTRIBUTES,
     _a.owner_platform,
@@ -128,6 +149,20 @@ def wire_rows(conn: Connection, after_key: str, limit: int, owners: Sequence[str
     """The next present rows of these owners in order of id, as ``WIRE_COLUMNS`` says."""
     in_key_order(conn)
     return fetch(conn, wire_page(conn, after_key, limit, owners))
+
+
+def wire_lines(
+    conn: Connection, after_key: str, limit: int, owners: Sequence[str]
+) -> list[msgspec.Raw] | None:
+    """``wire_rows`` to ``is_online`` as JSON arrays, as PostgreSQL itself writes them.
+
+    None where it cannot: on SQLite, and when a text or a number has no such form.
+    """
+    if conn.dialect.name != "postgresql":
+        return None
+    in_key_order(conn)
+    page_ = wire_page(conn, after_key, limit, owners)
+    return fetch_lines(conn, page_.with_only_columns(*_LINE), _QUOTED)
 
 
 def wire_page(conn: Connection, after_key: str, limit: int, owners: Sequence[str]) -> Select[Any]:
