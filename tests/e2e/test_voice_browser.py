@@ -97,7 +97,9 @@ def test_a_broadcast_is_heard_by_the_camera(page: Page, scene: Scene, until: Unt
 def test_one_talks_while_the_button_is_held_and_hears_when_it_is_not(
     page: Page, scene: Scene, until: Until
 ) -> None:
-    box = page.locator("[data-test=voice-talk]").bounding_box()
+    button = page.locator("[data-test=voice-talk]")
+    button.scroll_into_view_if_needed()
+    box = button.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 20, box["y"] + 10)
     page.mouse.down()
