@@ -187,7 +187,28 @@ async def test_what_can_be_played_already_is_not_coded_anew(
     opening = await platform.viewing.watch(platform.viewer, wish())
     assert opening.view.transcoded_from is None
     assert platform.transcoders.running == 0
-    await platform.viewing.stop(platform.viewer, opening.view.session_id)
+    again = await platform.viewing.watch(platform.viewer, wish())
+    assert (opening.view.reused, again.view.reused) == (False, True), "who came first shared it with nobody"
+    for one in (opening, again):
+        await platform.viewing.stop(platform.viewer, one.view.session_id)
+
+
+async def test_a_request_that_is_given_up_while_the_codec_is_learnt_holds_nothing(
+    neighbourhood: Neighbourhood, platform: SmallPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await camera(neighbourhood, platform)
+    begun = asyncio.Event()
+
+    async def endless(*_: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(platform.viewing.streams, "learn_codec", endless)
+    asking = asyncio.create_task(platform.viewing.watch(platform.viewer, wish()))
+    await asyncio.wait_for(begun.wait(), 15)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await nothing_left(neighbourhood, platform)
 
 
 async def test_a_full_house_is_refused_with_a_way_out_and_shared_all_the_same(

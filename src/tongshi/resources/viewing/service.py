@@ -183,6 +183,8 @@ class Viewing:
                 if key.transcoding is not None and self._pool.get(key) is None:
                     self._transcoder_for(wish).check(source.stream.codec or Codec(), key.transcoding)
             lease = session.lease = self._pool.take(key, wish.transport, on_ingest)
+            if source is not None and source.stream is lease.stream:
+                lease.reused = source.reused  # nothing is coded: it is shared only with who came before us
             if lease.reused:
                 self._running.note(session, Step.INVITED, "画面已在播放或打开中，共用同一路")
                 self._timeline.link(session.trace_id, lease.stream.trace_id)
@@ -209,7 +211,11 @@ class Viewing:
         lease = self._pool.take(session.key, wish.transport)
         await self._pool.ready(lease, lambda reason, error: None)
         coding = wish.transcoding
-        await self._pool.learn_codec(lease.stream, lambda codec: not coding.must_know_sound_of(codec))
+        try:
+            await self._pool.learn_codec(lease.stream, lambda codec: not coding.must_know_sound_of(codec))
+        except BaseException:
+            self._pool.release(lease)
+            raise
         return lease
 
     def _transcoder_for(self, wish: Wish) -> Transcoder:
