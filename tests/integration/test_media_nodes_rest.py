@@ -31,6 +31,7 @@ class Node:
 
     kind = "tongshi"
     open_streams = 0
+    complaint = ""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from tongshi.clock import ManualClock
 from tongshi.errors import InvalidRequest
-from tongshi.gateways.media.nodes.remote.tls import serving, trusting
+from tongshi.gateways.certificates import OwnCertificate
+from tongshi.gateways.media.nodes.remote.tls import trusting
 from tongshi.testing.authority import Authority
 from tongshi.testing.node_process import NodeProcess
 from tongshi.testing.node_world import PLATFORM, trouble_of, world_of
@@ -89,6 +91,6 @@ def test_files_that_cannot_be_used_are_named(
     other = authority.sign("third")
     for certificate, key in ((str(tmp_path / "none"), pair[1]), (pair[0], other[1])):
         with pytest.raises(InvalidRequest, match="不能使用"):
-            serving(certificate, key)
+            OwnCertificate(certificate, key, ManualClock(), "node.certificate")
     with pytest.raises(InvalidRequest, match="不能使用"):
         trusting(pair[1])

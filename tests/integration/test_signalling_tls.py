@@ -232,6 +232,37 @@ async def test_a_withdrawn_certificate_is_refused_from_the_moment_its_list_is_th
         assert await ask() == 200
 
 
+async def test_a_renewed_certificate_is_shown_to_who_dials_next_and_a_broken_one_is_not(
+    wallet: Wallet, tmp_path: Path
+) -> None:
+    shown, clock = (str(tmp_path / "own.pem"), str(tmp_path / "own.key")), ManualClock()
+
+    def renew(pair: tuple[str, str]) -> None:
+        for source, target in zip(pair, shown, strict=True):
+            shutil.copyfile(source, target)
+        clock.advance(2)
+
+    renew(wallet.good)
+    plan = TlsPlan(certificate=shown[0], key=shown[1], port=0)
+    async with endpoint(PLATFORM, Tls(plan, clock), []) as server:
+        at = Remote(HOST, server.tls_port, "tls")
+
+        async def ask(certificate: str) -> int:
+            tls = dialling(server.tls_port, Trust(fingerprint=fingerprint(certificate)))
+            async with endpoint(CAMERA, tls, []) as client:
+                return (await client.request("MESSAGE", to_id=PLATFORM, remote=at)).status
+
+        assert await ask(wallet.good[0]) == 200
+        with capture_logs() as said:
+            renew((wallet.elsewhere[0], wallet.good[1]))
+            assert [await ask(wallet.good[0]) for _ in range(2)] == [200, 200]
+        assert [line["event"] for line in said if "certificate" in line] == ["tls_certificate_refused"]
+        renew(wallet.elsewhere)
+        assert await ask(wallet.elsewhere[0]) == 200
+        with pytest.raises(Unavailable, match="证书指纹不符"):
+            await ask(wallet.good[0])
+
+
 async def test_a_server_is_not_dialled_when_withdrawn_and_a_stale_list_is_said_aloud(wallet: Wallet) -> None:
     authority = wallet.authority
     async with endpoint(PLATFORM, listening(wallet.good), []) as server:

@@ -20,13 +20,13 @@ from tongshi.clock import SystemClock
 from tongshi.config.media_node import NodeConfig
 from tongshi.config.sections import is_loopback, read, reveal
 from tongshi.errors import InvalidRequest
+from tongshi.gateways.certificates import OwnCertificate
 from tongshi.gateways.media.digest import check_build
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.remote.control import Control
 from tongshi.gateways.media.nodes.remote.door import NodeDoor
 from tongshi.gateways.media.nodes.remote.seal import Seal
 from tongshi.gateways.media.nodes.remote.station import Station
-from tongshi.gateways.media.nodes.remote.tls import serving
 from tongshi.gateways.media.rtsp_ports import PortRange
 from tongshi.gateways.media.rtsp_server import RtspServer
 from tongshi.gateways.media.viewer_server import ViewerServer
@@ -94,10 +94,14 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
         stack.push_async_callback(rtsp.stop)
         await rtsp.start()
     seal = Seal(section.platform, secret, section.name, clock)
-    tls = serving(section.certificate, section.key) if section.certificate else None
-    if tls is None and not is_loopback(section.host):
+    certificate = (
+        OwnCertificate(section.certificate, section.key, clock, "node.certificate")
+        if section.certificate
+        else None
+    )
+    if certificate is None and not is_loopback(section.host):
         log.warning("media_node_control_unencrypted", host=section.host, reason="allow_plain_http is set")
-    control = Control(station, door, seal, section.host, section.port, tls)
+    control = Control(station, door, seal, section.host, section.port, certificate)
     stack.push_async_callback(control.stop)
     stack.push_async_callback(station.stop)
     station.start()
@@ -106,7 +110,7 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
         "media_node_started",
         node=section.name,
         control=f"{section.host}:{control.port}",
-        is_encrypted=tls is not None,
+        is_encrypted=certificate is not None,
         viewers=f"{media.host}:{viewers.port}",
         rtsp=f"{media.host}:{rtsp.port}" if rtsp is not None else "",
     )

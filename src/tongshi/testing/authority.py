@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_RSA_KEY = ("-newkey", "rsa:2048", "-nodes")
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,24 @@ class Authority:
         )  # fmt: skip
         return self
 
-    def sign(self, name: str, alternative: str = "IP:127.0.0.1", days: int = 30) -> tuple[str, str]:
+    def sign(
+        self, name: str, alternative: str = "IP:127.0.0.1", days: int = 30, *, is_rsa: bool = False
+    ) -> tuple[str, str]:
         """A certificate and its key."""
         key, request = str(self.folder / f"{name}.key"), str(self.folder / f"{name}.csr")
         made, extension = str(self.folder / f"{name}.pem"), self.folder / f"{name}.ext"
         extension.write_text(f"subjectAltName={alternative}\n")
-        self._run("req", "-new", *_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        self._run(
+            "req",
+            "-new",
+            *(_RSA_KEY if is_rsa else _KEY),
+            "-keyout",
+            key,
+            "-out",
+            request,
+            "-subj",
+            f"/CN={name}",
+        )
         self._run(
             "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", f"{self.name}.key",
             "-CAcreateserial", "-out", made, "-days", str(days), "-extfile", str(extension),

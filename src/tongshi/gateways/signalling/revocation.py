@@ -22,10 +22,10 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import InvalidRequest
+from tongshi.gateways.certificates import WatchedFiles
 
 log = structlog.get_logger(__name__)
 
-LOOK_S = 1.0  # the file is looked at no more often
 MAX_BYTES = 16 << 20
 _LIST = re.compile(rb"-----BEGIN X509 CRL-----([A-Za-z0-9+/=\s]{1,22000000})-----END X509 CRL-----")
 _TIMES = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
@@ -41,21 +41,14 @@ class RevocationLists:
     def __init__(self, path: str, clock: Clock) -> None:
         self._path = Path(path)
         self._clock = clock
-        self._looked = clock.now()
-        self._seen = self._mark()
+        self._file = WatchedFiles((path,), clock)
         self._good = self._read()
         self._warn()
 
     def has_changed(self) -> bool:
         """Look at the file. True when it brought other lists than those in force."""
-        now = self._clock.now()
-        if now - self._looked < LOOK_S:
+        if not self._file.have_changed():
             return False
-        self._looked = now
-        mark = self._mark()
-        if mark == self._seen:
-            return False
-        self._seen = mark
         try:
             self._good = self._read()
         except InvalidRequest as error:
@@ -69,13 +62,6 @@ class RevocationLists:
         """Let a context refuse what the lists name."""
         context.load_verify_locations(cafile=self._good.name)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-
-    def _mark(self) -> tuple[int, int]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return 0, 0
-        return found.st_mtime_ns, found.st_size
 
     def _read(self) -> IO[bytes]:
         """A copy of the file, when OpenSSL can use it; it goes with who holds it."""

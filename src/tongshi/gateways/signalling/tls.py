@@ -16,14 +16,14 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import structlog
 
 from tongshi.clock import Clock, SystemClock
 from tongshi.errors import InvalidRequest, Unavailable
+from tongshi.gateways.certificates import OwnCertificate
 from tongshi.gateways.signalling.revocation import RevocationLists
-from tongshi.gateways.tls import harden, no_password
+from tongshi.gateways.tls import harden
 from tongshi.protocols.sip.message import Remote
 
 log = structlog.get_logger(__name__)
@@ -90,7 +90,7 @@ class Dialling:
 
 
 class Tls:
-    """The contexts of one endpoint, made once, and anew when the file of revocation lists changes.
+    """The contexts of one endpoint, made once, and anew when our certificate or the revocation lists change.
 
     Raises:
         InvalidRequest: a file is missing or unreadable, or key and certificate do not fit.
@@ -99,20 +99,25 @@ class Tls:
     def __init__(self, plan: TlsPlan, clock: Clock | None = None) -> None:
         self.port = plan.port
         self._plan = plan
-        self._revoked = RevocationLists(plan.crl, clock or SystemClock()) if plan.crl else None
+        clock = clock or SystemClock()
+        self._revoked = RevocationLists(plan.crl, clock) if plan.crl else None
+        shown = plan.certificate or plan.port is not None
+        self._own = OwnCertificate(plan.certificate, plan.key, clock, "signalling.tls") if shown else None
         self._default = Trust(ca=plan.peer_ca)
+        self._is_stale = False
         self._make()
 
     def _make(self) -> None:
         plan = self._plan
-        self._server = None if plan.port is None else self._listening()
-        self._diallings = {
+        server = None if plan.port is None else self._listening()
+        diallings = {
             at: self._dialling(at[0], replace(trust, ca=plan.peer_ca) if trust.is_empty else trust)
             for at, trust in plan.trusts.items()
             if plan.peer_ca or not trust.is_empty
         }
         if plan.peer_ca:
             self._dialling("", self._default)  # an unreadable file is told at the start
+        self._server, self._diallings = server, diallings
 
     def server(self) -> ssl.SSLContext:
         """For who dials us now. Only where there is a port."""
@@ -121,8 +126,19 @@ class Tls:
         return self._server
 
     def _renew(self) -> None:
+        """Take up what changed; what stands as long as a file beside it cannot be used is tried again."""
         if self._revoked is not None and self._revoked.has_changed():
+            self._is_stale = True
+        if self._own is not None and self._own.look():
+            self._is_stale = True
+        if not self._is_stale:
+            return
+        try:
             self._make()
+        except InvalidRequest as error:
+            log.error("sip_tls_not_renewed", reason=error.message)
+        else:
+            self._is_stale = False
 
     def dialling(self, remote: Remote) -> Dialling:
         """How to dial that server. Raises Unavailable: nothing says how to believe it."""
@@ -137,7 +153,8 @@ class Tls:
     def _listening(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         harden(context)
-        self._show_ours(context)
+        assert self._own is not None  # there is a port
+        self._own.show(context)
         if self._plan.client_ca:
             _load_ca(context, self._plan.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -147,8 +164,8 @@ class Tls:
     def _dialling(self, host: str, trust: Trust) -> Dialling:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         harden(context)
-        if self._plan.certificate:
-            self._show_ours(context)
+        if self._own is not None:
+            self._own.show(context)
         fingerprint = parse_fingerprint(trust.fingerprint) if trust.fingerprint else ""
         if trust.is_insecure:
             log.warning("sip_tls_unverified", host=host, reason="sip_tls_insecure is set")
@@ -163,17 +180,6 @@ class Tls:
     def _refuse_revoked(self, context: ssl.SSLContext) -> None:
         if self._revoked is not None:
             self._revoked.apply(context)
-
-    def _show_ours(self, context: ssl.SSLContext) -> None:
-        plan = self._plan
-        for path in (plan.certificate, plan.key):
-            if not Path(path).is_file():
-                raise InvalidRequest(f"TLS 文件 {path or '（未填写）'} 不存在", field="signalling.tls")
-        try:
-            context.load_cert_chain(plan.certificate, plan.key, password=no_password)
-        except (ssl.SSLError, OSError) as error:
-            text = f"TLS 证书 {plan.certificate} 与私钥 {plan.key} 不能使用：{error}"
-            raise InvalidRequest(text, field="signalling.tls") from error
 
 
 def parse_fingerprint(text: str) -> str:

@@ -21,7 +21,9 @@ import msgspec
 import structlog
 import uvicorn
 
+from tongshi.clock import SystemClock
 from tongshi.errors import InvalidRequest, LimitExceeded, NotFound, PayloadTooLarge, TongshiError
+from tongshi.gateways.certificates import OwnCertificate
 from tongshi.protocols.multipart import FormPart, boundary_of, parse_form
 from tongshi.resources.snapshots.model import Upload
 from tongshi.resources.snapshots.service import Snapshots
@@ -81,6 +83,7 @@ class SnapshotReceiver:
 
     async def start(self) -> None:
         """Listen. Raises OSError: the port is taken, or the certificate cannot be read."""
+        tls = self._tls() if self._certificate else None
         config = uvicorn.Config(
             self._app,
             host=self._host,
@@ -95,13 +98,8 @@ class SnapshotReceiver:
             timeout_keep_alive=10,
             limit_concurrency=MAX_CONNECTIONS,
             h11_max_incomplete_event_size=16 * 1024,
-            ssl_certfile=self._certificate or None,
-            ssl_keyfile=self._key or None,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
         )
-        try:
-            config.load()
-        except ssl.SSLError as error:
-            raise OSError(f"TLS certificate of snapshots: {error}") from error
         self._server = server = _Server(config)
         serving = asyncio.get_running_loop().create_task(self._serve(server))
         async with asyncio.timeout(START_TIMEOUT_S):
@@ -118,6 +116,13 @@ class SnapshotReceiver:
             self._server.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
             self._serving = None
+
+    def _tls(self) -> ssl.SSLContext:
+        clock, field = SystemClock(), "snapshots.certificate"
+        try:
+            return OwnCertificate(self._certificate, self._key, clock, field).serving()
+        except InvalidRequest as error:
+            raise OSError(f"TLS certificate of snapshots: {error.message}") from error
 
     async def _serve(self, server: _Server) -> None:
         try:

@@ -27,7 +27,7 @@ class NodeView:
 
     ``load`` is the fuller of the two: streams against ``capacity``, and what the node says of its processor
     (0 to 1). ``places`` are the first digits of device codes it stands nearest to; none is anywhere.
-    ``trouble`` says why it is lost, or why it last refused a stream.
+    ``trouble`` says why it is lost, or why it last refused a stream, and what is to be mended there.
     """
 
     name: str

@@ -106,7 +106,7 @@ class Farm:
             signer = Signer(account.platform_id, account.secret, account.name, self._clock)
             remote = RemoteNode(
                 account.name,
-                Client(account.api, signer, self._owner, account.ca),
+                Client(account.api, signer, self._owner, self._clock, account.ca),
                 self._engine,
                 self._tickets,
                 media_host=account.media_host,

@@ -13,6 +13,7 @@ class OwnNode:
     """The engine of this process. It is never lost: who asks is the process itself."""
 
     kind = "tongshi"
+    complaint = ""
 
     def __init__(self, engine: AsyncEngine, name: str = "local") -> None:
         self.name = name

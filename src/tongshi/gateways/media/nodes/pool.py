@@ -45,6 +45,11 @@ class MediaNode(Protocol):
         """Those opened here and not yet closed."""
         ...
 
+    @property
+    def complaint(self) -> str:
+        """What its operator should mend although it works, by its last look; "" when nothing."""
+        ...
+
     async def open(self, stream: str, transport: Transport, *, is_local: bool = False) -> Ingest:
         """As ``MediaEngine.open``."""
         ...
@@ -193,7 +198,7 @@ class MediaNodes:
             capacity=seat.capacity,
             load=min(1.0, seat.load),
             places=seat.places,
-            trouble=seat.trouble,
+            trouble="；".join(filter(None, (seat.trouble, seat.node.complaint))),
             since=seat.since or self._started_at,
         )
 

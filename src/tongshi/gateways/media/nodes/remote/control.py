@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -22,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tongshi.errors import Conflict, NotFound, TongshiError, Unauthenticated
+from tongshi.gateways.certificates import OwnCertificate
 from tongshi.gateways.media.nodes.remote import wire
 from tongshi.gateways.media.nodes.remote.door import NodeDoor
 from tongshi.gateways.media.nodes.remote.seal import Seal
@@ -42,7 +42,7 @@ class Control:
 
     Args:
         port: 0 lets the system choose; see ``port`` after ``start``.
-        tls: None speaks plain HTTP.
+        certificate: None speaks plain HTTP.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Control:
         seal: Seal,
         host: str,
         port: int,
-        tls: ssl.SSLContext | None = None,
+        certificate: OwnCertificate | None = None,
     ) -> None:
         self.port = port
         self._host = host
-        self._tls = tls
+        self._certificate = certificate
         self._station, self._door, self._seal = station, door, seal
         self._refused = 0
         self._reporting: asyncio.TimerHandle | None = None
@@ -83,6 +83,7 @@ class Control:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.create_server((self._host, self.port), family=family)
         self.port = listener.getsockname()[1]
+        tls = None if self._certificate is None else self._certificate.serving()
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -91,7 +92,7 @@ class Control:
             lifespan="off",
             limit_concurrency=MAX_AT_ONCE,
             timeout_graceful_shutdown=1,
-            ssl_context_factory=None if (tls := self._tls) is None else lambda *_: tls,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
         )
         self._server = _Server(config)
         self._serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=[listener]))
@@ -122,7 +123,7 @@ class Control:
 
     async def _do(self, verb: str, owner: str, body: bytes) -> msgspec.Struct:
         if verb == "look":
-            return await self._station.look(owner)
+            return msgspec.structs.replace(await self._station.look(owner), trouble=self._trouble())
         handler = self._verbs.get(verb)
         if handler is None:
             raise NotFound("没有这个命令", code=40404)
@@ -170,6 +171,12 @@ class Control:
 
     async def _detach(self, call: wire.DetachCall) -> wire.Detached:
         return wire.Detached(sent=await self._station.detach(call.stream, call.viewer))
+
+    def _trouble(self) -> str:
+        if self._certificate is None:
+            return ""
+        self._certificate.look()
+        return self._certificate.trouble
 
     def _count_refused(self) -> None:
         self._refused += 1

@@ -67,11 +67,17 @@ class RemoteNode:
         self._is_ready = asyncio.Event()
         self._owed: set[tuple[str, int]] = set()  # viewers to be ended, of whom the node has not heard
         self._is_stopped = False
+        self._said = ""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def open_streams(self) -> int:
         return len(self._streams)
+
+    @property
+    def complaint(self) -> str:
+        """What it says of itself, and why the file that it is believed by cannot be used."""
+        return "；".join(filter(None, (self._said, self.client.trouble)))
 
     def start(self) -> None:
         """Begin to listen to what it tells, as soon as it was seen."""
@@ -115,6 +121,7 @@ class RemoteNode:
     async def look(self) -> float:
         """How busy its processors are; ends our streams that went with an earlier life of it."""
         looked = await self.client.call("look", wire.Empty(), wire.Looked)
+        self._said = looked.trouble
         if looked.boot != self._boot:
             self._lose_all(f"媒体节点 {self.name} 已重新启动或与平台失联过久，这路视频已结束")
             self._boot, self._after = looked.boot, 0
@@ -132,7 +139,7 @@ class RemoteNode:
 
     def lose(self) -> None:
         """It is gone: everything it carried has ended."""
-        self._boot = ""
+        self._boot = self._said = ""
         self._lose_all(f"媒体节点 {self.name} 失联")
 
     def _lose_all(self, reason: str) -> None:

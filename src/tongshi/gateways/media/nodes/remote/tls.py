@@ -1,4 +1,4 @@
-"""TLS of a node's control: the certificate that the node shows, and what the platform believes of it.
+"""TLS of a node's control at the platform: what is believed of the certificate that the node shows.
 
 The node's certificate must be signed by one of the platform's file of certificates, or stand in that file
 itself (then it alone is believed), and name the address that is called. Who calls proves itself by its
@@ -10,23 +10,7 @@ from __future__ import annotations
 import ssl
 
 from tongshi.errors import InvalidRequest
-from tongshi.gateways.tls import harden, no_password, reason_of
-
-
-def serving(certificate: str, key: str) -> ssl.SSLContext:
-    """For the node.
-
-    Raises:
-        InvalidRequest: a file is missing or unreadable, or the two do not belong together.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    harden(context)
-    try:
-        context.load_cert_chain(certificate, key, password=no_password)
-    except (ssl.SSLError, OSError) as error:
-        text = f"TLS 证书 {certificate} 与私钥 {key} 不能使用：{error}"
-        raise InvalidRequest(text, field="node.certificate") from error
-    return context
+from tongshi.gateways.tls import harden, reason_of
 
 
 def trusting(ca: str) -> ssl.SSLContext:

@@ -1,6 +1,6 @@
 """What goes between a platform and a media node of its own in another process.
 
-The platform calls, always: ``POST /media/v2/{verb}`` with a JSON body, signed as between platforms, the
+The platform calls, always: ``POST /media/v3/{verb}`` with a JSON body, signed as between platforms, the
 node's name as audience and the platform's own process (its *owner* word) as ``X-Tongshi-OnBehalf``. What the
 node has to tell or to ask comes as the answer to ``news``, which waits. So a node needs no way to the
 platform but the answers, and a platform no listener more.
@@ -25,7 +25,7 @@ import msgspec
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.ports import IngestFigures, Promise
 
-VERSION = 2  # one more with every change of what stands here, so that two makings do not misread each other
+VERSION = 3  # one more with every change of what stands here, so that two makings do not misread each other
 PREFIX = f"/media/v{VERSION}/"
 MAX_CALL_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a cached group of pictures is at most 8 MiB, a third more as base64
@@ -58,11 +58,15 @@ class Empty(_Word, frozen=True):
 
 
 class Looked(_Word, frozen=True):
-    """How a node is: ``boot`` names its present life, which ends when it drops everything."""
+    """How a node is: ``boot`` names its present life, which ends when it drops everything.
+
+    ``trouble``: what its operator should mend although it works, in words.
+    """
 
     boot: str
     load: float
     streams: list[str]
+    trouble: str = ""
 
 
 class NewsCall(_Word, frozen=True):

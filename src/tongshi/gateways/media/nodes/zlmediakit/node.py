@@ -44,6 +44,7 @@ class ZlmNode:
     """
 
     kind = "zlmediakit"
+    complaint = ""
 
     def __init__(
         self,
