@@ -33,12 +33,11 @@ Fields = Mapping[str, str]
 
 
 class ZlmDouble:
-    """One server on loopback. ``is_silent`` accepts connections and says nothing more."""
+    """One server on loopback."""
 
     def __init__(self, secret: str = "of-a-test") -> None:  # noqa: S107
         self.secret = secret
         self.port = 0
-        self.is_silent = False
         self.config: dict[str, str] = {}
         self.commands: list[str] = []
         self._engine = AsyncEngine(Engine(), HOST)
@@ -102,8 +101,6 @@ class ZlmDouble:
         try:
             async with asyncio.timeout(10):
                 head, body = await _request(connection)
-            if self.is_silent:
-                await asyncio.sleep(60)
             method, target = head.split(" ")[:2]
             if method == "POST":
                 answer = msgspec.json.encode(await self._command(target, body))

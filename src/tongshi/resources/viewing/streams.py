@@ -291,25 +291,27 @@ class StreamPool:
         return len(doomed)
 
     async def sweep(self) -> None:
-        """End the streams whose media stopped (GB/T 28181-2022 Annex K)."""
-        for stream in self.streams():
-            if stream.ingest is None or not stream.playing.is_set() or stream.end_reason is not None:
-                continue
-            figures = await stream.ingest.figures()
-            stream.quality = figures.quality
-            if figures.codec.video:
-                stream.codec = figures.codec  # sound may come later than the picture
-            if stream.transcoded is not None:
-                self._keep_coding(stream, await stream.transcoded.figures())
-            origin = stream.origin
-            is_waking = self._clock.now() - origin.woken_at < self._timeouts.media_lost_s
-            if figures.silent_s is None or origin.is_paused or is_waking:
-                continue
-            if figures.silent_s >= self._timeouts.media_lost_s:
-                # Some recorders end without a word (quirk 55): then their last packet was of the end.
-                head, last = origin.playhead, self._clock.now() - figures.silent_s
-                is_finished = head is not None and head.is_at_end(last)
-                self.end(stream, EndReason.FINISHED if is_finished else EndReason.MEDIA_LOST)
+        """End the streams whose media stopped (GB/T 28181-2022 Annex K); no node holds up another."""
+        await asyncio.gather(*(self._sweep_one(stream) for stream in self.streams()))
+
+    async def _sweep_one(self, stream: SharedStream) -> None:
+        if stream.ingest is None or not stream.playing.is_set() or stream.end_reason is not None:
+            return
+        figures = await stream.ingest.figures()
+        stream.quality = figures.quality
+        if figures.codec.video:
+            stream.codec = figures.codec  # sound may come later than the picture
+        if stream.transcoded is not None:
+            self._keep_coding(stream, await stream.transcoded.figures())
+        origin = stream.origin
+        is_waking = self._clock.now() - origin.woken_at < self._timeouts.media_lost_s
+        if figures.silent_s is None or origin.is_paused or is_waking:
+            return
+        if figures.silent_s >= self._timeouts.media_lost_s:
+            # Some recorders end without a word (quirk 55): then their last packet was of the end.
+            head, last = origin.playhead, self._clock.now() - figures.silent_s
+            is_finished = head is not None and head.is_at_end(last)
+            self.end(stream, EndReason.FINISHED if is_finished else EndReason.MEDIA_LOST)
 
     def _keep_coding(self, stream: SharedStream, coding: Coding) -> None:
         """Note how coding stands; the timeline hears of it when it first falls behind."""

@@ -391,6 +391,26 @@ async def test_a_lost_peer_and_a_bye_end_the_sessions_with_their_reason(world: W
     await world.gone()
 
 
+async def test_silence_is_noticed_while_the_node_of_another_stream_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.watch()
+    opening = await world.watch(stream_type=StreamType.SUB)
+    hanging, silent = world.engine.opened
+
+    async def never() -> IngestFigures:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody answers")
+
+    monkeypatch.setattr(hanging, "figures", never)
+    silent.now = replace(world.engine.figures, silent_s=99.0)
+    async with asyncio.timeout(2):
+        while not silent.is_closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert world.viewing.session(viewer(), opening.view.session_id).end_reason is EndReason.MEDIA_LOST
+    assert not hanging.is_closed
+
+
 async def test_silence_after_the_first_picture_is_noticed(world: World) -> None:
     opening = await world.watch()
     world.engine.opened[0].now = replace(world.engine.figures, silent_s=99.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from tongshi.gateways.media.nodes.remote.wire import MAX_ANSWER_BYTES, PREFIX, V
 
 log = structlog.get_logger(__name__)
 
-ANSWER_LIMIT_S = 3.0
+ANSWER_LIMIT_S = 3.0  # from the first byte asked to the last answered
 MAX_CONNECTIONS = 32
 NO_CONTROL = f"该地址没有第 {VERSION} 版的媒体节点控制接口：api 填写有误，或节点的版本与平台不同"
 _HINTS = {40102: "，请核对两端的 secret、平台编码和节点名称"}  # by the node's code
@@ -72,16 +73,16 @@ class Client:
         self.trouble = ""
 
     async def call(
-        self, verb: str, said: msgspec.Struct, answer: type[_T], limit_s: float = ANSWER_LIMIT_S
+        self, verb: str, said: msgspec.Struct, answer: type[_T], limit_s: float | None = None
     ) -> _T:
-        """Call the node and read its answer.
+        """Call the node and read its answer, within ``ANSWER_LIMIT_S`` unless told otherwise.
 
         Raises:
             NotFound: no such stream (40404). Conflict: it is in another life or another's (40901).
             Unavailable: it has no room (50302). PeerTimeout: no answer in time.
             PeerFailed: refused otherwise, unreachable, or not readable.
         """
-        status, data = await self._fetch(verb, msgspec.json.encode(said), limit_s)
+        status, data = await self._fetch(verb, msgspec.json.encode(said), limit_s or ANSWER_LIMIT_S)
         try:
             if status == 200:
                 return msgspec.json.decode(data, type=answer)
@@ -102,6 +103,7 @@ class Client:
         headers["Content-Type"] = "application/json"
         try:
             async with (
+                asyncio.timeout(limit_s),  # the client's own limit is of each wait, not of the whole
                 self._connections() as http,
                 http.stream(
                     "POST", self._api + path, content=body, headers=headers, timeout=limit_s
@@ -112,7 +114,7 @@ class Client:
                     if len(data) > MAX_ANSWER_BYTES:
                         raise PeerFailed("媒体节点应答过大")
                 return response.status_code, data
-        except httpx2.TimeoutException as error:
+        except (httpx2.TimeoutException, TimeoutError) as error:
             raise PeerTimeout("媒体节点未在规定时间内应答") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise PeerFailed(f"无法连接媒体节点：{words_of(error)}") from error

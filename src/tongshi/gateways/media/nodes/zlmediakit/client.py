@@ -6,6 +6,7 @@ server's words; no answer, or one that cannot be read, is a failure of the node.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import msgspec
 
 from tongshi.errors import PeerFailed, PeerTimeout
 
-ANSWER_LIMIT_S = 3.0
+ANSWER_LIMIT_S = 3.0  # from the first byte asked to the last answered
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # listRtpServer of some thousand streams
 
 _T = TypeVar("_T")
@@ -61,7 +62,10 @@ class Client:
     async def _fetch(self, command: str, fields: Mapping[str, str]) -> bytes:
         url, data = f"{self._api}/index/api/{command}", b""
         try:
-            async with self._http.stream("POST", url, data=dict(fields)) as response:
+            async with (
+                asyncio.timeout(ANSWER_LIMIT_S),  # the client's own limit is of each wait, not of the whole
+                self._http.stream("POST", url, data=dict(fields)) as response,
+            ):
                 async for chunk in response.aiter_bytes():
                     data += chunk
                     if len(data) > MAX_ANSWER_BYTES:
@@ -69,7 +73,7 @@ class Client:
                 if response.status_code != 200:
                     raise PeerFailed(f"媒体节点应答 HTTP {response.status_code}")
                 return data
-        except httpx2.TimeoutException as error:
+        except (httpx2.TimeoutException, TimeoutError) as error:
             raise PeerTimeout("媒体节点未在规定时间内应答") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise PeerFailed(f"无法连接媒体节点：{type(error).__name__}") from error

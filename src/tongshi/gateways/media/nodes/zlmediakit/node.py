@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from tongshi.clock import Clock
-from tongshi.errors import Unavailable
+from tongshi.errors import TongshiError, Unavailable
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.zlmediakit.client import (
     Client,
@@ -94,6 +94,9 @@ class ZlmNode:
             port = (await asyncio.shield(opening)).port
         except asyncio.CancelledError:
             opening.add_done_callback(lambda _: self._abandon(stream))
+            raise
+        except TongshiError:
+            self._abandon(stream)  # the answer may be what was lost
             raise
         ingest = self._streams[stream] = ZlmIngest(
             self, self._engine, self.name, stream, self._media_host, port
