@@ -178,6 +178,25 @@ async def test_a_caller_that_gave_up_before_the_database_was_free_ends_nothing(s
     await database.close()
 
 
+async def test_full_disk_within_a_savepoint_is_told_as_a_full_disk(sqlite_url: str) -> None:
+    """SQLite ends the transaction by itself, and the unit's own savepoint is gone when it goes back to it."""
+
+    def unit(conn: Connection) -> None:
+        pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
+        conn.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
+        with conn.begin_nested():
+            rows = [(f"name {number}", "x" * 3_000) for number in range(100)]
+            bulk_insert(conn, setting, ("name", "value"), rows)
+
+    database = await Database.open(sqlite_url)
+    try:
+        with pytest.raises(Unavailable, match="disk is full"):
+            await database.write(unit)
+        assert await database.read(lambda conn: conn.execute(select(setting.c.name)).first()) is None
+    finally:
+        await database.close()
+
+
 async def test_small_writes_are_not_starved_by_bulk_writes(database: Database) -> None:
     def bulk(conn: Connection, start: int) -> None:
         rows = [(f"bulk{start + i}", "") for i in range(2_000)]

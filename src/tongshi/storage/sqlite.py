@@ -164,10 +164,22 @@ class _translated:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DBAPIError) and type(error.orig).__name__ == "OperationalError":
-            text = str(error.orig)
-            if any(word in text for word in ("locked", "full", "unable to open", "I/O", "readonly")):
-                raise Unavailable(f"数据库不可用：{text}", retry_after_s=1.0) from error
+        text = _fault(error)
+        if any(word in text for word in ("locked", "full", "unable to open", "I/O", "readonly")):
+            raise Unavailable(f"数据库不可用：{text}", retry_after_s=1.0) from error
+
+
+def _fault(error: BaseException | None) -> str:
+    """What SQLite says is the matter; empty for other errors.
+
+    A full disk within a savepoint of the unit's own ends the transaction, and with it the savepoint that the
+    unit then wants to go back to: the matter is what happened before.
+    """
+    while error is not None and "no such savepoint" in str(error):
+        error = error.__context__
+    if isinstance(error, DBAPIError) and type(error.orig).__name__ == "OperationalError":
+        return str(error.orig)
+    return ""
 
 
 def _engine(url: str, begin: str, *, query_only: bool, size: int) -> Engine:
