@@ -21,6 +21,7 @@ from tongshi.resources.devices.query_store import BoxPlan, Lite, Shown
 from tongshi.resources.devices.query_wire import lite_of, raw_of
 from tongshi.resources.devices.selection import Selection
 from tongshi.resources.devices.shown_store import ShownInBox
+from tongshi.resources.devices.status_copy import StatusCopy
 from tongshi.sharing.model import EVERYTHING, Scope
 from tongshi.storage.bulk import bulk_upsert
 from tongshi.storage.engine import Database
@@ -33,7 +34,9 @@ CITY = Box(121.0, 31.0, 122.0, 32.0)
 
 
 async def _copied(database: Database, system: GeoCoordSys = GeoCoordSys.WGS84) -> Shown:
-    return await database.read(ShownInBox().ask, Selection(EVERYTHING), CITY, system, 10_000, 0)
+    return await database.read(
+        ShownInBox(StatusCopy(database)).ask, Selection(EVERYTHING), CITY, system, 10_000, 0
+    )
 
 
 async def _made(database: Database) -> list[Lite]:
@@ -214,7 +217,7 @@ async def test_one_statement_serves_other_boxes_pages_and_selections(database: D
     await database.write(store.upsert_many, archives, OWNER, NOW)
     await SearchIndex(database, SystemClock()).refresh()
     # One statement at most is kept, so that each change of the selection lets go of the other's.
-    ready = ShownInBox(limit=1)
+    ready = ShownInBox(StatusCopy(database), limit=1)
     seen = 0
     for code in ("310104", "310107", "310104"):
         selection = Selection(Scope(civil_codes=frozenset({code})))
@@ -232,7 +235,7 @@ async def test_one_statement_serves_other_boxes_pages_and_selections(database: D
                     ready.ask, selection, box, GeoCoordSys.WGS84, 4, after, 1_000 if seen % 2 else None
                 )
                 found += page.ids
-                assert len(page.lines.split("\n")) == len(page.ids) <= 4
+                assert len(page.rows) == len(page.ids) <= 4
                 after = page.more_from
             assert found == sorted(expected)
             seen += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from tongshi.resources.devices.query_wire import raw_of
 from tongshi.resources.devices.search_terms import Match, Needle, document, needle
 from tongshi.resources.devices.selection import Selection, Sort
 from tongshi.resources.devices.shown_store import ShownInBox
+from tongshi.resources.devices.status_copy import StatusCopy
 from tongshi.sharing.model import EVERYTHING, Scope, Target
 from tongshi.storage import changes
 from tongshi.storage.budget import within
@@ -265,6 +266,19 @@ def _plans(conn: Connection, ask: Any) -> list[str]:
 DIVISION = Selection(Scope(civil_codes=frozenset({"3101"})))
 ROADS = replace(DIVISION, needle=needle("人民路", Match.CONTAINS))
 PLACE = "(the engine's place index)"
+
+
+class _NoStatuses(StatusCopy):
+    """Asks the database nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def of(self, conn: Connection, numbers: Sequence[int]) -> list[bool | None]:
+        return [None] * len(numbers)
+
+
+NO_STATUSES = _NoStatuses()
 USED: list[tuple[str, Any, tuple[str, ...], tuple[str, ...]]] = [
     ("count", lambda c: query_store.count(c, DIVISION), ("covering",), ()),
     ("groups", lambda c: query_store.group(c, DIVISION, 6), ("covering",), ("TEMP B-TREE",)),
@@ -272,9 +286,9 @@ USED: list[tuple[str, Any, tuple[str, ...], tuple[str, ...]]] = [
     ("near", lambda c: query_store.count_near(c, CITY, 10), (PLACE,), ("LIST SUBQUERY", "device_archive")),
     (
         "small box",
-        lambda c: ShownInBox().ask(c, DIVISION, CITY, GeoCoordSys.WGS84, 10, 0),
-        (PLACE, "device_status"),
-        ("device_archive",),
+        lambda c: ShownInBox(NO_STATUSES).ask(c, DIVISION, CITY, GeoCoordSys.WGS84, 10, 0),
+        (PLACE,),
+        ("device_archive", "device_status"),
     ),
     (
         "small box while the copies may be old",
@@ -322,7 +336,8 @@ async def test_each_question_uses_its_index(
 
 async def test_a_box_that_fits_its_page_is_counted_by_its_rows(town: Town) -> None:
     def ask(limit: int) -> Callable[[Connection], object]:
-        return lambda conn: query._in_box(ShownInBox(), conn, DIVISION, Area(CITY), limit, 0, is_current=True)
+        ready = ShownInBox(NO_STATUSES)
+        return lambda conn: query._in_box(ready, conn, DIVISION, Area(CITY), limit, 0, is_current=True)
 
     # On PostgreSQL how much the index proposes is looked at in the same statement.
     before = 1 if town.db.dialect == "sqlite" else 0

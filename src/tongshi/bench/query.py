@@ -185,6 +185,9 @@ async def measure(url: str, count: int, questions: int, say: Say = lambda text: 
     if db.dialect == "postgresql":
         await _settle(url)
     queries = DeviceQueries(db, index)
+    say("copying statuses")
+    await index.statuses.catch_up()
+    await index.start()
     collector.settle()
     boxes = _boxes(count, questions)
     bare = await connect(url)
@@ -211,6 +214,7 @@ async def measure(url: str, count: int, questions: int, say: Say = lambda text: 
     heavy = await _heavy(queries, say)
     is_right = await _is_right(queries, boxes, count, Progress("comparing", count, say))
     await bare.close()
+    await index.stop()
     await db.close()
     rates = count / (filled_s - started_s), count / (indexed_s - filled_s)
     return Measured(db.dialect, count, *rates, boxed, searched, heavy, is_right)

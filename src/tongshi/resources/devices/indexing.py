@@ -15,6 +15,7 @@ import structlog
 from tongshi.clock import Clock
 from tongshi.errors import TongshiError
 from tongshi.resources.devices import index_store
+from tongshi.resources.devices.status_copy import StatusCopy
 from tongshi.storage.engine import Database
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,8 @@ class Lag:
 class SearchIndex:
     """The index of one platform. ``start`` follows the feed in the background; ``refresh`` does it now.
 
-    ``note`` is told how much remains whenever that was counted.
+    ``note`` is told how much remains whenever that was counted. ``statuses`` are copied by its numbers and
+    followed with it.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SearchIndex:
         self._db = db
         self._clock = clock
         self._note = note
+        self.statuses = StatusCopy(db)
         self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._rate: float | None = None
@@ -86,9 +89,11 @@ class SearchIndex:
     async def start(self) -> None:
         """Follow the feed until ``stop``."""
         self._task = asyncio.create_task(self._follow(), name="search-index")
+        await self.statuses.start()
 
     async def stop(self) -> None:
         """End the background work."""
+        await self.statuses.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

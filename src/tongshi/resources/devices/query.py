@@ -188,7 +188,7 @@ class DeviceQueries:
         self._index = index
         self.cursors = cursors or Cursors()
         self._counts = Counts()
-        self._shown = ShownInBox()
+        self._shown = ShownInBox(index.statuses)
         self._heavy = asyncio.Semaphore(MAX_HEAVY)
         self._heavy_waiting = 0
 

@@ -78,12 +78,12 @@ class Lite(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """Devices of a box as JSON (``DeviceLite`` without its tags), one a line; ``lines`` is empty for none.
+    """Devices of a box as JSON (``DeviceLite`` without its tags), a row each.
 
-    ``more_from`` is the number with which the next page begins, None when there is none.
+    ``more_from`` is the number after which the next page begins, None when there is none.
     """
 
-    lines: str
+    rows: list[str]
     ids: list[str]
     more_from: int | None
 
@@ -247,6 +247,14 @@ def lite(conn: Connection, device_ids: Sequence[str]) -> list[Lite]:
         for row in conn.execute(_LITE.where(among(conn, _a.device_id, chunk))).all():
             found[row[0]] = Lite._make((*row, ()))
     return [found[key] for key in device_ids if key in found]
+
+
+def numbered(conn: Connection, number: ColumnElement[int], numbers: Sequence[int]) -> ColumnElement[bool]:
+    """``number IN numbers`` with the numbers as one parameter."""
+    if conn.dialect.name == "postgresql":
+        return number == any_(bindparam(None, list(numbers), type_=ARRAY(Integer)))
+    each = func.json_each(msgspec.json.encode(numbers).decode()).table_valued("value")
+    return number.in_(select(each.c.value))
 
 
 def count_near(conn: Connection, box: Box, most: int) -> int:
@@ -514,14 +522,7 @@ def _found(
     if selection.proposed is None:
         return [of.number.in_(_proposed(conn, needle)), is_whole]
     # PostgreSQL cannot know how many the index will propose for the beginning of a piece; this tells it.
-    return [_numbered(conn, of.number, selection.proposed), is_whole]
-
-
-def _numbered(conn: Connection, number: ColumnElement[int], numbers: Sequence[int]) -> ColumnElement[bool]:
-    if conn.dialect.name == "postgresql":
-        return number == any_(bindparam(None, list(numbers), type_=ARRAY(Integer)))
-    each = func.json_each(msgspec.json.encode(numbers).decode()).table_valued("value")
-    return number.in_(select(each.c.value))
+    return [numbered(conn, of.number, selection.proposed), is_whole]
 
 
 def _as_fts5(asked: Asked) -> str:

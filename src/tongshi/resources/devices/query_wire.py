@@ -327,9 +327,7 @@ def _status(online: bool | None) -> Literal["ON", "OFF"] | None:
 def raw_of(shown: Shown, tag_codes: Mapping[str, Sequence[str]]) -> list[Raw]:
     """Rows that the database gave as JSON, as a list shows them."""
     rows: list[Raw] = []
-    if not shown.ids:
-        return rows
-    for device_id, line in zip(shown.ids, shown.lines.split("\n"), strict=True):
+    for device_id, line in zip(shown.ids, shown.rows, strict=True):
         if codes := tag_codes.get(device_id):
             line = f'{line[:-1]},"tagCodes":{json.encode(codes).decode()}}}'
         rows.append(Raw(line.encode()))
