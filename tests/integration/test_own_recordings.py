@@ -196,6 +196,7 @@ async def test_a_download_has_its_true_length(neighbourhood: Neighbourhood, tmp_
     await asyncio.to_thread(lambda: path.write_bytes(urllib.request.urlopen(url).read()))
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
+        assert [sound.codec_context.name for sound in container.streams.audio] == ["aac"]
         stamps = [float(frame.time) for frame in container.decode(stream) if frame.time is not None]
     length_s = (found[-1].end - found[0].start).total_seconds()
     assert stamps[-1] - stamps[0] == pytest.approx(length_s, abs=0.3)

@@ -33,6 +33,7 @@ from tongshi.protocols.gb28181.records import RecordType
 from tongshi.protocols.gb28181.sdp import Sdp, SessionName, parse_sdp
 from tongshi.protocols.gb28181.subject import parse_subject
 from tongshi.protocols.media.codecs import RTP_MAPS, RtpMap
+from tongshi.protocols.media.g711 import convert
 from tongshi.testing.answers import Channel, Device
 from tongshi.testing.elementary import ElementarySender
 from tongshi.testing.lossy import LossyLink, Weather
@@ -196,7 +197,8 @@ class Calls:
             return ElementarySender(
                 is_tcp=is_tcp, host=host, ssrc=ssrc, codec=codec, payload_type=faults.elementary
             )
-        return open_sender(transport, host, ssrc, codec, self._config.audio)
+        sound = {"alaw": "g711a", "ulaw": "g711u"}[self._config.law] if self._config.audio else ""
+        return open_sender(transport, host, ssrc, codec, sound)
 
     def _sdp(self, call: ActiveCall, offer: Sdp, faults: Faults) -> Sdp:
         video = "5" if self._config.codec == "h265" else "2"
@@ -269,7 +271,7 @@ class Calls:
             sender=call.sender,
             clock=self._clock,
             on_end=lambda reason: _on_loop(loop, self._stream_ended, call, reason),
-            audio=self._studio.sound if self._config.audio else b"",
+            audio=self._sound(),
         )
 
     def _recording(self, call: ActiveCall, offer: Sdp, faults: Faults) -> RecordedStream:
@@ -283,10 +285,15 @@ class Calls:
             start=start,
             spans=within(self._recorded(offer), start, end),
             speed=float(offer.download_speed or 1) if is_download else 1.0,
+            audio=self._sound() if is_download else b"",
             keeps_stamps=is_download or faults.keeps_stamps,
             on_finished=lambda: _on_loop(loop, self._finished, call),
             on_end=lambda reason: _on_loop(loop, self._stream_ended, call, reason),
         )
+
+    def _sound(self) -> bytes:
+        """What it hears, coded; nothing when it has no microphone."""
+        return convert(self._studio.sound, "alaw", self._config.law) if self._config.audio else b""
 
     def _picture(self, call: ActiveCall) -> Picture:
         return self._studio.open_picture(

@@ -15,6 +15,7 @@ import msgspec
 from tongshi.errors import InvalidRequest
 from tongshi.ids import device_id, platform_id
 from tongshi.protocols.gb28181.types import CatalogItem, DeviceStatus
+from tongshi.protocols.media.g711 import Law
 from tongshi.testing.picture import Codec
 from tongshi.testing.recordings import Recorded, made_up
 from tongshi.testing.scenery import WORLDS
@@ -83,7 +84,7 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
         server: where it registers. item: its own entry in the catalogue; its code is the SIP identity.
         channels: entries below it when it is NVR-like; empty: it is its own and only channel.
         peripherals: entries of what is wired to it: alarm inputs and loudspeakers.
-        scene: stem of a clip. codec, audio, rate_kbps: of the picture.
+        scene: stem of a clip. codec, audio, rate_kbps: of the picture. law: of its G.711 sound.
         transport: of signalling; the offer decides that of media. host, port: own address, 0 chooses.
         username: of the digest; its own code when empty.
         keepalive_s, keepalive_misses: after so many unanswered ones it registers again.
@@ -101,6 +102,7 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True):
     scene: str = "crossing-day"
     codec: Codec = "h264"
     audio: bool = False
+    law: Law = "alaw"
     rate_kbps: int = 512
     transport: SipTransport = "udp"
     host: str = "127.0.0.1"
@@ -144,6 +146,7 @@ class CameraPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     scene: str | int = -1
     codec: Codec = "h264"
     audio: bool = False
+    law: Law = "alaw"
     rate_kbps: Annotated[int, msgspec.Meta(ge=64, le=20_000)] = 512
     transport: SipTransport = "udp"
     port: Port = 0
@@ -239,6 +242,7 @@ def _config(
         scene=_scene(row.scene, number),
         codec=row.codec,
         audio=row.audio,
+        law=row.law,
         rate_kbps=row.rate_kbps,
         transport=row.transport,
         host=plan.host,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tongshi.clock import Clock
+from tongshi.protocols.media.g711 import RATE_HZ
 from tongshi.testing.clips import FPS
 from tongshi.testing.pan_tilt import View
 from tongshi.testing.picture import KEY_INTERVAL_S, Picture
@@ -45,6 +46,7 @@ class RecordedStream(PictureStream):
     Args:
         start: the moment that position 0 is. spans: what is recorded, seconds from there, in order.
         speed: of a download. keeps_stamps: see above.
+        audio: G.711 that loops from position 0 on, sent beside pictures that go forward; empty for none.
         on_finished: told once when the end was reached, on the pacer's thread; the stream then waits.
     """
 
@@ -60,10 +62,12 @@ class RecordedStream(PictureStream):
         on_end: Callable[[str], None],
         speed: float = 1.0,
         keeps_stamps: bool = False,
+        audio: bytes = b"",
     ) -> None:
         super().__init__(open_picture, sender, clock, on_end)
         self._start, self._spans = start, tuple(spans)
         self._on_finished, self._keeps_stamps = on_finished, keeps_stamps
+        self._audio = audio
         self._lock = threading.Lock()
         self._scale = speed
         self._position = self._spans[0][0] if self._spans else 0.0
@@ -129,6 +133,15 @@ class RecordedStream(PictureStream):
         second = math.floor(at.timestamp()) % COUNTER_PERIOD_S
         frame = picture.next(View(), at, force_key=is_key, counter=second)
         self._packets += self._sender.send_video(frame.data, self._pts, frame.is_key)
+        if self._audio and self._scale > 0:
+            self._packets += self._sender.send_audio(self._sound(position_s), self._pts)
+
+    def _sound(self, position_s: float) -> bytes:
+        """From one picture to the next."""
+        begin, end = round(position_s * RATE_HZ), round((position_s + self._stride_s) * RATE_HZ)
+        loops = self._audio * (2 + (end - begin) // len(self._audio))
+        begin_in_loop = begin % len(self._audio)
+        return loops[begin_in_loop : begin_in_loop + end - begin]
 
     @property
     def _stride_s(self) -> float:

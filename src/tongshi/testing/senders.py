@@ -16,12 +16,11 @@ _FAST_ETHERNET_KBPS = 100_000  # the port of most cameras: a key frame's packets
 _GARBAGE_PACKETS, _GARBAGE_BYTES = 4, 1000
 
 
-def open_sender(transport: MediaTransport, host: str, ssrc: int, codec: Codec, audio: bool) -> FrameSender:
-    """The native engine's sender of PS over RTP. Raises OSError: no port."""
+def open_sender(transport: MediaTransport, host: str, ssrc: int, codec: Codec, sound: str) -> FrameSender:
+    """The native engine's sender of PS over RTP; ``sound`` "" has none. Raises OSError: no port."""
     # Imported here, because cameras that are never watched and most tests need no engine.
     from tongshi._media import PsSender
 
-    sound = "g711a" if audio else ""
     return PsSender(transport, host, 0, ssrc, codec, sound, rate_kbps=_FAST_ETHERNET_KBPS)
 
 

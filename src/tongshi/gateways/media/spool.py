@@ -3,13 +3,14 @@
 Implements: GB/T 28181-2022 9.9
 The engine serves the spool like a viewer, from before the device is called, so that nothing of the beginning
 is missing. How much time has come is read from the file itself, because a size that a device names is an
-estimate or missing. G.711 sound has no place in MP4 and is left out; PS keeps it. Files that a process before
-this one left are removed.
+estimate or missing. G.711 sound has no place in MP4 and is coded as AAC beside the pictures (``file_sound``);
+PS keeps it. Files that a process before this one left are removed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import structlog
 
-from tongshi.errors import LimitExceeded, PeerFailed
-from tongshi.resources.viewing.model import FileFormat
-from tongshi.resources.viewing.ports import Ingest
+from tongshi.errors import LimitExceeded, PeerFailed, RemoteViolation
+from tongshi.gateways.media.file_sound import FileSound, tapped
+from tongshi.protocols.media.fmp4 import TICKS_S, picture_time
+from tongshi.resources.viewing.model import FileFormat, SoundOfFile
+from tongshi.resources.viewing.ports import Ingest, Tell, Transcoder
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +31,6 @@ MAX_SPOOLS = 64  # downloads at once
 MAX_SPOOL_BYTES = 32 << 30  # a day at 3 Mbit/s
 READ_BYTES = 256 * 1024
 LOOK_S = 1.0
-TICKS_S = 90_000
 _MAX_MOOF_BYTES = 64 * 1024
 _PACK_BYTES = 14
 
@@ -67,15 +69,8 @@ class FragmentClock:
         self._rest = data[at:]
 
     def _note(self, moof: bytes) -> None:
-        for kind, traf in _boxes(moof):
-            if kind != b"traf":
-                continue
-            inside = dict(_boxes(traf))
-            tfhd, tfdt = inside.get(b"tfhd", b""), inside.get(b"tfdt", b"")
-            if len(tfhd) < 8 or struct.unpack_from(">I", tfhd, 4)[0] != 1 or len(tfdt) < 8:
-                continue
-            is_long = tfdt[0] == 1 and len(tfdt) >= 12
-            time = struct.unpack_from(">Q" if is_long else ">I", tfdt, 4)[0]
+        time = picture_time(moof)
+        if time is not None:
             self._first = time if self._first is None else self._first
             self._last = max(self._last, time)
 
@@ -132,20 +127,25 @@ class FileSpool:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_wanted_whole = False
+        self._sound = FileSound() if file_format is FileFormat.MP4 else None
 
     @property
     def media_s(self) -> float:
         return self._clock.seconds
 
+    @property
+    def sound(self) -> SoundOfFile:
+        return SoundOfFile() if self._sound is None else self._sound.told
+
     async def begin(self, ingest: Ingest) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        try:
-            await ingest.attach(self._container, theirs.detach(), b"", lambda reason: None)
-        except BaseException:
-            ours.close()
-            raise
+        if self._sound is not None:
+            await self._sound.begin(ingest)
+        ours = await tapped(ingest, self._container)
         self._task = asyncio.get_running_loop().create_task(self._receive(ours))
+
+    async def give_sound(self, codec: str, transcoder: Transcoder | None, tell: Tell) -> None:
+        if self._sound is not None:
+            await self._sound.decide(codec, transcoder, tell)
 
     def sender_finished(self) -> None:
         self._is_wanted_whole = True
@@ -169,6 +169,8 @@ class FileSpool:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._sound is not None:
+            await self._sound.end()
         self.done.set()
         self._changed.set()
         await asyncio.to_thread(self.path.unlink, missing_ok=True)
@@ -178,20 +180,29 @@ class FileSpool:
         try:
             with await asyncio.to_thread(self.path.open, "ab") as file:
                 while data := await loop.sock_recv(ours, READ_BYTES):
-                    if self.size + len(data) > MAX_SPOOL_BYTES:
-                        log.warning("download_too_large", path=self.path.name)
-                        return
-                    await asyncio.to_thread(_append, file, data)
-                    self.size += len(data)
                     self._clock.feed(data)
-                    self._changed.set()
+                    await self._write(file, data if self._sound is None else self._sound.beside(data))
+                if self._sound is not None and self._is_wanted_whole:
+                    await self._write(file, await self._sound.rest())
             self.is_complete = self._is_wanted_whole and self.size > 0
         except OSError as error:
             log.warning("download_not_written", error=str(error))
+        except RemoteViolation as violation:
+            log.warning("download_not_understood", error=violation.message)
         finally:
             ours.close()
             self.done.set()
             self._changed.set()
+
+    async def _write(self, file: BufferedWriter, data: bytes) -> None:
+        """Raises OSError: the disk does not take it, or it is too much."""
+        if not data:
+            return
+        if self.size + len(data) > MAX_SPOOL_BYTES:
+            raise OSError(errno.EFBIG, "a download of this size is not kept")
+        await asyncio.to_thread(_append, file, data)
+        self.size += len(data)
+        self._changed.set()
 
 
 class FileSpools:
@@ -214,17 +225,6 @@ class FileSpools:
         spool = FileSpool(self._folder / f"{name}.{file_format.value}", file_format)
         self._open.add(spool)
         return spool
-
-
-def _boxes(data: bytes) -> list[tuple[bytes, bytes]]:
-    found, at = [], 0
-    while at + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        if size < 8:
-            break
-        found.append((kind, data[at + 8 : at + size]))
-        at += size
-    return found
 
 
 def _append(file: BufferedWriter, data: bytes) -> None:

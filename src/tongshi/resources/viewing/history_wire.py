@@ -186,8 +186,8 @@ class PlaybackUrlAnswer(Answer, frozen=True):
     """E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are.
 
     ``source`` says what is played: what this platform recorded itself, or what comes from the device's side;
-    ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null. ``notice`` says what a
-    download leaves out: sound that MP4 cannot hold.
+    ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null; of a download as MP4 the
+    sound is all that is made. ``notice`` says what a download leaves out and why: sound that MP4 cannot hold.
     """
 
     session_id: str

@@ -298,6 +298,20 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class SoundOfFile:
+    """What became of the sound of a download that its file cannot hold as it is.
+
+    ``coded_from`` is the codec that AAC is made of, "" for none; ``why`` is why there is none, or none after
+    ``until_s`` seconds of it.
+    """
+
+    coded_from: str = ""
+    rate_hz: int = 0
+    why: str = ""
+    until_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Download:
     """How a download stands: ``receiving``, ``complete`` or ``failed``; packets lost on the way are holes.
 
@@ -309,15 +323,19 @@ class Download:
     media_s: float
     lost_packets: int
     left_out: str = ""
+    sound: SoundOfFile = SoundOfFile()
 
     @property
     def words(self) -> str:
         """What who fetches it must know, "" when nothing is missing."""
-        if not self.left_out:
-            return ""
-        return (
-            f"录像的声音编码为 {self.left_out}，MP4 不能承载，文件中没有声音；需要声音请以 format 为 ps 下载"
-        )
+        why = f"，{self.sound.why}" if self.sound.why else ""
+        way_out = "需要声音请以 format 为 ps 下载"
+        if self.left_out:
+            return f"录像的声音编码为 {self.left_out}，MP4 不能承载{why}，文件中没有声音；{way_out}"
+        if self.sound.until_s is not None:
+            source, until_s = self.sound.coded_from, self.sound.until_s
+            return f"录像的声音由 {source} 转码为 AAC{why}，文件中只有前 {until_s:.1f} 秒的声音；{way_out}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

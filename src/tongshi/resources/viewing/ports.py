@@ -17,6 +17,7 @@ from tongshi.resources.viewing.model import (
     Delivery,
     FileFormat,
     Quality,
+    SoundOfFile,
     StreamType,
     Transcoding,
     Transport,
@@ -392,8 +393,18 @@ class Spool(Protocol):
     @property
     def media_s(self) -> float: ...
 
+    @property
+    def sound(self) -> SoundOfFile: ...
+
     async def begin(self, ingest: Ingest) -> None:
-        """Take everything that arrives from now on."""
+        """Take everything that arrives from now on; nothing can be read before ``give_sound``."""
+        ...
+
+    async def give_sound(self, codec: str, transcoder: Transcoder | None, tell: Tell) -> None:
+        """Say what the sound is, "" for none: what the file cannot hold is coded anew, or left out.
+
+        ``tell`` is told when sound that was begun breaks off. Never raises.
+        """
         ...
 
     def sender_finished(self) -> None:
@@ -418,6 +429,29 @@ class Spools(Protocol):
 
     def make(self, name: str, file_format: FileFormat = FileFormat.MP4) -> Spool:
         """A new one. Raises LimitExceeded: too many at once (42904)."""
+        ...
+
+
+Tell = Callable[[str], None]
+
+
+class SoundCoding(Protocol):
+    """The sound of one file being coded anew; ``reason`` says why it ended by itself, "" when it was done."""
+
+    rate_hz: int
+    ended: asyncio.Event
+    reason: str
+
+    def feed(self, data: bytes) -> None:
+        """More FLV of our engine; never waits."""
+        ...
+
+    def finish(self) -> None:
+        """No more comes; it ends when all is coded."""
+        ...
+
+    async def end(self) -> None:
+        """End it now and give its place back; idempotent, bounded, never raises."""
         ...
 
 
@@ -452,6 +486,14 @@ class Transcoder(Protocol):
         self, source: Ingest, codec: Codec, wish: Transcoding, host: str, port: int, ssrc: int
     ) -> TranscodingJob:
         """Feed a stream to a process that sends it, coded anew, to us by TCP; see ``check``."""
+        ...
+
+    async def begin_sound(self, codec: str, take: Callable[[int, bytes], None]) -> SoundCoding:
+        """Code sound as AAC of one channel for a file; ``take`` gets time in samples and bytes of each frame.
+
+        Raises:
+            Unprocessable: not possible here (42203). Unavailable: all are taken (50302).
+        """
         ...
 
     async def still(self, gop: bytes, codec: str) -> bytes:

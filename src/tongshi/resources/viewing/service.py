@@ -191,6 +191,11 @@ class Viewing:
             await self._pool.ready(lease, lambda reason, error: self._running.lost(session, reason, error))
             if session.spool is not None:  # what the file cannot hold is told in the answer
                 await self._pool.learn_codec(lease.stream, lambda codec: bool(codec.audio))
+                await session.spool.give_sound(
+                    (lease.stream.codec or Codec()).audio,
+                    self._transcoder,
+                    lambda words: self._running.note(session, Step.OPENED, words, is_trouble=True),
+                )
         except TongshiError as error:
             self._running.fail(session, error)
             raise _told(error, session) from error

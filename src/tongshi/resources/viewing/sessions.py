@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tongshi.ids import DeviceId
@@ -125,6 +125,7 @@ class Session:
     def view(self, now: float) -> SessionView:
         """What may be told of it."""
         self.learn()
+        codec, source = self._codecs()
         marks = tuple(
             Mark(step, round((t - self.requested_now) * 1000, 1))
             for step in Step
@@ -143,7 +144,7 @@ class Session:
             opens_until=self.opens_until,
             reused=self.lease is not None and self.lease.reused,
             marks=marks,
-            codec=self.codec,
+            codec=codec,
             failure=self.failure,
             end_reason=self.end_reason,
             bytes_sent=self.bytes_sent,
@@ -151,7 +152,7 @@ class Session:
             history=self.key.history,
             download=self._download(),
             quality=self.quality,
-            transcoded_from=self.transcoded_from,
+            transcoded_from=source,
             coding=self.coding,
         )
 
@@ -162,8 +163,17 @@ class Session:
         is_over = spool.done.is_set()
         state = "receiving" if not is_over else "complete" if spool.is_complete else "failed"
         sound = "" if self.codec is None else self.codec.audio
-        left_out = "" if sound in self.wish.file_format.delivery.sounds else sound
-        return Download(state, spool.size, round(spool.media_s, 3), self.lost_packets, left_out)
+        is_held = bool(spool.sound.coded_from) or sound in self.wish.file_format.delivery.sounds
+        left_out = "" if is_held else sound
+        return Download(state, spool.size, round(spool.media_s, 3), self.lost_packets, left_out, spool.sound)
+
+    def _codecs(self) -> tuple[Codec | None, Codec | None]:
+        """What the viewer gets, and what it is made of when that is something else."""
+        if self.codec is None or self.spool is None or not self.spool.sound.coded_from:
+            return self.codec, self.transcoded_from
+        sound = self.spool.sound
+        source = replace(self.codec, audio=sound.coded_from)
+        return replace(self.codec, audio="aac", audio_rate_hz=sound.rate_hz), source
 
 
 class SessionLog:

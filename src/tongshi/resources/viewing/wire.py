@@ -292,7 +292,7 @@ class WireFailure(Answer, frozen=True):
 class WireDownload(Answer, frozen=True):
     """How a download stands. ``mediaSec`` of the recording have come; lost packets are holes in the file.
 
-    ``notice`` says what else is missing in it: sound that MP4 cannot hold.
+    ``notice`` says what else is missing in it and why: sound that MP4 cannot hold, or that broke off.
     """
 
     state: str

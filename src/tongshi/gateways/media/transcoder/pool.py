@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import math
-import os
 import re
 import socket
-import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -20,27 +19,24 @@ from typing import Final
 import structlog
 
 from tongshi.errors import PeerFailed, Unavailable, Unprocessable
+from tongshi.gateways.media.transcoder.process import MAX_WORDS, Work, start_worker
+from tongshi.gateways.media.transcoder.sound import SoundJob
 from tongshi.resources.viewing.model import SILENT, Codec, Coding, Delivery, Transcoding
 from tongshi.resources.viewing.ports import Ingest, Reading
 from tongshi.resources.viewing.transcoding import cannot_transcode
 
 log = structlog.get_logger(__name__)
 
-MEMORY_BYTES: Final = 2 << 30  # address space: FFmpeg maps far more than it uses
 STILLS_AT_ONCE: Final = 2
 STILL_WAIT_S: Final = 5.0
 STILL_S: Final = 15.0
 MAX_STILL_BYTES: Final = 16 << 20
-MAX_WORDS: Final = 400
 DECODABLE: Final = ("h264", "h265")
 PASSED_SOUNDS: Final = Delivery.HTTP_FLV.sounds  # what a coder gets comes by FLV; others never reach it
 MAX_PIXELS: Final = 3_840 * 2_160  # larger ones are neither decoded in time nor within MEMORY_BYTES for sure
 LINE: Final = re.compile(
     rb"^(\d{1,12}) (\d{1,12}) (\d{1,12}) (\d{1,12}) (\d{1,6})\n", re.ASCII | re.MULTILINE
 )
-_MODULE: Final = "tongshi.gateways.media.transcoder.worker"
-# The worker needs nothing of what we know: no secret of the environment goes to it.
-_PASSED: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 @dataclass(slots=True)
@@ -61,19 +57,13 @@ class Sums:
         )
 
 
-class Job:
+class Job(Work):
     """One running transcoding; fulfils ``viewing.ports.TranscodingJob``."""
 
-    def __init__(self, pool: Transcoders, source: Ingest) -> None:
-        self.ended = asyncio.Event()
-        self.reason = ""
-        self._pool = pool
+    def __init__(self, forget: Callable[[Work], None], failed: Callable[[], None], source: Ingest) -> None:
+        super().__init__(forget, failed)
         self._source = source
         self._viewer: int | None = None
-        self._is_ending = False
-        self._process: asyncio.subprocess.Process | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self.coding = Coding()  # as of the last time that somebody asked
 
     async def figures(self) -> Coding:
         """How it stands now; as it was last, once it has ended."""
@@ -89,8 +79,7 @@ class Job:
         """Start the process and let the engine feed it."""
         ours, theirs = socket.socketpair()
         try:
-            self._process = await _start(arguments, ours.fileno(), asyncio.subprocess.PIPE)
-            self._watch = asyncio.get_running_loop().create_task(self._wait(self._process))
+            await self._start(arguments, ours.fileno())
             self._viewer = await self._source.attach("flv", theirs.detach(), b"", lambda reason: None)
         except BaseException:
             await self.end()
@@ -99,28 +88,11 @@ class Job:
             ours.close()
             theirs.close()
 
-    async def end(self) -> None:
-        """End it; idempotent, bounded, never raises."""
-        self._is_ending = True
+    async def _let_go(self) -> None:
         await self.figures()
         if self._viewer is not None:
             viewer, self._viewer = self._viewer, None
             await self._source.detach(viewer)
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-        if self._watch is not None:
-            await asyncio.gather(self._watch, return_exceptions=True)
-        self._pool.forget(self)
-
-    async def _wait(self, process: asyncio.subprocess.Process) -> None:
-        words, _ = await asyncio.gather(_words(process), self._listen(process))
-        await process.wait()
-        if process.returncode and not self._is_ending:
-            log.warning("transcoder_failed", status=process.returncode, words=words)
-            self.reason = words or f"status {process.returncode}"
-            self._pool.failed += 1
-        self.ended.set()
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         """Keep what it says of itself."""
@@ -147,7 +119,7 @@ class Transcoders:
         self.limit = limit
         self.failed = 0
         self.refused = 0
-        self._jobs: set[Job] = set()
+        self._jobs: set[Work] = set()
         self._ended = Sums()
         self._stills = asyncio.Semaphore(STILLS_AT_ONCE)
 
@@ -169,7 +141,7 @@ class Transcoders:
     def check(self, source: Codec, wish: Transcoding) -> None:
         """Whether one more may begin; see ``viewing.ports.Transcoder``."""
         if self.limit == 0 or not is_installed():
-            reason = "平台已关闭转码" if self.limit == 0 else _NOT_INSTALLED
+            reason = _SWITCHED_OFF if self.limit == 0 else _NOT_INSTALLED
             raise cannot_transcode(reason, wish)
         if wish.video and source.width * source.height > MAX_PIXELS:
             raise Unprocessable(
@@ -184,8 +156,7 @@ class Transcoders:
                 "请在设备上将音频编码改为 G.711 或 AAC，或不要求转码声音"
             )
             raise Unprocessable(message, code=42203, field="transcode.audio", details={"supported": ["none"]})
-        if self.running >= self.limit:
-            self.refused += 1
+        if self._is_full():
             raise Unavailable(
                 f"转码已满（{self.running}/{self.limit} 路正在进行），请改看子码流，或稍后再试",
                 code=50302,
@@ -198,11 +169,25 @@ class Transcoders:
     ) -> Job:
         """Feed a stream to a process that sends it coded anew to an address of ours; see ``check``."""
         self.check(codec, wish)
-        job = Job(self, source)
+        job = Job(self.forget, self._note_failure, source)
         self._jobs.add(job)
         video = wish.video or f"copy-{codec.video}"
         numbers = (wish.width, wish.height, wish.fps, wish.bitrate_kbps)
         await job.begin(("live", host, str(port), str(ssrc), video, _sound(wish, codec), *map(str, numbers)))
+        return job
+
+    async def begin_sound(self, codec: str, take: Callable[[int, bytes], None]) -> SoundJob:
+        """Begin to code sound for a file; see ``viewing.ports.Transcoder``."""
+        if self.limit == 0 or not is_installed():
+            raise Unprocessable(_SWITCHED_OFF if self.limit == 0 else _NOT_INSTALLED, code=42203)
+        if codec not in PASSED_SOUNDS:
+            raise Unprocessable(f"平台没有 {codec} 的解码器", code=42203)
+        if self._is_full():
+            reason = f"转码已满（{self.running}/{self.limit} 路正在进行）"
+            raise Unavailable(reason, code=50302, retry_after_s=10)
+        job = SoundJob(self.forget, self._note_failure, take)
+        self._jobs.add(job)
+        await job.begin()
         return job
 
     async def still(self, gop: bytes, codec: str) -> bytes:
@@ -230,11 +215,20 @@ class Transcoders:
         for job in tuple(self._jobs):
             await job.end()
 
-    def forget(self, job: Job) -> None:
+    def forget(self, job: Work) -> None:
         """It holds its place no longer; idempotent."""
         if job in self._jobs:
             self._jobs.discard(job)
             self._ended = self._ended.plus(job.coding)
+
+    def _is_full(self) -> bool:
+        """Whether no place is free; one who asks for it is refused, which is counted."""
+        is_full = self.running >= self.limit
+        self.refused += is_full
+        return is_full
+
+    def _note_failure(self) -> None:
+        self.failed += 1
 
 
 def _sound(wish: Transcoding, source: Codec) -> str:
@@ -244,6 +238,7 @@ def _sound(wish: Transcoding, source: Codec) -> str:
     return f"copy-{source.audio}" if source.audio in PASSED_SOUNDS else "-"
 
 
+_SWITCHED_OFF: Final = "平台已关闭转码"
 _NOT_INSTALLED: Final = "平台未安装媒体扩展 tongshi[media]，不能解码和转码"
 
 
@@ -252,26 +247,8 @@ def is_installed() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
-async def _start(arguments: tuple[str, ...], stdin: int, stdout: int) -> asyncio.subprocess.Process:
-    environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
-    try:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            _MODULE,
-            str(MEMORY_BYTES),
-            *arguments,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-        )
-    except OSError as error:
-        raise Unavailable("无法启动转码进程", code=50302, retry_after_s=10) from error
-
-
 async def _still(gop: bytes, codec: str) -> bytes:
-    process = await _start(("still", codec), asyncio.subprocess.PIPE, asyncio.subprocess.PIPE)
+    process = await start_worker(("still", codec), asyncio.subprocess.PIPE, asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(STILL_S):
             picture, words = await process.communicate(gop)
@@ -288,12 +265,3 @@ async def _still(gop: bytes, codec: str) -> bytes:
         )
         raise PeerFailed("画面无法解码，没有得到截图", code=50201)
     return picture
-
-
-async def _words(process: asyncio.subprocess.Process) -> str:
-    """The last of what it says on standard error."""
-    assert process.stderr is not None
-    said = b""
-    while part := await process.stderr.read(4_096):
-        said = (said + part)[-MAX_WORDS:]
-    return said.decode("utf-8", "replace").strip()

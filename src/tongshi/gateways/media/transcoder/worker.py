@@ -4,6 +4,8 @@ What a camera sends is decoded here and nowhere else, so that nothing in it hurt
 holds its own memory within a limit, is niced, keeps no secret, and ends when its input does.
 
 Run as ``python -m tongshi.gateways.media.transcoder.worker MEMORY still CODEC``: Annex B in, a JPEG out; or
+``... MEMORY sound RATE``: FLV of our engine in, its G.711 out as AAC at RATE Hz, ``SOUND_HEAD``
+before each frame; or
 ``... MEMORY live HOST PORT SSRC VIDEO AUDIO WIDTH HEIGHT FPS KBPS``: FLV of our engine in, PS over RTP back
 to it. VIDEO is ``h264`` to code anew, ``copy-h264`` or ``copy-h265``; AUDIO is ``aac``, ``copy-g711a`` and
 the like, or ``-`` for none; a number that is 0 leaves the usual. On standard output it says every second
@@ -20,14 +22,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import av
 
 from tongshi._media import PsSender
 from tongshi.errors import TongshiError
+from tongshi.gateways.media.transcoder.pipe import SOUND_HEAD
 from tongshi.protocols.media import flv
 from tongshi.protocols.media.adts import SAMPLES, adts, shape_of
+from tongshi.protocols.media.g711 import RATE_HZ as G711_HZ
+from tongshi.protocols.media.g711 import SILENCE, Law
 
 NICE: Final = 10
 READ_BYTES: Final = 256 * 1024
@@ -47,6 +52,9 @@ STANDING_S: Final = (
 SOUND_HZ: Final = 16_000
 SOUND_BPS: Final = 32_000
 DECODERS: Final = {"h264": "h264", "h265": "hevc", "g711a": "pcm_alaw", "g711u": "pcm_mulaw", "aac": "aac"}
+LAWS: Final[dict[str, Law]] = {"g711a": "alaw", "g711u": "ulaw"}
+PAUSE_MS: Final = 300  # between two packets of a file's sound: more is no jitter
+SILENCE_MORE: Final = 128  # the resampler holds a few samples back
 START_CODE: Final = b"\0\0\0\1"
 
 
@@ -61,6 +69,8 @@ def main() -> int:
         if job == "still":
             sys.stdout.buffer.write(still(sys.stdin.buffer.read(MAX_GOP_BYTES), rest[0]))
             sys.stdout.buffer.flush()
+        elif job == "sound":
+            _sound(int(rest[0]), sys.stdout.buffer)
         else:
             _live(rest)
     except BrokenPipeError:
@@ -118,6 +128,17 @@ def _live(arguments: list[str]) -> None:
         pictures.finish()
     finally:
         out.close()
+
+
+def _sound(rate_hz: int, out: BinaryIO) -> None:
+    sound, reader = FiledSound(out, rate_hz), flv.FlvReader()
+    while data := os.read(0, READ_BYTES):
+        for kind, time_ms, content in reader.feed(data):
+            if kind == flv.SOUND and (heard := flv.sound_of(content)) is not None:
+                sound.take(time_ms, heard)
+        out.flush()
+    sound.finish()
+    out.flush()
 
 
 class Meter:
@@ -307,11 +328,11 @@ class CopySound:
             self._out.send_audio(adts(tag.data, *self._shape), time_ms * 90)
 
 
-class Sound:
+class SoundCoder:
     """Any sound that we carry, coded as AAC of one channel."""
 
-    def __init__(self, out: PsSender) -> None:
-        self._out = out
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
         self._decoder: Any = None
         self._codec = ""
         self._resampler: Any = None
@@ -341,15 +362,67 @@ class Sound:
             self._decoder.extradata = tag.data if tag.is_config else None
         else:
             self._decoder.sample_rate, self._decoder.layout = 8_000, "mono"
-        self._resampler = av.AudioResampler("fltp", "mono", SOUND_HZ, frame_size=SAMPLES)
+        self._resampler = av.AudioResampler("fltp", "mono", self._rate_hz, frame_size=SAMPLES)
         self._coder = av.CodecContext.create("aac", "w")
-        self._coder.sample_rate, self._coder.layout, self._coder.format = SOUND_HZ, "mono", "fltp"
-        self._coder.bit_rate, self._coder.time_base = SOUND_BPS, Fraction(1, SOUND_HZ)
+        self._coder.sample_rate, self._coder.layout, self._coder.format = self._rate_hz, "mono", "fltp"
+        self._coder.bit_rate, self._coder.time_base = SOUND_BPS, Fraction(1, self._rate_hz)
 
     def _encode(self, piece: Any) -> None:
         for packet in self._coder.encode(piece):
-            at = max(0, int((packet.pts or 0) * packet.time_base * 90_000))
-            self._out.send_audio(adts(bytes(packet), SOUND_HZ, 1), at)
+            self._send(bytes(packet), (packet.pts or 0) * packet.time_base)
+
+    def _send(self, frame: bytes, time_s: Fraction) -> None:
+        """One AAC frame; the first may be of a time before the sound, while the coder fills."""
+        raise NotImplementedError
+
+
+class Sound(SoundCoder):
+    """Sound of a stream, back to the engine."""
+
+    def __init__(self, out: PsSender) -> None:
+        super().__init__(SOUND_HZ)
+        self._out = out
+
+    def _send(self, frame: bytes, time_s: Fraction) -> None:
+        self._out.send_audio(adts(frame, SOUND_HZ, 1), max(0, int(time_s * 90_000)))
+
+
+class FiledSound(SoundCoder):
+    """Sound of a file, to a pipe: after a pause it begins anew, and nothing of its end is lost."""
+
+    def __init__(self, out: BinaryIO, rate_hz: int) -> None:
+        super().__init__(rate_hz)
+        self._pipe = out
+        self._end_ms = 0.0  # of what was taken since it began
+        self._samples = 0
+
+    def take(self, time_ms: int, tag: flv.SoundTag) -> None:
+        """One tag of the source, of G.711."""
+        law = LAWS.get(tag.codec)
+        if law is None:
+            return
+        if self._decoder is not None and (tag.codec != self._codec or abs(time_ms - self._end_ms) > PAUSE_MS):
+            self.finish()
+        if self._decoder is None:
+            self._codec, self._samples = "", 0
+        super().take(time_ms, tag)
+        self._samples += len(tag.data)
+        self._end_ms = time_ms + len(tag.data) * 1_000 / G711_HZ
+
+    def finish(self) -> None:
+        """Give out what the coder still holds: it works on whole frames, so that silence fills the last."""
+        if self._decoder is None:
+            return
+        rest = -self._samples % (SAMPLES * G711_HZ // self._rate_hz)
+        silence = SILENCE[LAWS[self._codec]][:1] * (rest + SILENCE_MORE)
+        super().take(round(self._end_ms), flv.SoundTag(self._codec, False, silence))
+        self._encode(None)
+        self._decoder = None
+
+    def _send(self, frame: bytes, time_s: Fraction) -> None:
+        at = round(time_s * self._rate_hz)
+        if at >= 0:
+            self._pipe.write(SOUND_HEAD.pack(at, len(frame)) + frame)
 
 
 def fitted(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:

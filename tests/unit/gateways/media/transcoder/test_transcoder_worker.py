@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +13,10 @@ pytest.importorskip("av")
 
 from tongshi._media import PsSender
 from tongshi.errors import Unprocessable
+from tongshi.gateways.media.transcoder.pipe import SOUND_HEAD
 from tongshi.gateways.media.transcoder.pool import LINE, Transcoders
 from tongshi.gateways.media.transcoder.worker import (
+    FiledSound,
     Meter,
     Sink,
     fitted,
@@ -19,6 +24,8 @@ from tongshi.gateways.media.transcoder.worker import (
     units_of,
     usual_kbps,
 )
+from tongshi.protocols.media import flv
+from tongshi.protocols.media.g711 import SILENCE
 from tongshi.resources.viewing.model import SILENT, Codec, Coding, Transcoding
 
 
@@ -161,3 +168,50 @@ def test_what_is_too_large_to_be_decoded_is_refused_and_may_be_passed_on() -> No
         transcoders.check(too_large, Transcoding("h264"))
     assert (refusal.value.code, refusal.value.field) == (42203, "transcode.video")
     assert "4096×2304" in refusal.value.message
+
+
+def filed(tags: list[tuple[int, str, int]]) -> list[int]:
+    """Times in samples of what is made of silence: (milliseconds, codec, bytes)."""
+    pipe = io.BytesIO()
+    sound = FiledSound(pipe, 16_000)
+    for time_ms, codec, size in tags:
+        law = SILENCE["alaw" if codec == "g711a" else "ulaw"]
+        sound.take(time_ms, flv.SoundTag(codec, False, law[:1] * size))
+    sound.finish()
+    pipe.seek(0)
+    times = []
+    while head := pipe.read(SOUND_HEAD.size):
+        time, size = SOUND_HEAD.unpack(head)
+        assert len(pipe.read(size)) == size > 0
+        times.append(time)
+    return times
+
+
+@pytest.mark.parametrize("codec", ["g711a", "g711u"])
+def test_sound_of_a_file_is_coded_from_its_first_time_to_its_last(codec: str) -> None:
+    times = filed([(10_000 + 20 * n, codec, 160) for n in range(100)])
+    assert times[0] == 160_000 - 1_024, "the coder fills with what was before"
+    assert all(later - earlier == 1_024 for earlier, later in pairwise(times))
+    assert 160_000 + 32_000 <= times[-1] + 1_024 < 160_000 + 32_000 + 1_024
+
+
+def test_what_is_before_the_file_is_left_out() -> None:
+    assert filed([(20 * n, "g711a", 160) for n in range(10)])[0] == 0
+
+
+def test_after_a_pause_or_another_law_the_sound_begins_anew_at_its_time() -> None:
+    tags = [(1_000 + 20 * n, "g711a", 160) for n in range(10)]
+    times = filed([*tags, *[(5_000 + 20 * n, "g711a", 160) for n in range(10)]])
+    assert 80_000 - 1_024 in times
+    assert [time for time in times if 19_200 + 1_024 <= time < 80_000 - 1_024] == []
+    other = filed([*tags, *[(1_200 + 20 * n, "g711u", 160) for n in range(10)]])
+    assert other[-1] + 1_024 >= 1_400 * 16
+
+
+def test_sound_of_another_kind_is_no_sound_of_a_file() -> None:
+    assert filed([]) == []
+    pipe = io.BytesIO()
+    sound = FiledSound(pipe, 16_000)
+    sound.take(0, flv.SoundTag("aac", False, b"frame"))
+    sound.finish()
+    assert pipe.getvalue() == b""
