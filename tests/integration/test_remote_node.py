@@ -397,9 +397,9 @@ async def test_what_is_configured_wrongly_is_named(
     account = node.account()
     assert "请核对两端的 secret" in await trouble_of(replace(account, secret="another of a test"))
     assert "请核对两端的 secret" in await trouble_of(replace(account, platform_id=CITY))
-    assert "没有第 2 版的媒体节点控制接口" in await trouble_of(replace(account, api=node.viewer_url))
+    assert "没有第 3 版的媒体节点控制接口" in await trouble_of(replace(account, api=node.viewer_url))
     monkeypatch.setattr(clients, "PREFIX", "/media/v1/")
-    assert "控制接口为第 2 版，平台按 v1 调用" in await trouble_of(account)
+    assert "控制接口为第 3 版，平台按 v1 调用" in await trouble_of(account)
 
 
 async def call(

@@ -5791,8 +5791,8 @@ export interface components {
          * @description E.2-4. ``timelineProblem`` says why segments and gaps are unknown, when they are.
          *
          *         ``source`` says what is played: what this platform recorded itself, or what comes from the device's side;
-         *         ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null. ``notice`` says what a
-         *         download leaves out: sound that MP4 cannot hold.
+         *         ``transcodedFrom`` is what that is when ``codec`` is made of it here, else null; of a download as MP4 the
+         *         sound is all that is made. ``notice`` says what a download leaves out and why: sound that MP4 cannot hold.
          */
         PlaybackUrlAnswer: {
             codec: components["schemas"]["WireCodec"] | null;
@@ -7836,7 +7836,7 @@ export interface components {
          * WireDownload
          * @description How a download stands. ``mediaSec`` of the recording have come; lost packets are holes in the file.
          *
-         *         ``notice`` says what else is missing in it: sound that MP4 cannot hold.
+         *         ``notice`` says what else is missing in it and why: sound that MP4 cannot hold, or that broke off.
          */
         WireDownload: {
             bytes: number;
