@@ -68,7 +68,7 @@ async def test_a_status_that_arrives_mends_its_issue(database: Database) -> None
     await database.write(store.upsert_many, [archive(1)], LOWER, AT)
     await inspected(database)
     assert await broken(database, "GB-18") == ["01"]
-    await database.write(store.set_status, archive(1).device_id, True, "test", AT)
+    await database.write(store.set_statuses, {archive(1).device_id: True}, "test", AT)
     await inspected(database)
     assert await broken(database, "GB-18") == []
 

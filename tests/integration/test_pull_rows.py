@@ -507,9 +507,9 @@ async def test_a_change_says_what_the_record_was_and_what_differs(town: Town) ->
     body = {"sinceVersion": start, "fields": ["Name"]}
     (change,) = (await town.data(CHANGES, body, "archivist"))["changes"]
     assert set(change["before"]) == {"DeviceID", "sourcePlatform", "version", "Name"}
-    await town.platform.db.write(devices.set_status, one.device_id, True, "register", town.clock.at())
+    await town.platform.db.write(devices.set_statuses, {one.device_id: True}, "register", town.clock.at())
     start = (await town.data(CHANGES, {"sinceVersion": change["version"] + 1}))["toVersion"]
-    await town.platform.db.write(devices.set_status, one.device_id, False, "register", town.clock.at())
+    await town.platform.db.write(devices.set_statuses, {one.device_id: False}, "register", town.clock.at())
     (change,) = (await town.data(CHANGES, {"sinceVersion": start}))["changes"]
     assert (change["changedFields"], change["after"]["Status"]) == (["Status"], "OFF")
 
@@ -576,7 +576,7 @@ async def _something_happens(town: Town, chance: random.Random) -> None:
         case 1:
             online = chance.random() < 0.5
             await town.platform.db.write(
-                devices.set_status, one.device_id, online, "register", town.clock.at()
+                devices.set_statuses, {one.device_id: online}, "register", town.clock.at()
             )
         case _:
             name, ptz, code = (

@@ -172,7 +172,7 @@ async def test_every_field_comes_back_as_it_went_in(database: Database) -> None:
         item=full_item(), ext=FULL_EXT, owner=LOWER, revision=4, updated_at=AT, source=Source.REST
     )
     await put(database, new)
-    await database.write(store.set_status, device(1), True, LOWER, AT)
+    await database.write(store.set_statuses, {device(1): True}, LOWER, AT)
     found = await database.read(store.get, device(1))
     assert found == replace(new, online=True)
 
@@ -314,7 +314,7 @@ async def test_the_scope_narrows_before_the_count(database: Database) -> None:
 
 async def test_filters_narrow_a_list(database: Database) -> None:
     await put(database, archive(1), archive(2, item=replace(archive(2).item, name="100%_南京路")))
-    await database.write(store.set_status, device(2), True, LOWER, AT)
+    await database.write(store.set_statuses, {device(2): True}, LOWER, AT)
     for filters, expected in (
         (Filters(keyword="南京"), [2]),
         (Filters(keyword="%_"), [2]),
@@ -430,9 +430,9 @@ async def test_a_full_walk_by_key_meets_every_present_device_once(database: Data
 
 
 async def test_status_is_noted_when_it_turns_only(database: Database) -> None:
-    assert await database.write(store.set_status, device(1), True, LOWER, AT)
-    assert not await database.write(store.set_status, device(1), True, LOWER, AT + timedelta(hours=1))
-    assert await database.write(store.set_status, device(1), False, LOWER, AT + timedelta(hours=2))
+    assert await database.write(store.set_statuses, {device(1): True}, LOWER, AT)
+    assert not await database.write(store.set_statuses, {device(1): True}, LOWER, AT + timedelta(hours=1))
+    assert await database.write(store.set_statuses, {device(1): False}, LOWER, AT + timedelta(hours=2))
     assert len(await database.read(changes.read_after, 0, 10, [store.KIND_STATUS])) == 2
 
 

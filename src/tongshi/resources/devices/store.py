@@ -196,19 +196,6 @@ def restamp(conn: Connection, archives: Sequence[DeviceArchive]) -> None:
         conn.execute(stamped.values(origins=bindparam("stored"), source=bindparam("method")), rows)
 
 
-def set_status(
-    conn: Connection,
-    device_id: str,
-    online: bool,
-    source: str,
-    at: datetime,
-    reason: str = "",
-    origin: str = "",
-) -> bool:
-    """Note a device's status. Returns whether it turned; only then the change feed hears of it."""
-    return bool(set_statuses(conn, {device_id: online}, source, at, reason, origin))
-
-
 def set_statuses(
     conn: Connection, online: dict[str, bool], source: str, at: datetime, reason: str = "", origin: str = ""
 ) -> list[str]:
