@@ -8,6 +8,7 @@ import type { PlaybackAnswer, PlaybackState, RecordingsAnswer } from '../api/typ
 import { useCodingTrouble } from '../player/coding'
 import { LivePlayer, canPlay, type PlayerEvent } from '../player/player'
 import { DAY_MS, pieces, placeOf, reckoned, startOf, today, wire } from './day'
+import { type Place, toldMoment } from './address'
 import { FrameStepper } from './frames'
 
 export type PlaybackStage = 'idle' | 'opening' | 'playing' | 'paused' | 'failed' | 'ended'
@@ -21,10 +22,10 @@ export interface Failure {
 
 const TICK_MS = 250
 
-/** ``start`` is a moment to play from as soon as there is a device, in milliseconds since 1970. */
-export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () => string | undefined, start: number | null = null) {
+/** ``start`` is the day to look at, and perhaps the moment to play from as soon as there is a device. */
+export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () => string | undefined, start: Place | null = null) {
   const { t } = useI18n()
-  const day = ref(start === null ? today() : today(start))
+  const day = ref(start?.day ?? today())
   const found = shallowRef<RecordingsAnswer | null>(null)
   const searching = ref(false)
   const searchProblem = ref<Failure | null>(null)
@@ -45,7 +46,10 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
   let search = 0
   let ticking = 0
   let isFetching = false
-  let pending = start
+  /** What is to be played as soon as there is a device, and what was asked for since. */
+  const pending = ref(start?.at ?? null)
+  const asked = ref<number | null>(null)
+  const wantedSpeed = ref(start?.speed ?? 1)
 
   const bar = computed(() => pieces(found.value?.segments ?? [], day.value))
   const hours = computed(() => Math.round((found.value?.totalSec ?? 0) / 360) / 10)
@@ -58,6 +62,13 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
     state.value === 'playing' && session.value?.transcodedFrom ? session.value.sessionId : null,
   )
   const isRunning = computed(() => state.value === 'playing' || state.value === 'paused')
+  /** Where to begin anew to see the same; what failed is tried again, what was stopped or is over is not. */
+  const place = computed<Place>(() => {
+    const isOver = state.value === 'idle' || state.value === 'ended'
+    const toCome = pending.value ?? (isOver ? null : asked.value)
+    if (!isRunning.value || position.value === null) return { day: day.value, at: toCome, speed: toCome === null ? 1 : wantedSpeed.value }
+    return { day: day.value, at: toldMoment(position.value, state.value === 'playing'), speed: speed.value }
+  })
 
   function reasonOf(error: unknown): Failure {
     if (error instanceof ApiError && error.status !== 0) {
@@ -74,15 +85,15 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
   async function look(): Promise<void> {
     if (!day.value) day.value = today()
     const mine = ++search
-    const asked = deviceId()
+    const device = deviceId()
     found.value = null
     searchProblem.value = null
-    if (asked === undefined) return
+    if (device === undefined) return
     searching.value = true
     const begin = startOf(day.value)
     try {
       const answer = await call<RecordingsAnswer>('POST', '/api/v1/video/recordings/query', {
-        DeviceID: asked,
+        DeviceID: device,
         startTime: wire(begin),
         endTime: wire(begin + DAY_MS),
       })
@@ -96,19 +107,23 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
 
   /** Play from a moment to the end of the day: inside what is running it is a jump, else a new session. */
   async function playFrom(at: number): Promise<void> {
+    wantedSpeed.value = 1
     if (session.value !== null && isRunning.value) await steer({ action: 'seek', position: wire(at) })
     else await open(at)
   }
 
   async function open(at: number): Promise<void> {
-    const asked = deviceId()
-    if (asked === undefined) return
-    await close()
+    const device = deviceId()
+    if (device === undefined) return
+    const closing = close()
     const mine = ++turn
+    asked.value = at
     state.value = 'opening'
+    await closing
+    if (mine !== turn) return
     try {
       const answer = await call<PlaybackAnswer>('POST', '/api/v1/video/playback/url', {
-        DeviceID: asked,
+        DeviceID: device,
         startTime: wire(at),
         endTime: wire(startOf(day.value) + DAY_MS),
         protocol: ['ws-flv', 'http-flv'],
@@ -138,7 +153,7 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
 
   function heard(event: PlayerEvent): void {
     if (event.kind === 'picture') {
-      if (state.value === 'opening') state.value = 'playing'
+      if (state.value === 'opening') begin()
       note({ ...told, position: position.value ?? told.position })
     } else if (event.kind === 'ended') {
       void ended()
@@ -146,6 +161,15 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
       const words = event.reason === 'network' ? 'live.networkFailed' : 'live.decodeFailed'
       fail(plain(t(words, { reason: event.detail })))
     }
+  }
+
+  function begin(): void {
+    state.value = 'playing'
+    const scale = wantedSpeed.value
+    wantedSpeed.value = 1
+    if (scale === 1) return
+    speed.value = scale
+    void steer({ action: 'scale', scale })
   }
 
   /** The stream is over: the session says why. */
@@ -270,9 +294,9 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
       if (now !== before) speeds.value = []
       await close()
       await look()
-      if (pending === null || now === undefined) return
-      const at = pending
-      pending = null
+      if (pending.value === null || now === undefined) return
+      const at = pending.value
+      pending.value = null
       await open(at)
     },
     { immediate: true },
@@ -284,7 +308,7 @@ export function usePlayback(video: Ref<HTMLVideoElement | null>, deviceId: () =>
   })
 
   return {
-    day, found, searching, searchProblem, state, failure, notice, session, speed, speeds, position, bar, hours, marker, isRunning,
+    day, found, searching, searchProblem, state, failure, notice, session, speed, speeds, position, place, bar, hours, marker, isRunning,
     hears, codedFrom, codingTrouble, look, playFrom, playFirst, steer, step, toggle, hear, close,
   }
 }
