@@ -138,7 +138,7 @@ class Engine:
         cls,
         *,
         threads: int = 1,
-        tick_ms: int = 8,
+        tick_ms: int = 6,
         reorder_window: int = 512,
         gop_bytes: int = 8 << 20,
         viewer_queue_bytes: int = 4 << 20,

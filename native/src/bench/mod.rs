@@ -76,7 +76,7 @@ impl Default for BenchOptions {
             rate_mbps: 4.0,
             seconds: 3.0,
             viewers: 100,
-            tick_ms: 8,
+            tick_ms: 6,
             gso: true,
             core: 0,
             load_core: 1,

@@ -26,7 +26,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             threads: 1,
-            tick: Duration::from_millis(8),
+            tick: Duration::from_millis(6),
             // More than a key frame's packets: one that is overtaken by all of its frame is not lost.
             reorder_window: 512,
             gop_bytes: 8 << 20,

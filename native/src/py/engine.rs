@@ -24,7 +24,7 @@ pub(super) struct Engine(engine::Engine);
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, threads=1, tick_ms=8, reorder_window=512, gop_bytes=8 << 20, viewer_queue_bytes=4 << 20,
+    #[pyo3(signature = (*, threads=1, tick_ms=6, reorder_window=512, gop_bytes=8 << 20, viewer_queue_bytes=4 << 20,
                         viewer_stall_ms=10_000.0, max_streams=4096, max_viewers=20_000, webrtc_host="", webrtc_port=0,
                         webrtc_public=""))]
     #[allow(clippy::too_many_arguments)] // Keyword arguments of the contract.

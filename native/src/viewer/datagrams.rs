@@ -16,7 +16,7 @@ use std::os::fd::RawFd;
 /// How often what waits is sent on.
 pub const PACE_MS: f64 = 4.0;
 
-/// A cached group is sent at 64 Mbit/s, in bursts that the socket of a player holds; one a tick of 8 ms makes it 32.
+/// A cached group is sent at 64 Mbit/s, in bursts that the socket of a player holds.
 const PACE_BYTES_A_MS: f64 = 8192.0;
 const BURST_BYTES: f64 = 32_768.0;
 
