@@ -84,6 +84,9 @@ async def test_news_travel_by_themselves(pair: tuple[RestPlatform, RestPlatform]
     async def count_is(number: int) -> bool:
         return (await city.db.read(digest_store.root_digest, DISTRICT))[0] == number
 
+    async def is_noted() -> bool:
+        return (await district.db.read(store.get_peer, CITY, store.OUT)).equality is Equality.EQUAL
+
     running = _worker(district, link)
     await running.start()
     for number in (3, 5):
@@ -93,6 +96,8 @@ async def test_news_travel_by_themselves(pair: tuple[RestPlatform, RestPlatform]
         running.wake()
         await _until(lambda number=number: count_is(number))  # type: ignore[misc]
     assert await is_told()
+    # The city stores before the district hears that it has.
+    await _until(is_noted)
     await running.stop()
     peer = await district.db.read(store.get_peer, CITY, store.OUT)
     assert (peer.equality, peer.failures, peer.last_error) == (Equality.EQUAL, 0, "")
