@@ -21,16 +21,14 @@ from tongshi.resources.devices.service import DeviceArchives
 from tongshi.resources.viewing import history_http
 from tongshi.resources.viewing.access import SharingGuard
 from tongshi.resources.viewing.history import HistoryViewing
+from tongshi.resources.viewing.media_ports import Datagrams, IngestFigures, Promise
 from tongshi.resources.viewing.model import Codec, Timeouts, Transport
 from tongshi.resources.viewing.ports import (
     ControlReply,
-    Datagrams,
     DeviceFact,
     HistoryRequest,
-    IngestFigures,
     LiveCall,
     LiveRequest,
-    Promise,
     Route,
 )
 from tongshi.resources.viewing.recordings import Found, Search

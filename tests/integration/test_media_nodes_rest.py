@@ -13,10 +13,10 @@ from tongshi.clock import ManualClock
 from tongshi.exchange.signing import Signer
 from tongshi.gateways.media.nodes.pool import MediaNodes, Seat
 from tongshi.resources.viewing import node_drain_store, nodes_http
+from tongshi.resources.viewing.media_ports import Ingest
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.node_drains import NodeDrains
 from tongshi.resources.viewing.nodes import NodeState
-from tongshi.resources.viewing.ports import Ingest
 from tongshi.sharing.permissions import ROLES, Permission
 from tongshi.storage.engine import Database
 from tongshi.testing.rest_platform import RestPlatform

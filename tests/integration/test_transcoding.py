@@ -29,6 +29,7 @@ from tongshi.ids import DeviceId
 from tongshi.protocols.media import flv
 from tongshi.protocols.media.jpeg import measure
 from tongshi.resources.snapshots.model import Origin, State
+from tongshi.resources.viewing.media_ports import Promise
 from tongshi.resources.viewing.model import (
     SILENT,
     Codec,
@@ -39,7 +40,7 @@ from tongshi.resources.viewing.model import (
     Transcoding,
     Transport,
 )
-from tongshi.resources.viewing.ports import Promise, Viewer
+from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.sessions import Wish
 from tongshi.sharing.model import Subject, SubjectKind
 from tongshi.sharing.permissions import Permission

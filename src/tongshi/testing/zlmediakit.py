@@ -20,8 +20,8 @@ from tongshi._media import Engine
 from tongshi.errors import TongshiError
 from tongshi.gateways.media.engine import AsyncEngine, EngineIngest
 from tongshi.gateways.media.viewer_server import parse_head
+from tongshi.resources.viewing.media_ports import Promise
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import Promise
 
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 64 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from tongshi.resources.viewing.ports import Datagrams, Ingest, Spool
+from tongshi.resources.viewing.media_ports import Datagrams, Ingest, Spool
 
 
 class Admitted(Protocol):

@@ -19,8 +19,8 @@ from tongshi.errors import LocalViolation, NotFound, Unavailable
 from tongshi.gateways.media.payload_types import is_numeric, payload_types
 from tongshi.gateways.media.whep import refusal
 from tongshi.protocols.media.rtsp import Description
+from tongshi.resources.viewing.media_ports import Datagrams, IngestFigures, Promise, ReadingFigures
 from tongshi.resources.viewing.model import Codec, Delivery, Quality, Transport
-from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise, ReadingFigures
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ import structlog
 from tongshi.errors import TongshiError
 from tongshi.gateways.media.interleaving import MAX_HELD_BYTES, Interleaver
 from tongshi.protocols.media.flv import SOUND, FlvReader, sound_of
+from tongshi.resources.viewing.media_ports import Ingest, SoundCoding, Tell, Transcoder
 from tongshi.resources.viewing.model import SoundOfFile
-from tongshi.resources.viewing.ports import Ingest, SoundCoding, Tell, Transcoder
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class FileSound:
         self._tap = asyncio.get_running_loop().create_task(self._listen(ours))
 
     async def decide(self, codec: str, transcoder: Transcoder | None, tell: Tell) -> None:
-        """What becomes of the sound, once it is known what it is; idempotent, never raises.
+        """What becomes of the sound, once it is known what it is; idempotent. A refusal is no error.
 
         Args:
             codec: of the sound, "" when none was heard. tell: told when it breaks off in the middle.

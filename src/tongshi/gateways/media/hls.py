@@ -23,7 +23,7 @@ import structlog
 from tongshi.errors import Gone, InvalidRequest, LimitExceeded, NotFound, TongshiError, Unavailable
 from tongshi.gateways.media.door import A, Door
 from tongshi.protocols.media.hls import PartRing
-from tongshi.resources.viewing.ports import Ingest
+from tongshi.resources.viewing.media_ports import Ingest
 
 log = structlog.get_logger(__name__)
 

@@ -36,7 +36,7 @@ from tongshi.protocols.media.rtsp import (
     sdp,
     tracks_of,
 )
-from tongshi.resources.viewing.ports import Datagrams
+from tongshi.resources.viewing.media_ports import Datagrams
 
 log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ import structlog
 from tongshi.errors import LimitExceeded, PeerFailed, RemoteViolation
 from tongshi.gateways.media.file_sound import FileSound, tapped
 from tongshi.protocols.media.fmp4 import TICKS_S, picture_time
+from tongshi.resources.viewing.media_ports import Ingest, Tell, Transcoder
 from tongshi.resources.viewing.model import FileFormat, SoundOfFile
-from tongshi.resources.viewing.ports import Ingest, Tell, Transcoder
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +115,7 @@ class PackClock:
 
 
 class FileSpool:
-    """One download; see ``viewing.ports.Spool``."""
+    """One download; see ``viewing.media_ports.Spool``."""
 
     def __init__(self, path: Path, file_format: FileFormat = FileFormat.MP4) -> None:
         self.path = path
@@ -206,7 +206,7 @@ class FileSpool:
 
 
 class FileSpools:
-    """Makes spools below one folder; see ``viewing.ports.Spools``."""
+    """Makes spools below one folder; see ``viewing.media_ports.Spools``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -32,8 +32,8 @@ from tongshi.protocols.gb28181.notify import MediaStatus
 from tongshi.protocols.gb28181.records import RecordType
 from tongshi.protocols.gb28181.sdp import Sdp, SessionName
 from tongshi.resources.viewing.history import obey
+from tongshi.resources.viewing.media_ports import Numbering
 from tongshi.resources.viewing.model import History
-from tongshi.resources.viewing.ports import Numbering
 from tongshi.resources.viewing.recordings import MAX_SEARCH, Window
 from tongshi.resources.viewing.streams import SharedStream
 

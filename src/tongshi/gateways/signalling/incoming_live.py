@@ -38,8 +38,9 @@ from tongshi.protocols.gb28181.offer import answer_live
 from tongshi.protocols.gb28181.sdp import Sdp
 from tongshi.protocols.gb28181.ssrc import SsrcPool
 from tongshi.protocols.sip.building import reason
+from tongshi.resources.viewing.media_ports import Ingest
 from tongshi.resources.viewing.model import EndReason, StreamKey, Transport
-from tongshi.resources.viewing.ports import Ingest, Viewer
+from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.service import Viewing
 from tongshi.resources.viewing.streams import Lease, SharedStream
 

@@ -22,17 +22,9 @@ from tongshi.errors import InvalidRequest, NotFound, PeerFailed, PeerTimeout, To
 from tongshi.ids import DeviceId
 from tongshi.protocols.gb28181.mansrtsp import BASIC_SCALES, Command, Method, Reply, Span
 from tongshi.protocols.gb28181.records import RecordFile
+from tongshi.resources.viewing.media_ports import Holding
 from tongshi.resources.viewing.model import Closing, Opening, Step
-from tongshi.resources.viewing.ports import (
-    Centre,
-    Guard,
-    HistoryCall,
-    Holding,
-    NoCentre,
-    Recordings,
-    Stepping,
-    Viewer,
-)
+from tongshi.resources.viewing.ports import Centre, Guard, HistoryCall, NoCentre, Recordings, Stepping, Viewer
 from tongshi.resources.viewing.recordings import (
     MAX_PLAYBACK,
     MAX_SEARCH,

@@ -23,6 +23,7 @@ from tongshi.errors import (
     TongshiError,
     Unprocessable,
 )
+from tongshi.resources.viewing.media_ports import Ingest, MediaEngine, Spool, Spools, Transcoder
 from tongshi.resources.viewing.model import (
     Closing,
     Codec,
@@ -36,19 +37,7 @@ from tongshi.resources.viewing.model import (
     Timeouts,
     Transport,
 )
-from tongshi.resources.viewing.ports import (
-    Centre,
-    Guard,
-    Ingest,
-    MediaEngine,
-    NoTimeline,
-    Signalling,
-    Spool,
-    Spools,
-    Timeline,
-    Transcoder,
-    Viewer,
-)
+from tongshi.resources.viewing.ports import Centre, Guard, NoTimeline, Signalling, Timeline, Viewer
 from tongshi.resources.viewing.running import RunningSessions
 from tongshi.resources.viewing.sessions import Session, SessionLog, Wish
 from tongshi.resources.viewing.streams import Lease, Lost, SharedStream, StreamPool

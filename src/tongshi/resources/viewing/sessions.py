@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tongshi.ids import DeviceId
+from tongshi.resources.viewing.media_ports import Spool
 from tongshi.resources.viewing.model import (
     Codec,
     Coding,
@@ -27,7 +28,7 @@ from tongshi.resources.viewing.model import (
     Transcoding,
     Transport,
 )
-from tongshi.resources.viewing.ports import Spool, Viewer
+from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.recordings import RecordLocation, Window
 from tongshi.resources.viewing.streams import Lease
 

@@ -18,7 +18,8 @@ import structlog
 
 from tongshi.errors import TongshiError, Unavailable, Unprocessable
 from tongshi.protocols.gb28181.mansrtsp import Command, Method, Reply, Span
-from tongshi.resources.viewing.ports import HistoryCall, Holding
+from tongshi.resources.viewing.media_ports import Holding
+from tongshi.resources.viewing.ports import HistoryCall
 
 log = structlog.get_logger(__name__)
 

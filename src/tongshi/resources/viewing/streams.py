@@ -26,6 +26,7 @@ from tongshi.clock import Clock
 from tongshi.errors import LimitExceeded, NotFound, PeerTimeout, TongshiError, Unavailable
 from tongshi.ids import DeviceId
 from tongshi.resources.viewing.key_frames import PATIENCE_S, KeyFrames
+from tongshi.resources.viewing.media_ports import Ingest, MediaEngine, Promise, Transcoder, Wishing
 from tongshi.resources.viewing.model import (
     REASON_TEXT,
     Codec,
@@ -43,18 +44,13 @@ from tongshi.resources.viewing.ports import (
     Centre,
     HistoryCall,
     HistoryRequest,
-    Ingest,
     LiveCall,
     LiveRequest,
-    MediaEngine,
     NoCentre,
     NoTimeline,
-    Promise,
     Route,
     Signalling,
     Timeline,
-    Transcoder,
-    Wishing,
 )
 from tongshi.resources.viewing.recordings import Playhead, RecordLocation, Search, timeline
 from tongshi.resources.viewing.stepping import Stepper

@@ -15,8 +15,8 @@ import structlog
 
 from tongshi.clock import BEIJING, Clock
 from tongshi.errors import Forbidden, Gone, InvalidRequest, NotFound, Unauthenticated, Unprocessable
+from tongshi.resources.viewing.media_ports import Answering, Datagrams, Ingest, Spool
 from tongshi.resources.viewing.model import SOUND_DELIVERIES, EndReason, Step
-from tongshi.resources.viewing.ports import Answering, Datagrams, Ingest, Spool
 from tongshi.resources.viewing.running import RunningSessions
 from tongshi.resources.viewing.sessions import Session
 

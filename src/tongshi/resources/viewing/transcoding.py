@@ -14,8 +14,8 @@ from typing import Final
 
 from tongshi.errors import TongshiError, Unprocessable
 from tongshi.protocols.media.codecs import RtpMap
+from tongshi.resources.viewing.media_ports import Ingest, Transcoder, TranscodingJob
 from tongshi.resources.viewing.model import Codec, Coding, EndReason, Transcoding
-from tongshi.resources.viewing.ports import Ingest, Transcoder, TranscodingJob
 
 FINISH_S: Final = 5.0  # what the process has still to do when its input is over
 

@@ -12,8 +12,8 @@ import pytest
 from tongshi.errors import Unavailable
 from tongshi.gateways.media import file_sound
 from tongshi.gateways.media.file_sound import FileSound
+from tongshi.resources.viewing.media_ports import Ingest, Transcoder
 from tongshi.resources.viewing.model import SoundOfFile
-from tongshi.resources.viewing.ports import Ingest, Transcoder
 
 FLV = b"FLV\x01\x04\0\0\0\x09\0\0\0\0"
 

@@ -12,8 +12,8 @@ import pytest
 from tongshi.errors import LocalViolation, NotFound, Unavailable
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.protocols.media.codecs import RtpMap
+from tongshi.resources.viewing.media_ports import Promise
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import Promise
 
 
 class Native:

@@ -12,9 +12,9 @@ from tongshi.errors import NotFound, PeerTimeout, Unavailable
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.own import OwnNode
 from tongshi.gateways.media.nodes.pool import LOOKS_TO_LOSE, MediaNodes, Seat
+from tongshi.resources.viewing.media_ports import Ingest
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.nodes import NodeState
-from tongshi.resources.viewing.ports import Ingest
 
 AT = ManualClock().at()
 HUANGPU, PUDONG = "31010100001320000001", "31011500001320000001"

@@ -11,8 +11,9 @@ import pytest
 from tongshi.ids import DeviceId
 from tongshi.resources.viewing.history import HistoryOpening
 from tongshi.resources.viewing.history_wire import playback_answer
+from tongshi.resources.viewing.media_ports import Ingest, Tell, Transcoder
 from tongshi.resources.viewing.model import Codec, FileFormat, Opening, SoundOfFile
-from tongshi.resources.viewing.ports import Ingest, Tell, Transcoder, Viewer
+from tongshi.resources.viewing.ports import Viewer
 from tongshi.resources.viewing.recordings import Window
 from tongshi.resources.viewing.sessions import Session, Wish
 from tongshi.resources.viewing.wire import session_answer

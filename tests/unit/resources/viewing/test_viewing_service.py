@@ -23,6 +23,7 @@ from tongshi.errors import (
 )
 from tongshi.ids import DeviceId
 from tongshi.protocols.media.codecs import RtpMap
+from tongshi.resources.viewing.media_ports import Datagrams, IngestFigures, Promise
 from tongshi.resources.viewing.model import (
     Codec,
     Delivery,
@@ -37,12 +38,9 @@ from tongshi.resources.viewing.model import (
 )
 from tongshi.resources.viewing.ports import (
     ControlReply,
-    Datagrams,
     HistoryCall,
     HistoryRequest,
-    IngestFigures,
     LiveRequest,
-    Promise,
     Route,
     Viewer,
 )

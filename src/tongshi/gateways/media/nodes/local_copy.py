@@ -17,8 +17,8 @@ import structlog
 
 from tongshi.errors import PeerTimeout, TongshiError
 from tongshi.gateways.media.engine import AsyncEngine, EngineIngest
+from tongshi.resources.viewing.media_ports import Datagrams, Promise, ReadingFigures
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import Datagrams, Promise, ReadingFigures
 
 log = structlog.get_logger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from tongshi.gateways.media.engine import AsyncEngine
+from tongshi.resources.viewing.media_ports import Ingest
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import Ingest
 
 
 class OwnNode:

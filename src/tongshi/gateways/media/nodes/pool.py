@@ -19,9 +19,9 @@ import structlog
 
 from tongshi.clock import Clock
 from tongshi.errors import NotFound, TongshiError, Unavailable
+from tongshi.resources.viewing.media_ports import Ingest
 from tongshi.resources.viewing.model import Transport
 from tongshi.resources.viewing.nodes import NodeState, NodeView
-from tongshi.resources.viewing.ports import Ingest
 
 log = structlog.get_logger(__name__)
 

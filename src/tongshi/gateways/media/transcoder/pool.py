@@ -21,8 +21,8 @@ import structlog
 from tongshi.errors import PeerFailed, Unavailable, Unprocessable
 from tongshi.gateways.media.transcoder.process import MAX_WORDS, Work, start_worker
 from tongshi.gateways.media.transcoder.sound import SoundJob
+from tongshi.resources.viewing.media_ports import Ingest, Reading
 from tongshi.resources.viewing.model import SILENT, Codec, Coding, Delivery, Transcoding
-from tongshi.resources.viewing.ports import Ingest, Reading
 from tongshi.resources.viewing.transcoding import cannot_transcode
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class Sums:
 
 
 class Job(Work):
-    """One running transcoding; fulfils ``viewing.ports.TranscodingJob``."""
+    """One running transcoding; fulfils ``viewing.media_ports.TranscodingJob``."""
 
     def __init__(self, forget: Callable[[Work], None], failed: Callable[[], None], source: Ingest) -> None:
         super().__init__(forget, failed)
@@ -113,7 +113,7 @@ class Job(Work):
 
 
 class Transcoders:
-    """At most ``limit`` transcodings at once; 0 turns them off. Fulfils ``viewing.ports.Transcoder``."""
+    """At most ``limit`` transcodings at once; 0 turns them off. See ``viewing.media_ports.Transcoder``."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -139,7 +139,7 @@ class Transcoders:
         return min((job.coding.speed for job in self._jobs if job.coding.speed is not None), default=math.nan)
 
     def check(self, source: Codec, wish: Transcoding) -> None:
-        """Whether one more may begin; see ``viewing.ports.Transcoder``."""
+        """Whether one more may begin; see ``viewing.media_ports.Transcoder``."""
         if self.limit == 0 or not is_installed():
             reason = _SWITCHED_OFF if self.limit == 0 else _NOT_INSTALLED
             raise cannot_transcode(reason, wish)
@@ -177,7 +177,7 @@ class Transcoders:
         return job
 
     async def begin_sound(self, codec: str, take: Callable[[int, bytes], None]) -> SoundJob:
-        """Begin to code sound for a file; see ``viewing.ports.Transcoder``."""
+        """Begin to code sound for a file; see ``viewing.media_ports.Transcoder``."""
         if self.limit == 0 or not is_installed():
             raise Unprocessable(_SWITCHED_OFF if self.limit == 0 else _NOT_INSTALLED, code=42203)
         if codec not in PASSED_SOUNDS:

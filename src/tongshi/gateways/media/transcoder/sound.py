@@ -18,7 +18,7 @@ Take = Callable[[int, bytes], None]
 
 
 class SoundJob(Work):
-    """Fulfils ``viewing.ports.SoundCoding``.
+    """Fulfils ``viewing.media_ports.SoundCoding``.
 
     Args:
         take: told each frame's time in samples and its bytes, in order.

@@ -24,7 +24,7 @@ from tongshi.errors import (
 )
 from tongshi.gateways.media.nodes.remote.station import Carried, Guest, Station
 from tongshi.gateways.media.nodes.remote.wire import NewsKind, Reply
-from tongshi.resources.viewing.ports import Datagrams, Ingest, Spool
+from tongshi.resources.viewing.media_ports import Datagrams, Ingest, Spool
 
 ASK_LIMIT_S = 3.0
 MAX_QUESTIONS = 1_000

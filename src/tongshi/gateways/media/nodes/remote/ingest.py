@@ -16,8 +16,8 @@ from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.local_copy import LocalCopy
 from tongshi.gateways.media.nodes.remote import wire
 from tongshi.gateways.media.nodes.remote.client import Client
+from tongshi.resources.viewing.media_ports import Datagrams, IngestFigures, Promise, ReadingFigures
 from tongshi.resources.viewing.model import Codec, Delivery, Transport
-from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise, ReadingFigures
 from tongshi.resources.viewing.tickets import Admission
 
 log = structlog.get_logger(__name__)

@@ -22,8 +22,8 @@ from enum import StrEnum
 
 import msgspec
 
+from tongshi.resources.viewing.media_ports import IngestFigures, Promise
 from tongshi.resources.viewing.model import Transport
-from tongshi.resources.viewing.ports import IngestFigures, Promise
 
 VERSION = 3  # one more with every change of what stands here, so that two makings do not misread each other
 PREFIX = f"/media/v{VERSION}/"

@@ -18,8 +18,8 @@ from tongshi.errors import TongshiError, Unprocessable
 from tongshi.gateways.media.engine import AsyncEngine
 from tongshi.gateways.media.nodes.local_copy import LocalCopy
 from tongshi.gateways.media.nodes.zlmediakit.client import Client, Done, Media, MediaList, SendingPort
+from tongshi.resources.viewing.media_ports import Datagrams, IngestFigures, Promise, ReadingFigures
 from tongshi.resources.viewing.model import Codec, Delivery, Transport
-from tongshi.resources.viewing.ports import Datagrams, IngestFigures, Promise, ReadingFigures
 
 log = structlog.get_logger(__name__)
 
