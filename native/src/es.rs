@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::adts::AacConfig;
 use crate::frame::{Codec, Frame};
+use crate::frame_buffer::FrameBuffer;
 use crate::nal;
 use crate::ps_demux::{PsStats, FRAME_MAX};
 use crate::rtp::RtpPacket;
@@ -148,7 +149,7 @@ fn h265_shape(payload: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct EsDepacketizer {
     kind: EsKind,
-    buffer: Vec<u8>,
+    buffer: FrameBuffer,
     large_size: usize,
     rtp_ts: Option<u32>,
     /// After a loss: nothing more of this RTP time is worth keeping.
@@ -171,7 +172,7 @@ impl EsDepacketizer {
         let ticks = |pts: u64| pts * u64::from(kind.clock_hz()) / 90_000;
         EsDepacketizer {
             kind,
-            buffer: Vec::new(),
+            buffer: FrameBuffer::default(),
             large_size: 0,
             rtp_ts: None,
             is_spoilt: false,
@@ -283,8 +284,8 @@ impl EsDepacketizer {
     }
 
     fn append(&mut self, pieces: &[&[u8]]) {
-        if self.buffer.capacity() == 0 {
-            self.buffer.reserve(self.large_size);
+        if self.buffer.is_empty() {
+            self.buffer.begin(self.large_size);
         }
         for piece in pieces {
             if self.buffer.len() + piece.len() > FRAME_MAX {
@@ -293,7 +294,7 @@ impl EsDepacketizer {
                 self.is_spoilt = true;
                 return;
             }
-            self.buffer.extend_from_slice(piece);
+            self.buffer.append(piece);
         }
     }
 
@@ -301,7 +302,7 @@ impl EsDepacketizer {
         let (Some(rtp_ts), false) = (self.rtp_ts, self.buffer.is_empty()) else { return };
         // A quarter above the last picture: a key frame grows its buffer, the many small ones behind it do not.
         self.large_size = self.buffer.len() + self.buffer.len() / 4;
-        let data = Bytes::from(std::mem::take(&mut self.buffer));
+        let data = self.buffer.take();
         let codec = match self.kind {
             EsKind::H264 => Codec::H264,
             EsKind::AnnexB(codec) | EsKind::Opaque(codec) => codec,

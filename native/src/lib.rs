@@ -10,6 +10,7 @@ pub mod es;
 pub mod flv;
 pub mod fmp4;
 pub mod frame;
+mod frame_buffer;
 pub mod gop;
 pub mod nal;
 pub mod packetizer;

@@ -8,6 +8,7 @@ use super::units::{self, Declared, Pes};
 use super::FRAME_MAX;
 use crate::adts;
 use crate::frame::{Codec, Frame};
+use crate::frame_buffer::FrameBuffer;
 use crate::nal;
 use crate::timeline::{Timeline, Track, JUMP_MAX};
 
@@ -39,7 +40,7 @@ pub struct VideoTrack {
     declared: Option<Codec>,
     /// What the payload itself shows; stronger than the map.
     sniffed: Option<Codec>,
-    buffer: Vec<u8>,
+    buffer: FrameBuffer,
     pts: Option<u64>,
     dts: Option<u64>,
     rtp_ts: u32,
@@ -70,8 +71,8 @@ impl VideoTrack {
         self.buffer.is_empty()
     }
 
-    pub fn data(&self) -> &[u8] {
-        &self.buffer
+    pub fn data(&mut self) -> &[u8] {
+        self.buffer.data()
     }
 
     /// Whether this PES begins another picture than the one in the buffer.
@@ -88,7 +89,7 @@ impl VideoTrack {
         if self.buffer.is_empty() {
             let body = pes.body.unwrap_or(self.large_size);
             let size = if body > PES_NEARLY_FULL { body.max(self.large_size) } else { body };
-            self.buffer = Vec::with_capacity(size);
+            self.buffer.begin(size);
             self.rtp_ts = rtp_ts;
             self.pts = None;
             self.dts = None;
@@ -105,7 +106,7 @@ impl VideoTrack {
         if self.buffer.len() + data.len() > FRAME_MAX {
             return false;
         }
-        self.buffer.extend_from_slice(data);
+        self.buffer.append(data);
         true
     }
 
@@ -114,9 +115,9 @@ impl VideoTrack {
     }
 
     /// Where a start code of the program stream begins in the buffer that ends in `next`.
-    pub fn code_across(&self, next: &[u8]) -> Option<usize> {
+    pub fn code_across(&mut self, next: &[u8]) -> Option<usize> {
         let from = self.buffer.len().saturating_sub(units::CODE_BYTES - 1);
-        let tail = &self.buffer[from..];
+        let tail = &self.buffer.data()[from..];
         let mut joint = [0; 2 * (units::CODE_BYTES - 1)];
         let head = &next[..next.len().min(units::CODE_BYTES - 1)];
         joint[..tail.len()].copy_from_slice(tail);
@@ -128,7 +129,7 @@ impl VideoTrack {
     /// Drop the picture in progress; true when there was one.
     pub fn clear(&mut self) -> bool {
         self.is_last = false;
-        !std::mem::take(&mut self.buffer).is_empty()
+        self.buffer.clear()
     }
 
     /// Close the picture in the buffer.
@@ -136,10 +137,7 @@ impl VideoTrack {
         if self.buffer.is_empty() {
             return None;
         }
-        let mut data = std::mem::take(&mut self.buffer);
-        if data.capacity() / 2 > data.len() {
-            data.shrink_to_fit(); // a header that claimed much: the frame is kept, and counted by its length
-        }
+        let data = self.buffer.take();
         if data.len() > PES_NEARLY_FULL {
             self.large_size = data.len() + data.len() / 8;
         }
@@ -148,7 +146,7 @@ impl VideoTrack {
         let pts = self.time(clock);
         clock.newest = clock.newest.max(pts);
         let dts = self.decoding_time(pts);
-        Some(Frame { codec, pts, dts, key: kind.key, config: kind.config, data: Bytes::from(data) })
+        Some(Frame { codec, pts, dts, key: kind.key, config: kind.config, data })
     }
 
     fn codec(&mut self, data: &[u8]) -> Codec {
