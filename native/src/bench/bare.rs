@@ -32,7 +32,7 @@ pub fn udp_sockets(count: usize) -> io::Result<(Vec<Socket>, Vec<u16>)> {
         (0..count).map(|_| net::bind_udp((Ipv4Addr::LOCALHOST, 0).into())).collect();
     let (sockets, ports): (Vec<Socket>, Vec<u16>) = bound?.into_iter().unzip();
     for socket in &sockets {
-        net::enlarge_receive_buffer(net::fd(socket), net::UDP_RECEIVE_BYTES);
+        net::enlarge_receive_buffer(socket, net::UDP_RECEIVE_BYTES);
     }
     Ok((sockets, ports))
 }

@@ -79,7 +79,9 @@ fn raw_receive(options: &BenchOptions, relays: bool) -> Result<Figures> {
 
 pub(super) fn start_engine(options: &BenchOptions) -> Result<Engine> {
     let tick = Duration::from_millis(options.tick_ms);
-    let engine = Engine::start(Options { tick, ..Options::default() })?;
+    let plain = Options::default();
+    let unwatched_tick = if options.watched { tick } else { plain.unwatched_tick };
+    let engine = Engine::start(Options { tick, unwatched_tick, ..plain })?;
     // Unpinned the figures are noisier and still true.
     let _ = engine.pin(options.core);
     Ok(engine)

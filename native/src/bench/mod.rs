@@ -64,6 +64,8 @@ pub struct BenchOptions {
     pub viewers: usize,
     pub tick_ms: u64,
     pub gso: bool,
+    /// Gather as if somebody watched.
+    pub watched: bool,
     /// The core measured, and the core of generator and receivers.
     pub core: usize,
     pub load_core: usize,
@@ -78,6 +80,7 @@ impl Default for BenchOptions {
             viewers: 100,
             tick_ms: 6,
             gso: true,
+            watched: false,
             core: 0,
             load_core: 1,
         }
@@ -96,6 +99,7 @@ impl BenchOptions {
                 "viewers" => options.viewers = (value as usize).clamp(1, 5000),
                 "tick_ms" => options.tick_ms = (value as u64).clamp(1, 20),
                 "gso" => options.gso = value != 0.0,
+                "watched" => options.watched = value != 0.0,
                 "core" => options.core = value as usize,
                 "load_core" => options.load_core = value as usize,
                 _ => return Err(name.clone()),

@@ -22,6 +22,9 @@ pub const MAILBOX_TOKEN: u64 = 0;
 /// The token of the thread's WebRTC port.
 pub const RTC_TOKEN: u64 = 1;
 
+/// Who has a stream opened wants to see it: as if somebody watched, until the first picture must have come.
+const OPENING_MS: f64 = 2000.0;
+
 /// Which part of which stream or shared port a descriptor belongs to.
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
@@ -85,6 +88,10 @@ pub struct Context {
     pub now_ms: f64,
     /// Descriptors with more input than one turn may take; they come again without a new edge.
     pub unfinished: Vec<Ready>,
+    /// A socket got a smaller receive buffer than it needs while work is gathered for long.
+    pub is_short_of_room: bool,
+    /// The end of the time in which a stream that was opened must have shown its first picture.
+    opening_until_ms: f64,
     poll: Poll,
     events: Arc<EventRing>,
     epoch: Instant,
@@ -113,6 +120,8 @@ impl Context {
             tcp_buffer: vec![0; TCP_READ_BYTES],
             now_ms: 0.0,
             unfinished: Vec::new(),
+            is_short_of_room: false,
+            opening_until_ms: 0.0,
             poll: Poll::new()?,
             events,
             epoch,
@@ -197,6 +206,23 @@ impl Context {
         is_due
     }
 
+    pub fn stream_opened(&mut self) {
+        self.update_clock();
+        self.opening_until_ms = self.now_ms + OPENING_MS;
+    }
+
+    /// How long work is gathered now.
+    ///
+    /// What only goes into the caches nobody waits for, and each turn of a socket costs more than what it brings.
+    pub fn tick(&self) -> Duration {
+        let is_awaited = !self.outlets.is_empty() || self.now_ms < self.opening_until_ms;
+        if is_awaited || self.is_short_of_room {
+            self.options.tick
+        } else {
+            self.options.unwatched_tick.max(self.options.tick)
+        }
+    }
+
     pub fn viewer_joined(&mut self, id: u64, stream: u64) {
         self.viewers.fetch_add(1, Ordering::Relaxed);
         self.outlets.insert(id, stream);
@@ -223,5 +249,34 @@ impl Context {
     pub fn announce(&self, kind: Kind, stream: &Arc<str>, id: u64, detail: impl Into<Cow<'static, str>>) {
         let stream = stream.clone();
         self.events.push(Event { kind, stream, id, at_ms: self.now_ms, detail: detail.into() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_gathered_for_long_only_while_nobody_waits_for_a_picture() {
+        let options = Options::default();
+        let (short, long) = (options.tick, options.unwatched_tick);
+        let events = Arc::new(EventRing::new().unwrap());
+        let mut context = Context::new(options, Instant::now(), events, Arc::default()).unwrap();
+        assert_eq!(context.tick(), long);
+
+        context.stream_opened();
+        assert_eq!(context.tick(), short);
+        context.now_ms += OPENING_MS;
+        assert_eq!(context.tick(), long);
+
+        context.viewer_joined(1, 7);
+        context.relay_added(2, 7);
+        context.viewer_left(1);
+        assert_eq!(context.tick(), short);
+        context.relay_removed(2);
+        assert_eq!(context.tick(), long);
+
+        context.is_short_of_room = true;
+        assert_eq!(context.tick(), short);
     }
 }

@@ -11,7 +11,10 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub threads: usize,
+    /// How long work is gathered.
     pub tick: Duration,
+    /// The same while nobody waits for a picture.
+    pub unwatched_tick: Duration,
     pub reorder_window: usize,
     pub gop_bytes: usize,
     pub viewer_queue_bytes: usize,
@@ -27,6 +30,7 @@ impl Default for Options {
         Self {
             threads: 1,
             tick: Duration::from_millis(6),
+            unwatched_tick: Duration::from_millis(20),
             // More than a key frame's packets: one that is overtaken by all of its frame is not lost.
             reorder_window: 512,
             gop_bytes: 8 << 20,

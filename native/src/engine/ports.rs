@@ -60,7 +60,8 @@ impl SharedPort {
         let (socket, port, part) = match transport {
             Transport::Udp => {
                 let (socket, port) = net::bind_udp(local)?;
-                net::enlarge_receive_buffer(net::fd(&socket), net::UDP_SHARED_RECEIVE_BYTES);
+                let has_room = net::enlarge_receive_buffer(&socket, net::UDP_SHARED_RECEIVE_BYTES);
+                context.is_short_of_room |= !has_room;
                 net::enable_gro(net::fd(&socket));
                 (socket, port, Part::Port(PortPart::Socket))
             }

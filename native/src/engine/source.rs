@@ -106,7 +106,7 @@ impl Source {
         let (kind, port) = match transport {
             Transport::Udp => {
                 let (socket, port) = net::bind_udp(local)?;
-                net::enlarge_receive_buffer(net::fd(&socket), net::UDP_RECEIVE_BYTES);
+                context.is_short_of_room |= !net::enlarge_receive_buffer(&socket, net::UDP_RECEIVE_BYTES);
                 // Without GRO every datagram comes in a buffer of its own: slower, not different.
                 net::enable_gro(net::fd(&socket));
                 let token = context.watch(net::fd(&socket), Interest::Input, stream, Part::Source)?;

@@ -1,7 +1,8 @@
 //! The packet thread: wait, take everything that is ready, hand it on, sleep out the tick.
 //!
 //! A wake-up for every packet is what costs; so after a wake-up the thread drains all sockets, and sleeps until the
-//! tick's end while the kernel gathers what comes. With nothing to do it waits in epoll without any tick.
+//! tick's end while the kernel gathers what comes; the tick is longer where nobody waits for a picture. With nothing to
+//! do it waits in epoll without any tick.
 //!
 //! A panic, which no input should reach, ends the stream it happened in and not the thread.
 
@@ -14,7 +15,7 @@ use super::stream::Stream;
 use super::{EngineError, Options, RelayTarget, Result};
 use crate::demux::PayloadType;
 use crate::events::{EventRing, Kind};
-use crate::net::{EventFd, SocketMemory};
+use crate::net::{self, EventFd, SocketMemory};
 use crate::relay::Numbers;
 use crate::viewer::{Container, Dialogue, Ending, Viewer};
 use bytes::Bytes;
@@ -131,13 +132,18 @@ impl PacketThread {
             // Readiness that did not fit into one wait must not sleep; a broken epoll must not spin.
             let may_sleep = has_media && self.context.unfinished.is_empty() && !matches!(woken, Ok(true));
             if is_running && (may_sleep || woken.is_err()) {
-                std::thread::sleep(self.context.options.tick.saturating_sub(woken_at.elapsed()));
+                self.rest(woken_at);
             }
         }
         let keys: Vec<u64> = self.streams.keys().copied().collect();
         for key in keys {
             self.close_key(key);
         }
+    }
+
+    /// Let the kernel gather until the tick is over; who has a command does not wait for that.
+    fn rest(&self, woken_at: Instant) {
+        net::wait_readable(self.mailbox.wake.fd(), self.context.tick().saturating_sub(woken_at.elapsed()));
     }
 
     fn run_commands(&mut self) -> bool {
@@ -190,6 +196,7 @@ impl PacketThread {
     }
 
     pub(super) fn insert(&mut self, stream: Stream) {
+        self.context.stream_opened();
         self.names.insert(stream.name.clone(), stream.key);
         self.streams.insert(stream.key, stream);
     }

@@ -1,7 +1,7 @@
 //! Sockets without copies: what the standard library does not offer, each system call behind a safe function.
 //!
-//! All `unsafe` of the engine is in this folder. Readiness is edge-triggered: a reader goes on until the kernel says
-//! that nothing is left, and is not asked again before something new arrives.
+//! All `unsafe` of the engine is in this folder, but for the writes of `frame_buffer`. Readiness is edge-triggered: a
+//! reader goes on until the kernel says that nothing is left, and is not asked again before something new arrives.
 
 mod ancillary;
 mod poll;
@@ -45,18 +45,30 @@ fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: &T) ->
     }
 }
 
-/// Ask for a large receive buffer: past rmem_max when we are privileged, up to it otherwise.
-pub fn enlarge_receive_buffer(fd: RawFd, bytes: usize) {
+/// Ask for a large receive buffer: past rmem_max when we are privileged, up to it otherwise. False when it came to less.
+pub fn enlarge_receive_buffer(socket: &Socket, bytes: usize) -> bool {
     let value = bytes as libc::c_int;
-    if set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &value).is_err() {
+    if set_option(fd(socket), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &value).is_err() {
         // A smaller buffer than wanted is no error: drops are counted by the kernel and shown in the statistics.
-        let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &value);
+        let _ = set_option(fd(socket), libc::SOL_SOCKET, libc::SO_RCVBUF, &value);
     }
+    socket.recv_buffer_size().is_ok_and(|size| size >= bytes)
 }
 
 /// Let the kernel hand over several datagrams of one sender as one buffer. False when it does not know how.
 pub fn enable_gro(fd: RawFd) -> bool {
     set_option(fd, libc::SOL_UDP, libc::UDP_GRO, &1i32).is_ok()
+}
+
+/// Wait until a descriptor is readable, or the time is over, or a signal came.
+pub fn wait_readable(fd: RawFd, patience: Duration) {
+    let mut one = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let patience = libc::timespec {
+        tv_sec: patience.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: patience.subsec_nanos().into(),
+    };
+    // SAFETY: one live pollfd is passed with its count, and a time that is only read. Whoever waits looks for himself after.
+    unsafe { libc::ppoll(&raw mut one, 1, &raw const patience, std::ptr::null()) };
 }
 
 /// Bound what the kernel keeps unsent for a TCP socket.
@@ -262,4 +274,27 @@ pub fn reason(error: &io::Error) -> &'static str {
 /// The descriptor of a socket, for the calls of this module.
 pub fn fd(socket: &Socket) -> RawFd {
     socket.as_raw_fd()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn who_waits_for_a_descriptor_wakes_with_it_and_not_with_the_time() {
+        let (begun, wake) = (Instant::now(), EventFd::new().unwrap());
+        wait_readable(wake.fd(), Duration::from_millis(5));
+        assert!(begun.elapsed() >= Duration::from_millis(5));
+        wake.signal();
+        wait_readable(wake.fd(), Duration::from_secs(600));
+        assert!(begun.elapsed() < Duration::from_secs(500));
+    }
+
+    #[test]
+    fn a_receive_buffer_that_is_smaller_than_wanted_is_told() {
+        let (socket, _) = bind_udp((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        assert!(enlarge_receive_buffer(&socket, 4096));
+        assert!(!enlarge_receive_buffer(&socket, i32::MAX as usize));
+    }
 }

@@ -57,6 +57,7 @@ impl Engine {
             max_streams,
             max_viewers,
             webrtc: webrtc_options(webrtc_host, webrtc_port, webrtc_public)?,
+            ..Options::default()
         };
         engine::Engine::start(options).map(Self).map_err(|e| python_error(&e, ""))
     }

@@ -83,10 +83,13 @@ class Outcome:
 def comparisons(viewers: Iterable[int]) -> tuple[Comparison, ...]:
     """All cases; the bounds are those of the architecture's budget table."""
     burst, spread = {"gso": 1.0}, {"gso": 0.0}
+    watched = {"watched": 1.0}  # the engine gathers for as short as it does for viewers; nobody reads
     ingest, relay = {"streams": 200.0}, {"streams": 50.0}
     fixed = (
         Comparison("ingest-200-burst", "raw_recv", "ingest", ingest | burst, 0.8, 0.5),
         Comparison("ingest-200-spread", "raw_recv", "ingest", ingest | spread, 0.8, 0.5),
+        Comparison("ingest-200-burst-watched", "raw_recv", "ingest", ingest | burst | watched, 0.8, 0.5),
+        Comparison("ingest-200-spread-watched", "raw_recv", "ingest", ingest | spread | watched, 0.8, 0.5),
         Comparison("relay-50-burst", "raw_relay", "relay", relay | burst, 1.0, 0.6),
         Comparison("relay-50-spread", "raw_relay", "relay", relay | spread, 1.0, 0.6),
     )
