@@ -57,6 +57,7 @@ struct Report {
 }
 
 /// Figures of one moment. Rates are those of the window; -1 where nothing can be told yet.
+/// Arrivals are told to the tick in which work is gathered, and so are jitter and delay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
     pub window_ms: f64,

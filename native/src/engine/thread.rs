@@ -129,9 +129,10 @@ impl PacketThread {
                 self.care();
             }
             self.flush_touched();
-            // Readiness that did not fit into one wait must not sleep; a broken epoll must not spin.
-            let may_sleep = has_media && self.context.unfinished.is_empty() && !matches!(woken, Ok(true));
-            if is_running && (may_sleep || woken.is_err()) {
+            let is_all_taken = self.context.unfinished.is_empty() && !matches!(woken, Ok(true));
+            if woken.is_err() {
+                std::thread::sleep(self.context.options.tick); // a broken epoll must not spin
+            } else if is_running && has_media && is_all_taken {
                 self.rest(woken_at);
             }
         }
