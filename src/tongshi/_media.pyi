@@ -123,8 +123,8 @@ class Engine:
 
     Args:
         threads: packet threads, 1-16; streams are spread over them.
-        tick_ms: the gathering tick, 1-20 ms. A thread without viewers and relays gathers for 20 ms, but for two seconds
-            behind the opening of a stream, and where a socket got a small receive buffer.
+        tick_ms: the gathering tick, 1-20 ms. A thread without viewers and relays gathers for 20 ms, but for
+            two seconds behind the opening of a stream, and where a socket got a small receive buffer.
         reorder_window: packets held back for reordering, 0-1024.
         gop_bytes: cap of one stream's GOP cache.
         viewer_queue_bytes: cap of one viewer's queue; past it the viewer skips to the next key frame.
