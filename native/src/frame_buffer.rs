@@ -11,8 +11,11 @@
 use bytes::{Buf, Bytes, BytesMut};
 use std::mem::MaybeUninit;
 
-/// Some eight pictures of a usual camera; a frame that is larger has a block of its own.
+/// Some eight pictures of a usual camera.
 const BLOCK_BYTES: usize = 128 << 10;
+
+/// A frame that is said to be larger has memory of its own, so that a block is half used when it is left for the next.
+const LARGE_BYTES: usize = BLOCK_BYTES / 2;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -23,6 +26,8 @@ const HEAD_BYTES: usize = 4 * LINE;
 /// One frame after another.
 #[derive(Debug)]
 pub struct FrameBuffer {
+    /// Of a frame that was said to be large: how large, and the block that waits for the next.
+    large: Option<(usize, BytesMut)>,
     /// The frame, and behind it what is left of its block.
     block: BytesMut,
     /// What comes behind `block`: the beginning of a line.
@@ -32,7 +37,7 @@ pub struct FrameBuffer {
 
 impl Default for FrameBuffer {
     fn default() -> Self {
-        Self { block: BytesMut::new(), line: [0; LINE], in_line: 0 }
+        Self { large: None, block: BytesMut::new(), line: [0; LINE], in_line: 0 }
     }
 }
 
@@ -40,8 +45,11 @@ impl FrameBuffer {
     /// Begin a frame of about `size` bytes. One that becomes larger is copied to where there is room.
     pub fn begin(&mut self, size: usize) {
         self.clear();
-        if self.block.capacity() < size + LINE {
-            self.block = BytesMut::with_capacity((size + LINE).max(BLOCK_BYTES));
+        if size > LARGE_BYTES {
+            let waiting = std::mem::replace(&mut self.block, BytesMut::with_capacity(size + LINE));
+            self.large = Some((size, waiting));
+        } else if self.block.capacity() < size + LINE {
+            self.block = BytesMut::with_capacity(BLOCK_BYTES);
         }
         let to_line = self.block.as_ptr().align_offset(LINE);
         self.block.resize(to_line, 0);
@@ -128,6 +136,9 @@ impl FrameBuffer {
     pub fn clear(&mut self) -> bool {
         let had_any = !self.is_empty();
         self.truncate(0);
+        if let Some((_, waiting)) = self.large.take() {
+            self.block = waiting;
+        }
         had_any
     }
 
@@ -139,10 +150,15 @@ impl FrameBuffer {
         self.len() == 0
     }
 
-    /// The frame is whole.
+    /// The frame is whole. Of memory that was claimed and not used nothing is kept.
     pub fn take(&mut self) -> Bytes {
         self.settle();
-        self.block.split().freeze()
+        let frame = match self.large {
+            Some((claimed, _)) if self.len() < claimed / 2 => Bytes::copy_from_slice(&self.block),
+            _ => self.block.split().freeze(),
+        };
+        self.clear();
+        frame
     }
 }
 
@@ -214,7 +230,8 @@ mod tests {
         let mut buffer = FrameBuffer::default();
         for _ in 0..400 {
             // Some frames are as large as was said, some outgrow it.
-            buffer.begin(random.below(40_000));
+            let most = if random.below(4) == 0 { 300_000 } else { 40_000 };
+            buffer.begin(random.below(most));
             let mut like = Vec::new();
             for _ in 0..random.below(40) {
                 match random.below(20) {

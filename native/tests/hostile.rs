@@ -67,10 +67,11 @@ fn a_header_that_claims_much_keeps_no_more_memory_than_came() {
         demuxer.push(&payload, n.into(), false, &mut |frame| frames.push(frame));
     }
     assert!(frames.len() > 50, "{}", frames.len());
-    for frame in frames.into_iter().skip(1) {
-        let (length, held) = (frame.data.len(), Vec::from(frame.data).capacity());
-        assert!(held < 2 * length + 64, "{held} for {length}");
-    }
+    // Small frames share a block; the last one of each answers for it.
+    let small: Vec<Bytes> = frames.into_iter().skip(1).map(|frame| frame.data).collect();
+    let came: usize = small.iter().map(Bytes::len).sum();
+    let held: usize = small.into_iter().map(|data| Vec::from(data).capacity()).sum();
+    assert!(held < 2 * came + 2 * (128 << 10), "{held} for {came}");
 }
 
 #[test]
