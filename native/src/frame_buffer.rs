@@ -135,7 +135,9 @@ impl FrameBuffer {
     /// Drop the frame in the making; true when there was one.
     pub fn clear(&mut self) -> bool {
         let had_any = !self.is_empty();
-        self.truncate(0);
+        if had_any {
+            self.truncate(0);
+        }
         if let Some((_, waiting)) = self.large.take() {
             self.block = waiting;
         }
