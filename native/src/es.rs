@@ -150,7 +150,6 @@ fn h265_shape(payload: &[u8]) -> bool {
 pub struct EsDepacketizer {
     kind: EsKind,
     buffer: FrameBuffer,
-    large_size: usize,
     rtp_ts: Option<u32>,
     /// After a loss: nothing more of this RTP time is worth keeping.
     is_spoilt: bool,
@@ -173,7 +172,6 @@ impl EsDepacketizer {
         EsDepacketizer {
             kind,
             buffer: FrameBuffer::default(),
-            large_size: 0,
             rtp_ts: None,
             is_spoilt: false,
             is_doubtful: false,
@@ -285,7 +283,7 @@ impl EsDepacketizer {
 
     fn append(&mut self, pieces: &[&[u8]]) {
         if self.buffer.is_empty() {
-            self.buffer.begin(self.large_size);
+            self.buffer.begin(None);
         }
         for piece in pieces {
             if self.buffer.len() + piece.len() > FRAME_MAX {
@@ -300,8 +298,6 @@ impl EsDepacketizer {
 
     fn end_picture(&mut self, out: &mut impl FnMut(Frame)) {
         let (Some(rtp_ts), false) = (self.rtp_ts, self.buffer.is_empty()) else { return };
-        // A quarter above the last picture: a key frame grows its buffer, the many small ones behind it do not.
-        self.large_size = self.buffer.len() + self.buffer.len() / 4;
         let data = self.buffer.take();
         let codec = match self.kind {
             EsKind::H264 => Codec::H264,

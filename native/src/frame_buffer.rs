@@ -14,9 +14,6 @@ use std::mem::MaybeUninit;
 /// Some eight pictures of a usual camera.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// A frame that is said to be larger has memory of its own, so that a block is half used when it is left for the next.
-const LARGE_BYTES: usize = BLOCK_BYTES / 2;
-
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -26,8 +23,9 @@ const HEAD_BYTES: usize = 4 * LINE;
 /// One frame after another.
 #[derive(Debug)]
 pub struct FrameBuffer {
-    /// Of a frame that was said to be large: how large, and the block that waits for the next.
-    large: Option<(usize, BytesMut)>,
+    /// What is expected of a frame of which nobody says how large it will be.
+    expected: usize,
+    is_expected: bool,
     /// The frame, and behind it what is left of its block.
     block: BytesMut,
     /// What comes behind `block`: the beginning of a line.
@@ -37,19 +35,21 @@ pub struct FrameBuffer {
 
 impl Default for FrameBuffer {
     fn default() -> Self {
-        Self { large: None, block: BytesMut::new(), line: [0; LINE], in_line: 0 }
+        Self { expected: 0, is_expected: false, block: BytesMut::new(), line: [0; LINE], in_line: 0 }
     }
 }
 
 impl FrameBuffer {
-    /// Begin a frame of about `size` bytes. One that becomes larger is copied to where there is room.
-    pub fn begin(&mut self, size: usize) {
+    /// Begin a frame of about `size` bytes, or about as large as the last one of which nobody could say.
+    ///
+    /// One that becomes larger is copied to where there is room. What is never used of a block is bounded by what came:
+    /// half of it by the largest `size`, and more only by a frame that was as large.
+    pub fn begin(&mut self, size: Option<u16>) {
         self.clear();
-        if size > LARGE_BYTES {
-            let waiting = std::mem::replace(&mut self.block, BytesMut::with_capacity(size + LINE));
-            self.large = Some((size, waiting));
-        } else if self.block.capacity() < size + LINE {
-            self.block = BytesMut::with_capacity(BLOCK_BYTES);
+        self.is_expected = size.is_none();
+        let room = size.map_or(self.expected, usize::from) + LINE;
+        if self.block.capacity() < room {
+            self.block = BytesMut::with_capacity(room.max(BLOCK_BYTES));
         }
         let to_line = self.block.as_ptr().align_offset(LINE);
         self.block.resize(to_line, 0);
@@ -138,9 +138,6 @@ impl FrameBuffer {
         if had_any {
             self.truncate(0);
         }
-        if let Some((_, waiting)) = self.large.take() {
-            self.block = waiting;
-        }
         had_any
     }
 
@@ -152,15 +149,13 @@ impl FrameBuffer {
         self.len() == 0
     }
 
-    /// The frame is whole. Of memory that was claimed and not used nothing is kept.
+    /// The frame is whole.
     pub fn take(&mut self) -> Bytes {
         self.settle();
-        let frame = match self.large {
-            Some((claimed, _)) if self.len() < claimed / 2 => Bytes::copy_from_slice(&self.block),
-            _ => self.block.split().freeze(),
-        };
-        self.clear();
-        frame
+        if std::mem::take(&mut self.is_expected) {
+            self.expected = self.len() + self.len() / 8;
+        }
+        self.block.split().freeze()
     }
 }
 
@@ -232,8 +227,7 @@ mod tests {
         let mut buffer = FrameBuffer::default();
         for _ in 0..400 {
             // Some frames are as large as was said, some outgrow it.
-            let most = if random.below(4) == 0 { 300_000 } else { 40_000 };
-            buffer.begin(random.below(most));
+            buffer.begin((random.below(4) > 0).then(|| random.below(40_000) as u16));
             let mut like = Vec::new();
             for _ in 0..random.below(40) {
                 match random.below(20) {
@@ -264,7 +258,7 @@ mod tests {
         let mut buffer = FrameBuffer::default();
         let frames: Vec<Bytes> = (0..8)
             .map(|n| {
-                buffer.begin(10_001);
+                buffer.begin(Some(10_001));
                 buffer.append(&[n; 10_001]);
                 buffer.take()
             })
@@ -277,7 +271,7 @@ mod tests {
     #[test]
     fn a_frame_larger_than_a_block_and_than_was_said_is_kept_whole() {
         let mut buffer = FrameBuffer::default();
-        buffer.begin(1000);
+        buffer.begin(Some(1000));
         let all: Vec<u8> = (0..3 * BLOCK_BYTES).map(|n| (n / 7) as u8).collect();
         all.chunks(1388).for_each(|piece| buffer.append(piece));
         assert_eq!(buffer.take(), all);

@@ -13,7 +13,7 @@ use crate::nal;
 use crate::timeline::{Timeline, Track, JUMP_MAX};
 
 /// A PES this large is probably not the only one of its picture.
-const PES_NEARLY_FULL: usize = 60_000;
+const PES_NEARLY_FULL: u16 = 60_000;
 /// Frames of sound that must agree before its clock is called 8 kHz.
 const SLOPE_VOTES: i8 = 3;
 
@@ -47,8 +47,6 @@ pub struct VideoTrack {
     last_rtp_ts: u32,
     key_hint: bool,
     has_seen_pts: bool,
-    /// Size of the last picture that needed several PES packets: what the next such buffer begins with.
-    large_size: usize,
     track: Track,
 }
 
@@ -87,9 +85,8 @@ impl VideoTrack {
 
     pub fn begin(&mut self, pes: &Pes, rtp_ts: u32, key_hint: bool) {
         if self.buffer.is_empty() {
-            let body = pes.body.unwrap_or(self.large_size);
-            let size = if body > PES_NEARLY_FULL { body.max(self.large_size) } else { body };
-            self.buffer.begin(size);
+            let body = pes.body.and_then(|body| u16::try_from(body).ok());
+            self.buffer.begin(body.filter(|&body| body <= PES_NEARLY_FULL));
             self.rtp_ts = rtp_ts;
             self.pts = None;
             self.dts = None;
@@ -138,9 +135,6 @@ impl VideoTrack {
             return None;
         }
         let data = self.buffer.take();
-        if data.len() > PES_NEARLY_FULL {
-            self.large_size = data.len() + data.len() / 8;
-        }
         let codec = self.codec(&data);
         let kind = nal::inspect(codec, &data, self.key_hint);
         let pts = self.time(clock);
