@@ -15,7 +15,7 @@ mod remux;
 mod run;
 mod tcp_queue;
 
-pub use run::{Run, Start};
+pub use run::{Run, Sending, Start};
 
 use crate::frame::{Codec, Frame};
 use crate::gop::GopCache;

@@ -3,7 +3,8 @@
 use super::peers::RtcPort;
 use super::Options;
 use crate::events::{Event, EventRing, Kind};
-use crate::net::{Poll, Ready, RecvBatch, SendBatch};
+use crate::net::{Poll, Ready, RecvBatch};
+use crate::relay::Sending;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -81,7 +82,7 @@ pub struct Context {
     pub recv: Option<Box<RecvBatch>>,
     /// The same for shared ports, which must know where packets come from; made when there is one.
     pub recv_sources: Option<Box<RecvBatch>>,
-    pub send: SendBatch,
+    pub sending: Sending,
     pub rtc: Option<Box<RtcPort>>,
     pub tcp_buffer: Vec<u8>,
     /// Milliseconds since the engine started, taken once a wake-up.
@@ -115,7 +116,7 @@ impl Context {
             options,
             recv: Some(Box::default()),
             recv_sources: None,
-            send: SendBatch::new(),
+            sending: Sending::default(),
             rtc: None,
             tcp_buffer: vec![0; TCP_READ_BYTES],
             now_ms: 0.0,

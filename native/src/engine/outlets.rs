@@ -4,13 +4,9 @@ use super::peers::Peers;
 use super::pipeline::Sink;
 use crate::frame::Frame;
 use crate::gop::GopCache;
-use crate::net::SendBatch;
-use crate::relay::{Relay, Run, Start};
+use crate::relay::{Relay, Run, Sending, Start};
 use crate::rtp::{self, RtpPacket};
 use crate::viewer::{Container, Track, Viewer};
-
-/// A run is sent when it has grown to this, or when the socket it came from is empty.
-const RUN_BYTES: usize = 256 << 10;
 
 /// Everybody in one container.
 struct Audience {
@@ -25,7 +21,8 @@ pub struct Outlets {
     audiences: Vec<Audience>,
     pub relays: Vec<Relay>,
     pub peers: Peers,
-    run: Run,
+    /// What is gathered for the relays; None when all is sent.
+    run: Option<Run>,
     /// Packets missing before the next one of the run.
     gap: u32,
     last_timestamp: Option<u32>,
@@ -81,27 +78,26 @@ impl Outlets {
     }
 
     /// Send what has been gathered to all relays.
-    pub fn forward(&mut self, send: &mut SendBatch) {
-        if self.run.is_empty() {
-            return;
-        }
+    pub fn forward(&mut self, sending: &mut Sending) {
+        let Some(mut run) = self.run.take() else { return };
         for relay in &mut self.relays {
-            relay.forward(&mut self.run, send);
+            relay.forward(&mut run, &mut sending.batch);
         }
-        self.run.clear();
+        sending.take_back(run);
     }
 
     fn start_of(&self, packet: &RtpPacket<'_>) -> Start {
         Start::of(packet.payload, self.last_timestamp != Some(packet.timestamp))
     }
 
-    fn gather(&mut self, packet: &[u8], send: &mut SendBatch) {
+    fn gather(&mut self, packet: &[u8], sending: &mut Sending) {
         let Ok(header) = rtp::parse(packet) else { return };
         let start = self.start_of(&header);
         self.last_timestamp = Some(header.timestamp);
-        self.run.push(packet, std::mem::take(&mut self.gap), start);
-        if self.run.len() >= RUN_BYTES {
-            self.forward(send);
+        let run = self.run.get_or_insert_with(|| sending.lend());
+        run.push(packet, std::mem::take(&mut self.gap), start);
+        if run.is_full() {
+            self.forward(sending);
         }
     }
 }
@@ -109,7 +105,7 @@ impl Outlets {
 /// Outlets in the act of taking what the pipeline gives.
 pub struct Delivery<'a> {
     pub outlets: &'a mut Outlets,
-    pub send: &'a mut SendBatch,
+    pub sending: &'a mut Sending,
     pub now_ms: f64,
 }
 
@@ -123,14 +119,14 @@ impl Sink for Delivery<'_> {
 
     fn turn(&mut self) {
         // What was gathered belongs to the relays that forward already.
-        self.outlets.forward(self.send);
-        self.outlets.relays.iter_mut().for_each(|r| r.change_to_forward(self.send));
+        self.outlets.forward(self.sending);
+        self.outlets.relays.iter_mut().for_each(|r| r.change_to_forward(&mut self.sending.batch));
     }
 
     fn packet(&mut self, packet: &[u8], is_elementary: bool) {
         self.outlets.is_elementary = is_elementary;
         if !is_elementary && !self.outlets.relays.is_empty() {
-            self.outlets.gather(packet, self.send);
+            self.outlets.gather(packet, self.sending);
         }
     }
 

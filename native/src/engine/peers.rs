@@ -166,13 +166,13 @@ fn run<T>(
     work: impl FnOnce((Instant, f64), &mut dyn FnMut(SocketAddr, &[u8])) -> T,
 ) -> Option<T> {
     let now = (context.instant(), context.now_ms);
-    let Context { rtc, send, .. } = context;
+    let Context { rtc, sending, .. } = context;
     let RtcPort { socket, out, .. } = rtc.as_deref_mut()?;
     let fd = std::os::fd::AsRawFd::as_raw_fd(socket);
     let mut deliver = |out: &mut Outbox| {
         if let Some(to) = out.to.take() {
             // What the kernel refuses is lost as on any network; the browser asks for it again.
-            send.send_to(fd, to, &out.bytes, &out.groups, &mut out.has_gso);
+            sending.batch.send_to(fd, to, &out.bytes, &out.groups, &mut out.has_gso);
         }
         out.bytes.clear();
         out.groups.clear();

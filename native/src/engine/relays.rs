@@ -46,7 +46,7 @@ impl Stream {
         let mut ended = Vec::new();
         for relay in &mut self.outlets.relays {
             if relay.has_burst() {
-                relay.pump(&mut context.send);
+                relay.pump(&mut context.sending.batch);
                 if relay.has_burst() {
                     context.care_in(BURST_PACE_MS);
                 }

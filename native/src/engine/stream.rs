@@ -65,14 +65,14 @@ impl Stream {
     pub fn step(&mut self, context: &mut Context) -> Option<u64> {
         let Self { pipeline, outlets, .. } = self;
         let now_ms = context.now_ms;
-        pipeline.step(&mut Delivery { outlets, send: &mut context.send, now_ms })
+        pipeline.step(&mut Delivery { outlets, sending: &mut context.sending, now_ms })
     }
 
     /// Hold nothing back any more; what is held is shown, or forgotten.
     pub fn let_go(&mut self, context: &mut Context, forget: bool) {
         let Self { pipeline, outlets, .. } = self;
         let now_ms = context.now_ms;
-        pipeline.let_go(forget, &mut Delivery { outlets, send: &mut context.send, now_ms });
+        pipeline.let_go(forget, &mut Delivery { outlets, sending: &mut context.sending, now_ms });
     }
 
     pub fn connect(&mut self, context: &mut Context, peer: SocketAddr) -> Result<()> {
@@ -129,7 +129,7 @@ impl Stream {
     }
 
     pub(super) fn after_input(&mut self, context: &mut Context) {
-        self.outlets.forward(&mut context.send);
+        self.outlets.forward(&mut context.sending);
         if let Some(at_ms) = self.pipeline.gap_deadline_ms() {
             context.care_at(at_ms);
         }
@@ -144,7 +144,8 @@ impl Stream {
         self.report(context, &outcome);
         let Self { pipeline, outlets, .. } = self;
         let now_ms = context.now_ms;
-        let next = pipeline.close_gap(now_ms, &mut Delivery { outlets, send: &mut context.send, now_ms });
+        let next =
+            pipeline.close_gap(now_ms, &mut Delivery { outlets, sending: &mut context.sending, now_ms });
         if let Some(at_ms) = next {
             context.care_at(at_ms);
         }
@@ -226,7 +227,7 @@ impl Stream {
 
 fn receive(pipeline: &mut Pipeline, outlets: &mut Outlets, context: &mut Context, packet: &[u8]) {
     let now_ms = context.now_ms;
-    if pipeline.receive(packet, now_ms, &mut Delivery { outlets, send: &mut context.send, now_ms }) {
+    if pipeline.receive(packet, now_ms, &mut Delivery { outlets, sending: &mut context.sending, now_ms }) {
         pipeline.take_report(packet, now_ms, net::wall_ms());
     }
 }

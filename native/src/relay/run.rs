@@ -1,7 +1,13 @@
 //! Packets of a stream on their way to its relays, and what begins with each.
 
-use crate::net::Group;
+use crate::net::{Group, SendBatch};
 use crate::rtp;
+
+/// A run is sent when it has grown to this, or when the socket it came from is empty.
+const RUN_BYTES: usize = 256 << 10;
+
+/// Empty runs that are kept: the streams of a shared port gather side by side.
+const SPARE_RUNS: usize = 8;
 
 /// What begins with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,24 +65,59 @@ impl Run {
         Group::append(&mut self.groups, packet.len());
     }
 
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= RUN_BYTES
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
-    }
-
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.bytes.clear();
         self.packets.clear();
         self.groups.clear();
     }
 }
 
+/// What the relays of all streams of a thread send with.
+#[derive(Default)]
+pub struct Sending {
+    pub batch: SendBatch,
+    /// Empty runs. The last one used goes first, for it still lies in the processor's caches.
+    runs: Vec<Run>,
+}
+
+impl Sending {
+    /// A run for a stream of which nothing was gathered yet.
+    pub fn lend(&mut self) -> Run {
+        self.runs.pop().unwrap_or_default()
+    }
+
+    /// What was gathered is sent.
+    pub fn take_back(&mut self, mut run: Run) {
+        if self.runs.len() < SPARE_RUNS {
+            run.clear();
+            self.runs.push(run);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_lent_empty_and_few_are_kept() {
+        let mut sending = Sending::default();
+        let mut runs: Vec<Run> = (0..SPARE_RUNS + 3).map(|_| sending.lend()).collect();
+        for run in &mut runs {
+            while !run.is_full() {
+                run.push(&[0; 1400], 0, Start::Nothing);
+            }
+        }
+        runs.into_iter().for_each(|run| sending.take_back(run));
+        assert_eq!(sending.runs.len(), SPARE_RUNS);
+        let run = sending.lend();
+        assert!(run.bytes.is_empty() && run.packets.is_empty() && run.groups.is_empty());
+        assert!(run.bytes.capacity() >= RUN_BYTES);
+    }
 
     #[test]
     fn a_key_frame_is_known_by_its_system_header() {

@@ -23,7 +23,7 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpWrite, Ssrc};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 
-/// Bytes of the queue sent in one tick: 48 Mbit/s at a tick of 4 ms, within what a browser's socket holds.
+/// Bytes of the queue sent in one tick: 32 Mbit/s at a tick of 6 ms, within what a browser's socket holds.
 const BURST_BYTES: usize = 24 << 10;
 
 /// A browser that has not connected after this long does not come any more.
