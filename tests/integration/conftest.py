@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ import pytest
 from tongshi.clock import SystemClock
 from tongshi.testing.camera import Camera
 from tongshi.testing.clips import write_clip
+from tongshi.testing.node_process import NodeProcess
+from tongshi.testing.node_world import PLATFORM
 from tongshi.testing.plan import CameraPlan, FleetPlan, Server, configs
 from tongshi.testing.scenery import WORLDS
 from tongshi.testing.small_platform import PlatformPlan, SmallPlatform
@@ -68,6 +70,13 @@ class Neighbourhood:
             while not holds():  # noqa: ASYNC110  # what is awaited happens in other processes of the loop
                 await asyncio.sleep(0.02)
 
+    async def nothing_left(self, *platforms: SmallPlatform) -> None:
+        """Wait until the platforms carry nothing any more."""
+        try:
+            await self.until(lambda: not any(any(p.carried.values()) for p in platforms))
+        except TimeoutError:
+            raise AssertionError(f"still there: {[platform.carried for platform in platforms]}") from None
+
     async def known(self, platform: SmallPlatform, device_id: str, timeout_s: float = 15.0) -> None:
         """Wait until a device is in a platform's archive."""
         async with asyncio.timeout(timeout_s):
@@ -88,6 +97,20 @@ class Neighbourhood:
             await one.stop()
         self._started.clear()
         await asyncio.to_thread(self.studio.close)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """A media node in a process of its own, for many tests: each platform that comes takes it over."""
+    with NodeProcess(tmp_path_factory.mktemp("node"), PLATFORM) as made:
+        yield made
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[NodeProcess]:
+    """A media node for one test, which may end it."""
+    with NodeProcess(tmp_path, PLATFORM) as made:
+        yield made
 
 
 @pytest.fixture

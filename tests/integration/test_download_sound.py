@@ -104,17 +104,6 @@ async def fetched(opening: HistoryOpening, path: Path) -> Path:
     return path
 
 
-async def nothing_left(neighbourhood: Neighbourhood, platform: SmallPlatform) -> None:
-    await neighbourhood.until(
-        lambda: (
-            not len(platform.viewing.streams)
-            and not platform.transcoders.running
-            and not platform.engine.native.streams()  # type: ignore[attr-defined]
-            and not list(platform.folder.glob("downloads/*"))
-        )
-    )
-
-
 def process_of(platform: SmallPlatform) -> int:
     (job,) = platform.transcoders._jobs
     assert job._process is not None
@@ -212,7 +201,7 @@ async def test_sound_comes_as_aac_at_its_time_beside_the_very_pictures_that_were
     for second in range(1, 8):  # and the pictures say the same second there, in steps of theirs
         shown = next(at for at, moment in pictures if moment >= START + timedelta(seconds=second))
         assert 0 <= shown - (first + second) < 0.17
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
     assert (view.end_reason, download(platform, opening).state) == (EndReason.FINISHED, "complete")
     assert download(platform, opening).words == ""
@@ -232,7 +221,7 @@ async def test_a_slow_process_slows_nothing_and_loses_nothing(
     begins, samples = sound_of(path)
     assert begins + len(samples) / 16_000 == pytest.approx(pictures_of(path)[0][0] + 16.0, abs=0.2)
     assert len(strokes(begins, samples)) == 15
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 @pytest.mark.parametrize(("limit", "why"), [(0, "平台已关闭转码"), (1, "转码已满（1/1 路正在进行）")])
@@ -256,7 +245,7 @@ async def test_without_a_place_the_file_comes_without_sound_and_says_why(
     assert download(platform, opening).words == answer.notice
     if job is not None:
         await job.end()
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_a_process_that_dies_before_its_first_frame_leaves_a_file_of_pictures_and_the_reason(
@@ -276,7 +265,7 @@ async def test_a_process_that_dies_before_its_first_frame_leaves_a_file_of_pictu
     assert noted is not None
     assert [one for one in noted.all() if isinstance(one, Note) and "转码进程异常退出" in one.text]
     assert platform.transcoders.failed == 1
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_a_process_that_dies_in_the_middle_ends_the_sound_and_not_the_pictures(
@@ -301,7 +290,7 @@ async def test_a_process_that_dies_in_the_middle_ends_the_sound_and_not_the_pict
     await neighbourhood.until(lambda: download(platform, opening).bytes > told.bytes)
     assert platform.transcoders.running == 0, "its place is free at once"
     await platform.history.close(platform.viewer, opening.opening.view.session_id)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_who_closes_a_download_frees_its_place(neighbourhood: Neighbourhood) -> None:
@@ -309,7 +298,7 @@ async def test_who_closes_a_download_frees_its_place(neighbourhood: Neighbourhoo
     opening = await opened(platform, 120, 1)
     assert platform.transcoders.running == 1
     await platform.history.close(platform.viewer, opening.opening.view.session_id)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_a_switched_off_pool_refuses_in_words() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from tongshi.gateways.media.nodes.zlmediakit import client as zlm_client
 from tongshi.resources.viewing.model import EndReason, Transport
 from tongshi.resources.viewing.nodes import NodeState
 from tongshi.testing.node_process import NodeProcess
-from tongshi.testing.node_world import CODE, PLATFORM, NodeWorld, world_of
+from tongshi.testing.node_world import CODE, NodeWorld, world_of
 from tongshi.testing.stalling_proxy import Stall, StallingProxy
 from tongshi.testing.viewer import watch_http
 from tongshi.testing.zlmediakit import ZlmDouble
@@ -26,14 +26,6 @@ FAR_TOO_LONG_S = 10.0  # of a loaded machine, for what is bounded by the above; 
 HANGS = [Stall.SILENT, Stall.HEAD, Stall.DRIP, Stall.UNANSWERED]
 
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    made = NodeProcess(tmp_path_factory.mktemp("node"), PLATFORM)
-    made.start()
-    yield made
-    assert made.stop() == 0
 
 
 @pytest.fixture

@@ -70,19 +70,6 @@ async def two_levels(
     return city, district, camera
 
 
-async def nothing_left(neighbourhood: Neighbourhood, *platforms: SmallPlatform) -> None:
-    for platform in platforms:
-        await neighbourhood.until(
-            lambda p=platform: (
-                not len(p.viewing.streams)
-                and not p.gateway.relays
-                and not p.gateway.ssrcs_in_use
-                and not len(p.gateway.history)
-                and not p.engine.native.streams()
-            )
-        )
-
-
 @pytest.mark.parametrize("transport", [Transport.UDP, Transport.TCP_PASSIVE])
 async def test_a_city_searches_watches_and_steers_a_recording_of_a_district(
     neighbourhood: Neighbourhood, transport: Transport
@@ -103,7 +90,7 @@ async def test_a_city_searches_watches_and_steers_a_recording_of_a_district(
     await asyncio.sleep(0.3)
     watched = await watch_http(opened.opening.urls[0][1], frames=5, timeout_s=10)
     assert all(second_of(code.counter, START) >= at(42) for code in watched.codes)
-    await nothing_left(neighbourhood, city, district)
+    await neighbourhood.nothing_left(city, district)
     await neighbourhood.until(lambda: camera.calls.count == 0)
 
 
@@ -112,7 +99,7 @@ async def test_the_end_of_a_recording_is_told_through_both_levels(neighbourhood:
     wish = Wish(DeviceId(CODE), expire_s=10, window=Window(at(58.97), at(59)))
     opened = await city.history.watch(city.viewer, wish, RecordLocation.AUTO)
     await neighbourhood.until(lambda: camera.calls.count == 0)
-    await nothing_left(neighbourhood, city, district)
+    await neighbourhood.nothing_left(city, district)
     view = city.viewing.session(city.viewer, opened.opening.view.session_id)
     assert view.end_reason is EndReason.FINISHED
 
@@ -124,7 +111,7 @@ async def test_nothing_recorded_is_said_by_the_city_too(neighbourhood: Neighbour
         await city.history.watch(city.viewer, wish, RecordLocation.AUTO)
     assert caught.value.code == 40405
     assert caught.value.details["earlier"] is not None
-    await nothing_left(neighbourhood, city, district)
+    await neighbourhood.nothing_left(city, district)
 
 
 # As an upper of another make sees it.
@@ -164,7 +151,7 @@ async def test_a_query_is_answered_under_its_number_by_window_and_kind(
         assert all(file.location == CODE and file.start < at(45) for file in files)
     assert await upper.send(DISTRICT, RecordInfoQuery(10, UNKNOWN, at(0), at(1))) == 404
     assert await upper.send(DISTRICT, RecordInfoQuery(11, CODE, at(1), at(0))) == 400
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_what_a_device_withholds_stays_in_the_sum_and_silence_is_passed_on(
@@ -188,7 +175,7 @@ async def test_an_upper_without_the_right_to_play_back_gets_what_the_unknown_get
     with pytest.raises(PeerFailed) as caught:
         await call(upper, 9, at(0), at(1))
     assert caught.value.details["sipStatus"] == 404
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def call(
@@ -234,7 +221,7 @@ async def test_an_upper_steers_inside_its_call_and_hears_the_end_inside_it(
         assert (status.device_id, status.notify_type) == (CODE, "121")
         assert not made.ended.is_set()
         await made.bye()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 class Received(asyncio.DatagramProtocol):
@@ -291,7 +278,7 @@ async def test_a_download_tells_its_size_and_leaves_at_its_speed(
         await upper.until(lambda: any(isinstance(one, MediaStatus) for one in upper.messages), 8.0)
         assert asyncio.get_running_loop().time() - began < 7.0  # twelve seconds of recording
         await made.bye()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_a_recording_that_is_not_there_is_refused_above(
@@ -302,4 +289,4 @@ async def test_a_recording_that_is_not_there_is_refused_above(
         with pytest.raises(PeerFailed) as caught:
             await call(upper, 9, start, end)
         assert caught.value.details["sipStatus"] == status
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)

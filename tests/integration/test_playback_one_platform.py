@@ -57,17 +57,6 @@ async def recorder(neighbourhood: Neighbourhood, **faults: Any) -> tuple[SmallPl
     return platform, camera
 
 
-async def nothing_left(neighbourhood: Neighbourhood, platform: SmallPlatform) -> None:
-    await neighbourhood.until(
-        lambda: (
-            not len(platform.viewing.streams)
-            and not platform.gateway.ssrcs_in_use
-            and not len(platform.gateway.history)
-            and not platform.engine.native.streams()  # type: ignore[attr-defined]
-        )
-    )
-
-
 async def opened(platform: SmallPlatform, start: float, end: float, **wish: Any) -> HistoryOpening:
     window = Window(at(start), at(end))
     asked = Wish(DeviceId(CODE), expire_s=10, window=window, **wish)
@@ -133,7 +122,7 @@ async def test_a_recording_shows_the_seconds_asked_for_and_leaves_nothing(
     assert seconds == sorted(seconds)
     assert seconds[-1] - seconds[0] <= timedelta(seconds=3)
     await neighbourhood.until(lambda: camera.calls.count == 0)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
     assert view.end_reason is EndReason.VIEWER_LEFT
     assert view.history is not None
@@ -150,7 +139,7 @@ async def test_two_viewers_of_one_recording_do_not_disturb_each_other(neighbourh
     assert far[0] >= at(20)
     assert near[0] < at(1)
     state = platform.history.state
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     with pytest.raises(Exception, match="会话"):
         state(platform.viewer, other)
 
@@ -209,7 +198,7 @@ async def test_the_end_of_a_recording_ends_the_call_and_says_so(neighbourhood: N
     platform, camera = await recorder(neighbourhood)
     opening = await opened(platform, 154.97, 155)
     await neighbourhood.until(lambda: camera.calls.count == 0)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
     assert view.end_reason is EndReason.FINISHED
 
@@ -266,7 +255,7 @@ async def test_a_download_is_a_whole_file_with_its_true_span(
     assert first is not None
     assert last is not None
     assert last - first == pytest.approx(99 / 12.5, abs=0.05)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     await neighbourhood.until(lambda: not list(platform.folder.glob("downloads/*")))
     view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
     assert (view.end_reason, view.bytes_sent) == (EndReason.FINISHED, len(body))
@@ -278,7 +267,7 @@ async def test_a_download_that_breaks_off_is_not_taken_for_a_whole_one(neighbour
     ((_, url),) = opening.opening.urls
     with pytest.raises((IncompleteRead, OSError)):
         await asyncio.to_thread(fetched, url)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
     assert view.end_reason not in (None, EndReason.FINISHED)
 
@@ -311,7 +300,7 @@ async def test_what_cannot_be_played_is_refused_with_its_reason(neighbourhood: N
     assert position.value.code == 40003
     await platform.history.steer(platform.viewer, session_id, Steering(Action.STOP))
     await neighbourhood.until(lambda: camera.calls.count == 0)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     view = platform.viewing.session(platform.viewer, session_id)
     assert view.end_reason is EndReason.CLOSED
     assert datetime.now(UTC) > START

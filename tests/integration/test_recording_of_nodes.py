@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,15 +29,6 @@ ROW = CameraPlan(id=CODE, scene="crossing-day", civil_code="310101", audio=True)
 
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
 Account = OwnAccount | ZlmAccount
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[NodeProcess]:
-    made = NodeProcess(tmp_path, PLATFORM)
-    made.start()
-    yield made
-    if made.is_running:
-        made.stop()
 
 
 @pytest.fixture
@@ -92,9 +82,9 @@ async def recorded(neighbourhood: Neighbourhood, account: Account) -> None:
 
 
 async def test_a_stream_of_a_node_in_another_process_is_recorded(
-    neighbourhood: Neighbourhood, node: NodeProcess
+    neighbourhood: Neighbourhood, mortal: NodeProcess
 ) -> None:
-    await recorded(neighbourhood, node.account())
+    await recorded(neighbourhood, mortal.account())
 
 
 async def test_a_stream_of_a_zlmediakit_is_recorded(neighbourhood: Neighbourhood, server: ZlmDouble) -> None:
@@ -104,13 +94,13 @@ async def test_a_stream_of_a_zlmediakit_is_recorded(neighbourhood: Neighbourhood
 
 
 async def test_a_recording_goes_on_elsewhere_when_its_node_is_killed_and_names_the_gap(
-    neighbourhood: Neighbourhood, node: NodeProcess
+    neighbourhood: Neighbourhood, mortal: NodeProcess
 ) -> None:
-    platform = await watched(neighbourhood, node.account())
+    platform = await watched(neighbourhood, mortal.account())
     await platform.db.write(store.put_rule, RULE, platform.clock.at())
     platform.recorder.changed()
     await whole(platform, 1)
-    node.kill()
+    mortal.kill()
     for _ in range(2):
         await platform.farm.nodes.look_at_all()
     before = len(await platform.record.segments(CODE, *ALWAYS))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,25 +40,6 @@ from tongshi.testing.viewer import watch_http
 OFFER = (Path(__file__).parents[1] / "data" / "webrtc" / "chromium-offer.sdp").read_text()
 
 Neighbourhood = Any  # the class lives in conftest, which cannot be imported
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    """One process for many tests: each platform that comes takes it over."""
-    made = NodeProcess(tmp_path_factory.mktemp("node"), PLATFORM)
-    made.start()
-    yield made
-    assert made.stop() == 0
-
-
-@pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[NodeProcess]:
-    """A process for one test."""
-    made = NodeProcess(tmp_path, PLATFORM)
-    made.start()
-    yield made
-    if made.is_running:
-        made.stop()
 
 
 @pytest.fixture

@@ -37,10 +37,8 @@ def pair(authority: Authority) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, pair: tuple[str, str]) -> Iterator[NodeProcess]:
-    made = NodeProcess(tmp_path_factory.mktemp("node"), PLATFORM, tls=pair)
-    made.start()
-    yield made
-    assert made.stop() == 0
+    with NodeProcess(tmp_path_factory.mktemp("node"), PLATFORM, tls=pair) as made:
+        yield made
 
 
 @pytest.mark.parametrize("is_pinned", [False, True])

@@ -36,19 +36,6 @@ async def speaker_at(neighbourhood: Neighbourhood, platform: SmallPlatform, **va
     return camera
 
 
-async def nothing_left(neighbourhood: Neighbourhood, *platforms: SmallPlatform) -> None:
-    for platform in platforms:
-        await neighbourhood.until(
-            lambda p=platform: (
-                not len(p.gateway.broadcasts)
-                and not p.gateway.ssrcs_in_use
-                and not p.voice.talkers
-                and not len(p.voice)
-                and not len(p.viewing.streams)
-            )
-        )
-
-
 def wish(device_id: str = OUTPUT, mode: Mode = Mode.BROADCAST, **values: Any) -> VoiceWish:
     return VoiceWish(DeviceId(device_id), mode, **values)
 
@@ -68,7 +55,7 @@ async def test_the_tone_that_is_sent_is_the_tone_that_is_heard(neighbourhood: Ne
     district = await neighbourhood.platform(PlatformPlan(DISTRICT))
     camera = await speaker_at(neighbourhood, district)
     await say(district, 1_000.0)
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
     hearing = camera.loudspeaker.hearings[OUTPUT]
     assert abs(hearing.tone_hz() - 1_000.0) < 15.0
     packets = hearing.packets
@@ -101,7 +88,7 @@ async def test_the_tone_travels_through_both_levels(neighbourhood: Neighbourhood
     await microphone.speak(tone(700.0, 0.6))
     await asyncio.sleep(0.3)
     await microphone.close()
-    await nothing_left(neighbourhood, city, district)
+    await neighbourhood.nothing_left(city, district)
     assert abs(camera.loudspeaker.hearings[OUTPUT].tone_hz() - 700.0) < 15.0
 
 
@@ -120,7 +107,7 @@ async def test_a_main_device_addresses_all_its_outputs(neighbourhood: Neighbourh
     await microphone.close()
     for output in (OUTPUT, SECOND):
         assert abs(camera.loudspeaker.hearings[output].tone_hz() - 440.0) < 15.0
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +124,7 @@ async def test_odd_loudspeakers_hear_the_same(neighbourhood: Neighbourhood, habi
     camera = await speaker_at(neighbourhood, district)
     camera.loudspeaker.habits = habits
     await say(district, 600.0)
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
     hearing = camera.loudspeaker.hearings[OUTPUT]
     assert abs(hearing.tone_hz() - 600.0) < 15.0
     assert {one.payload_type for one in hearing.packets} == {0 if habits.payload_types == (0,) else 8}
@@ -161,7 +148,7 @@ async def test_each_failure_says_what_it_is_and_leaves_nothing(
     with pytest.raises(kind) as caught:
         await district.voice.start(district.viewer, wish())
     assert caught.value.code == code
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_talk_is_the_live_picture_and_a_broadcast(neighbourhood: Neighbourhood) -> None:
@@ -172,7 +159,7 @@ async def test_talk_is_the_live_picture_and_a_broadcast(neighbourhood: Neighbour
     assert opening.uplink_url.startswith("ws://")
     await neighbourhood.until(lambda: camera.calls.count == 1 and len(camera.loudspeaker.calls) == 1)
     await district.voice.stop(district.viewer, opening.session_id)
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_a_picture_without_sound_cannot_be_listened_to(neighbourhood: Neighbourhood) -> None:
@@ -181,7 +168,7 @@ async def test_a_picture_without_sound_cannot_be_listened_to(neighbourhood: Neig
     with pytest.raises(Unprocessable) as caught:
         await district.voice.start(district.viewer, wish(CODE, Mode.LISTEN))
     assert caught.value.code == 42203
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_a_ticket_is_good_once_and_for_its_session(neighbourhood: Neighbourhood) -> None:
@@ -196,7 +183,7 @@ async def test_a_ticket_is_good_once_and_for_its_session(neighbourhood: Neighbou
     assert (await first.received())[-2:] == (1003).to_bytes(2, "big")
     for one in (wrong, first, again):
         await one.close()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_a_device_that_hangs_up_ends_the_session(neighbourhood: Neighbourhood) -> None:
@@ -205,7 +192,7 @@ async def test_a_device_that_hangs_up_ends_the_session(neighbourhood: Neighbourh
     await district.voice.start(district.viewer, wish())
     await neighbourhood.until(lambda: camera.loudspeaker.calls)
     await camera.loudspeaker.hang_up()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_who_may_not_speak_does_not_and_is_recorded(neighbourhood: Neighbourhood) -> None:

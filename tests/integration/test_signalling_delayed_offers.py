@@ -73,18 +73,6 @@ def recording(minute: int, name: SessionName = SessionName.PLAYBACK, **fields: A
     return dict(session_name=name, uri=f"{CODE}:0", start_s=begin, end_s=begin + 60, **fields)
 
 
-async def nothing_left(neighbourhood: Neighbourhood, district: SmallPlatform) -> None:
-    await neighbourhood.until(
-        lambda: (
-            not len(district.viewing.streams)
-            and not district.gateway.relays
-            and not district.gateway.ssrcs_in_use
-            and not len(district.gateway.history)
-            and not district.engine.native.streams()  # type: ignore[attr-defined]
-        )
-    )
-
-
 def ssrc_by_udp(receiver: socket.socket) -> int:
     receiver.settimeout(5)
     return int.from_bytes(receiver.recv(2048)[8:12], "big")
@@ -111,7 +99,7 @@ async def test_a_recording_is_named_by_the_ack(
         assert await asyncio.to_thread(ssrc_by_udp, receiver) == (ssrc or ours.ssrc)
         assert len(district.gateway.history) == 1
         await made.bye()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 @pytest.mark.parametrize("offered", [Transport.TCP_ACTIVE, Transport.UDP])
@@ -138,7 +126,7 @@ async def test_a_receiver_that_listens_for_tcp_is_connected(
         connected, _ = await asyncio.to_thread(listener.accept)
         assert await asyncio.to_thread(ssrc_by_tcp, connected) == ours.ssrc
         await made.bye()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_a_receiver_that_connects_finds_us_listening(
@@ -150,7 +138,7 @@ async def test_a_receiver_that_connects_finds_us_listening(
     connected = await asyncio.to_thread(socket.create_connection, (ours.address, ours.port), 5)
     assert await asyncio.to_thread(ssrc_by_tcp, connected) == ours.ssrc
     await made.bye()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 @pytest.mark.parametrize(
@@ -171,4 +159,4 @@ async def test_what_the_ack_asks_and_we_cannot_do_is_ended_with_the_reason(
     await asyncio.wait_for(made.ended.wait(), 5)
     (bye,) = {data for data in heard if data.startswith(b"BYE")}
     assert f"Reason: SIP;cause={cause};".encode() in bye
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)

@@ -87,17 +87,6 @@ async def add_camera(neighbourhood: Neighbourhood, district: SmallPlatform, **fa
     return camera
 
 
-async def nothing_left(neighbourhood: Neighbourhood, district: SmallPlatform) -> None:
-    await neighbourhood.until(
-        lambda: (
-            not len(district.viewing.streams)
-            and not district.gateway.relays
-            and not district.gateway.ssrcs_in_use
-            and not district.engine.native.streams()  # type: ignore[attr-defined]
-        )
-    )
-
-
 async def test_it_keeps_alive_above_and_registers_again_when_it_was_forgotten(
     upper: PlatformDouble, district: SmallPlatform
 ) -> None:
@@ -182,7 +171,7 @@ async def test_a_picture_is_relayed_with_the_ssrc_of_the_answer(
     packet = await asyncio.to_thread(receiver.recv, 2048)
     assert int.from_bytes(packet[8:12], "big") == answer.ssrc
     await call.bye()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_a_third_party_connects_us_with_a_receiver(
@@ -210,7 +199,7 @@ async def test_a_third_party_connects_us_with_a_receiver(
     packet = await asyncio.to_thread(receiver.recv, 2048)
     assert int.from_bytes(packet[8:12], "big") == ours.ssrc
     await call.bye()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +219,7 @@ async def test_an_answer_in_the_ack_that_names_no_receiver_ends_the_call(
         to_id=CODE, remote=at, sdp=b"", subject="", on_offer=lambda offer: answer
     )
     await asyncio.wait_for(call.ended.wait(), 15)
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_an_unknown_channel_is_not_found_and_a_bad_offer_not_acceptable(
@@ -249,7 +238,7 @@ async def test_an_unknown_channel_is_not_found_and_a_bad_offer_not_acceptable(
     assert await refused(CODE, b"no session at all") == 488
     assert await refused(CODE, good.replace(b"s=Play", b"s=Download")) == 488
     assert await refused(CODE, good.replace(b"RTP/AVP 96", b"RTP/AVP 3")) == 488
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_calling_the_same_stream_twice_replaces_the_first(
@@ -264,7 +253,7 @@ async def test_calling_the_same_stream_twice_replaces_the_first(
     assert district.gateway.relays == 1
     assert camera.calls.count == 1
     await second.bye()
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_an_early_cancel_ends_the_call_to_the_camera_too(
@@ -273,7 +262,7 @@ async def test_an_early_cancel_ends_the_call_to_the_camera_too(
     await add_camera(neighbourhood, district, never_answer_invite=True)
     with pytest.raises(PeerTimeout):
         await upper.call(DISTRICT, port=9, ssrc=100000007, channel=CODE, timeout_s=0.3)
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_a_camera_that_is_offline_is_temporarily_unavailable(
@@ -284,7 +273,7 @@ async def test_a_camera_that_is_offline_is_temporarily_unavailable(
     with pytest.raises(PeerFailed) as caught:
         await upper.call(DISTRICT, port=9, ssrc=100000007, channel=CODE)
     assert caught.value.details["sipStatus"] == 480
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_a_camera_that_dies_ends_the_call_above(
@@ -293,7 +282,7 @@ async def test_a_camera_that_dies_ends_the_call_above(
     await add_camera(neighbourhood, district, drop_after_s=0.2)
     call = await upper.call(DISTRICT, port=receiver.getsockname()[1], ssrc=100000007, channel=CODE)
     await asyncio.wait_for(call.ended.wait(), 8)
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
 
 
 async def test_an_upper_that_is_not_registered_and_strangers_may_not_call_or_ask(

@@ -49,18 +49,6 @@ async def known_above(
     return camera
 
 
-async def nothing_left(neighbourhood: Neighbourhood, *platforms: SmallPlatform) -> None:
-    for platform in platforms:
-        await neighbourhood.until(
-            lambda p=platform: (
-                not len(p.viewing.streams)
-                and not p.gateway.relays
-                and not p.gateway.ssrcs_in_use
-                and not p.engine.native.streams()
-            )
-        )
-
-
 @pytest.mark.parametrize("transport", [Transport.UDP, Transport.TCP_PASSIVE, Transport.TCP_ACTIVE])
 async def test_a_picture_travels_through_both_levels_and_both_release_it(
     neighbourhood: Neighbourhood, transport: Transport
@@ -74,7 +62,7 @@ async def test_a_picture_travels_through_both_levels_and_both_release_it(
     assert district.gateway.relays == 1
     watched = await watch_http(opening.urls[0][1], frames=5, timeout_s=10)
     assert (watched.codec, watched.frames >= 5) == ("h264", True)
-    await nothing_left(neighbourhood, city, district)
+    await neighbourhood.nothing_left(city, district)
     await neighbourhood.until(lambda: camera.calls.count == 0)
 
 
@@ -107,7 +95,7 @@ async def test_a_key_frame_wanted_above_is_asked_of_the_camera_once_for_all(
     assert noted(district, here.view.trace_id) == ["上级平台请求关键帧，已向设备索要"]
     await city.viewing.stop(city.viewer, opening.view.session_id)
     await district.viewing.stop(district.viewer, here.view.session_id)
-    await nothing_left(neighbourhood, city, district)
+    await neighbourhood.nothing_left(city, district)
 
 
 def noted(platform: SmallPlatform, trace_id: str) -> list[str]:
@@ -143,7 +131,7 @@ async def test_a_failure_below_has_its_answer_above(
     with pytest.raises(kind) as caught:
         await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
     assert caught.value.code == code
-    await nothing_left(neighbourhood, city, district)
+    await neighbourhood.nothing_left(city, district)
 
 
 async def test_a_district_that_dies_in_the_middle_ends_the_session(neighbourhood: Neighbourhood) -> None:
@@ -152,7 +140,7 @@ async def test_a_district_that_dies_in_the_middle_ends_the_session(neighbourhood
     opening = await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
     await district.gateway.endpoint.stop(silently=True)
     await district.engine.stop()
-    await nothing_left(neighbourhood, city)
+    await neighbourhood.nothing_left(city)
     ended = city.viewing.session(city.viewer, opening.view.session_id)
     assert ended.end_reason in (EndReason.MEDIA_LOST, EndReason.DEVICE_OFFLINE)
     await neighbourhood.until(lambda: DISTRICT not in city.gateway.peers)
@@ -163,5 +151,5 @@ async def test_a_city_that_dies_releases_the_camera_of_the_district(neighbourhoo
     camera = await known_above(neighbourhood, city, district, camera_row())
     await city.viewing.watch(city.viewer, Wish(DeviceId(CODE)))
     await city.gateway.endpoint.stop(silently=True)
-    await nothing_left(neighbourhood, district)
+    await neighbourhood.nothing_left(district)
     await neighbourhood.until(lambda: camera.calls.count == 0)

@@ -62,17 +62,6 @@ async def opened(
     return opening
 
 
-async def nothing_left(neighbourhood: Neighbourhood, platform: SmallPlatform) -> None:
-    await neighbourhood.until(
-        lambda: (
-            not len(platform.viewing.streams)
-            and not platform.transcoders.running
-            and not platform.gateway.ssrcs_in_use
-            and not platform.engine.native.streams()  # type: ignore[attr-defined]
-        )
-    )
-
-
 @pytest.mark.parametrize("faults", [{}, {"keeps_stamps": True}])
 async def test_pause_step_seek_and_speed_go_through_the_coder(
     neighbourhood: Neighbourhood, faults: dict[str, Any]
@@ -101,7 +90,7 @@ async def test_pause_step_seek_and_speed_go_through_the_coder(
     assert beyond == sorted(beyond)
     assert beyond[-1] - beyond[0] >= timedelta(seconds=3)
     assert all(second < at(1) for second in seconds if second < at(20)), "nothing of what was jumped over"
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     await neighbourhood.until(lambda: camera.calls.count == 0)
 
 
@@ -115,7 +104,7 @@ async def test_a_second_is_refused_at_the_cap_and_leaves_the_device_alone(
     assert (refusal.value.code, refusal.value.details["limit"]) == (50302, 1)
     await neighbourhood.until(lambda: camera.calls.count == 1)
     await platform.history.close(platform.viewer, opening.opening.view.session_id)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     await neighbourhood.until(lambda: camera.calls.count == 0)
 
 
@@ -127,7 +116,7 @@ async def test_it_is_shown_to_its_last_picture_and_its_end_is_said(neighbourhood
     frames = over.value.details["frames"]
     assert isinstance(frames, int)
     assert frames >= 25, "of fifty, those before the viewer came are left out"
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     view = platform.viewing.session(platform.viewer, opening.opening.view.session_id)
     assert view.end_reason is EndReason.FINISHED
     await neighbourhood.until(lambda: camera.calls.count == 0)
@@ -167,7 +156,7 @@ async def test_our_own_recording_is_coded_anew_and_stepped_through(neighbourhood
             await asyncio.sleep(0.02)
     assert (await steer(Action.STEP)).position_s > stepped.position_s
     await platform.history.close(platform.viewer, session_id)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def settled(count: Any) -> int:

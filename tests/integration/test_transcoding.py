@@ -72,16 +72,6 @@ async def camera(neighbourhood: Neighbourhood, platform: SmallPlatform, **change
     return made
 
 
-async def nothing_left(neighbourhood: Neighbourhood, platform: SmallPlatform) -> None:
-    await neighbourhood.until(
-        lambda: (
-            not len(platform.viewing.streams)
-            and not platform.transcoders.running
-            and not platform.engine.native.streams()  # type: ignore[attr-defined]
-        )
-    )
-
-
 async def test_h265_with_g711_is_shown_as_h264_with_aac_by_one_process(
     neighbourhood: Neighbourhood, platform: SmallPlatform
 ) -> None:
@@ -100,7 +90,7 @@ async def test_h265_with_g711_is_shown_as_h264_with_aac_by_one_process(
     for watched in (flv, fmp4):
         assert (watched.codec, watched.width, watched.height) == ("h264", 640, 360)
         assert watched.codes, "what is shown is the camera's own picture"
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_sound_alone_is_coded_anew_and_pictures_stay(
@@ -121,7 +111,7 @@ async def test_sound_alone_is_coded_anew_and_pictures_stay(
     watched = await watch_http(opening.urls[0][1], frames=10, timeout_s=15)
     assert (watched.codec, bool(watched.codes)) == ("h264", True)
     await platform.viewing.stop(platform.viewer, plain.view.session_id)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def sound_of(platform: SmallPlatform, stream_id: str) -> str:
@@ -144,7 +134,7 @@ async def test_sound_that_is_not_to_be_coded_passes_beside_pictures_that_are(
     assert opening.view.codec.video == "h264"
     assert await sound_of(platform, opening.view.stream_id) == "g711a"
     await platform.viewing.stop(platform.viewer, opening.view.session_id)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_who_wants_no_sound_gets_a_stream_that_has_none(
@@ -161,7 +151,7 @@ async def test_who_wants_no_sound_gets_a_stream_that_has_none(
     assert not kinds[flv.SOUND], kinds
     kinds = await tags_of(heard.urls[0][1], pictures=50)
     assert kinds[flv.SOUND] > 0, "the same camera is heard by who did not say so"
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def tags_of(url: str, *, pictures: int) -> Counter[int]:
@@ -209,7 +199,7 @@ async def test_a_request_that_is_given_up_while_the_codec_is_learnt_holds_nothin
     await asyncio.wait_for(begun.wait(), 15)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_a_full_house_is_refused_with_a_way_out_and_shared_all_the_same(
@@ -229,7 +219,7 @@ async def test_a_full_house_is_refused_with_a_way_out_and_shared_all_the_same(
     assert again.view.stream_id == first.view.stream_id
     for opening in (first, again):
         await platform.viewing.stop(platform.viewer, opening.view.session_id)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_a_process_that_dies_ends_its_viewers_with_the_reason(
@@ -246,7 +236,7 @@ async def test_a_process_that_dies_ends_its_viewers_with_the_reason(
             is EndReason.TRANSCODE_FAILED
         )
     )
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_a_process_that_hangs_is_ended_like_a_silent_stream(
@@ -263,7 +253,7 @@ async def test_a_process_that_hangs_is_ended_like_a_silent_stream(
             is EndReason.MEDIA_LOST
         )
     )
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     assert job._process.returncode is not None
 
 
@@ -279,7 +269,7 @@ async def test_the_camera_s_end_is_the_reason_of_those_who_watch_it_coded_anew(
             in (EndReason.MEDIA_LOST, EndReason.DEVICE_OFFLINE, EndReason.DEVICE_ENDED)
         )
     )
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_a_coder_that_is_behind_says_what_it_left_out(
@@ -310,7 +300,7 @@ async def test_a_coder_that_is_behind_says_what_it_left_out(
     (words,) = [one.text for one in noted.all() if isinstance(one, Note) and one.step == "transcoding"]
     assert "转码跟不上" in words
     await platform.viewing.stop(platform.viewer, opening.view.session_id)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     assert platform.transcoders.sums.skipped >= behind.skipped
     assert math.isnan(platform.transcoders.least_speed)
 
@@ -337,7 +327,7 @@ async def test_a_still_of_a_cold_stream_is_kept_and_the_stream_given_back(
     _, data = await platform.snapshots.show(platform.viewer, picture.id)
     assert (measure(data).width, measure(data).height) == (640, 360)
     await neighbourhood.until(lambda: made.calls.count == 0)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 async def test_a_still_is_a_view_and_nothing_comes_of_noise(

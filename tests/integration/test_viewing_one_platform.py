@@ -27,17 +27,6 @@ def wish(**changes: Any) -> Wish:
     return Wish(**{"device_id": DeviceId(CODE), "expire_s": 5, **changes})
 
 
-async def nothing_left(neighbourhood: Neighbourhood, platform: SmallPlatform) -> None:
-    """No stream, SSRC, engine stream or relay survives."""
-    await neighbourhood.until(
-        lambda: (
-            not len(platform.viewing.streams)
-            and not platform.gateway.ssrcs_in_use
-            and not platform.engine.native.streams()  # type: ignore[attr-defined]
-        )
-    )
-
-
 @pytest.fixture
 async def platform(neighbourhood: Neighbourhood) -> SmallPlatform:
     made: SmallPlatform = await neighbourhood.platform(PlatformPlan(PLATFORM))
@@ -58,7 +47,7 @@ async def test_a_picture_arrives_and_everything_is_released_after_the_viewer_lef
     watched = await watch_http(opening.urls[0][1], frames=4, timeout_s=10)
     assert watched.codec == "h264"
     await neighbourhood.until(lambda: camera.calls.count == 0)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     ended = platform.viewing.session(platform.viewer, opening.view.session_id)
     assert ended.end_reason is EndReason.VIEWER_LEFT
 
@@ -81,7 +70,7 @@ async def test_a_second_viewer_shares_the_stream_and_closing_one_leaves_the_othe
     assert not again.closed
     watched = await watch_http(second.urls[0][1], frames=3, timeout_s=10)
     assert watched.codec == "h264"
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
 
 
 @pytest.mark.parametrize("delivery", [Delivery.WS_FLV, Delivery.WS_FMP4])
@@ -94,7 +83,7 @@ async def test_a_picture_comes_by_websocket(
     ((named, url),) = opening.urls
     assert (named, url.partition(":")[0]) == (delivery, "ws")
     assert (await watch_http(url, frames=4, timeout_s=10)).codec == "h264"
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     ended = platform.viewing.session(platform.viewer, opening.view.session_id)
     assert ended.end_reason is EndReason.VIEWER_LEFT
 
@@ -143,7 +132,7 @@ async def test_each_failure_has_its_own_answer_and_leaves_nothing(
     assert view.end_reason is EndReason.FAILED
     if code == 50201:
         assert caught.value.details["sipStatus"] == 486
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     await neighbourhood.until(lambda: camera.calls.count == 0)
 
 
@@ -158,7 +147,7 @@ async def test_a_camera_that_dies_in_the_middle_ends_the_session_with_its_reason
         await watch_http(opening.urls[0][1], frames=500, timeout_s=10)
     ended = platform.viewing.session(platform.viewer, opening.view.session_id)
     assert ended.end_reason in (EndReason.MEDIA_LOST, EndReason.DEVICE_OFFLINE)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     with pytest.raises(Unavailable) as caught:
         async with asyncio.timeout(15):
             while True:
@@ -207,7 +196,7 @@ async def test_an_address_that_is_not_opened_in_time_expires(
     await neighbourhood.camera(platform, ROW)
     await neighbourhood.known(platform, CODE)
     opening = await platform.viewing.watch(platform.viewer, wish(expire_s=1))
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)
     ended = platform.viewing.session(platform.viewer, opening.view.session_id)
     assert ended.end_reason is EndReason.EXPIRED
 
@@ -240,4 +229,4 @@ async def test_an_abandoned_request_cancels_the_call(
     await neighbourhood.until(lambda: bool(platform.gateway.ssrcs_in_use))
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    await nothing_left(neighbourhood, platform)
+    await neighbourhood.nothing_left(platform)

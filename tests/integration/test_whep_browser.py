@@ -6,8 +6,7 @@ import asyncio
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import msgspec
@@ -85,14 +84,6 @@ async def platform(neighbourhood: Neighbourhood) -> SmallPlatform:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[NodeProcess]:
-    made = NodeProcess(tmp_path, PLATFORM)
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
 async def page() -> AsyncIterator[Page]:
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -124,11 +115,11 @@ async def test_pictures_are_decoded_sound_arrives_and_leaving_is_noticed(
 
 
 async def test_it_is_the_same_where_another_process_carries_the_stream(
-    neighbourhood: Neighbourhood, node: NodeProcess, page: Page
+    neighbourhood: Neighbourhood, mortal: NodeProcess, page: Page
 ) -> None:
-    world = await world_of(neighbourhood, node.account())
+    world = await world_of(neighbourhood, mortal.account())
     opening = await watched_and_left(neighbourhood, world.platform, page)
-    assert opening.urls[0][1].startswith(f"{node.viewer_url}/whep/")
+    assert opening.urls[0][1].startswith(f"{mortal.viewer_url}/whep/")
     assert world.platform.engine.open_streams == 0
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from tongshi.gateways.media.nodes.farm import OwnAccount
 from tongshi.testing.small_platform import RTSP_UDP_PORTS
@@ -92,6 +93,15 @@ class NodeProcess:
         started = self._started(output)
         self.control_port = int(started["control"].rpartition(":")[2])
         self.viewer_port = int(started["viewers"].rpartition(":")[2])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop it, unless it was killed; it must end in order."""
+        if self.is_running:
+            assert self.stop() == 0
 
     def kill(self) -> None:
         """Kill it: nothing is said to anybody."""

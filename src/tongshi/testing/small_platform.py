@@ -165,7 +165,8 @@ class SmallPlatform:
             self.clock,
         )
         guard = SharingGuard(access, archive, self.clock)
-        self.engine = AsyncEngine(Engine(webrtc_host=HOST), HOST, shared_port=plan.rtp_shared_port)
+        self._native = Engine(webrtc_host=HOST)
+        self.engine = AsyncEngine(self._native, HOST, shared_port=plan.rtp_shared_port)
         self.transcoders = Transcoders(1)
         self.farm = Farm(self.engine, plan.farm, lambda: self.viewing.tickets, self.clock)
         self.record = RecordingRecord(db, self.clock, plan.id)
@@ -247,6 +248,22 @@ class SmallPlatform:
         await platform.gateway.start()
         await platform.recorder.start()
         return platform
+
+    @property
+    def carried(self) -> dict[str, int]:
+        """What it holds for viewers, talkers and platforms above, by kind."""
+        return {
+            "streams": len(self.viewing.streams),
+            "engine streams": len(self._native.streams()),
+            "SSRCs": self.gateway.ssrcs_in_use,
+            "recordings": len(self.gateway.history),
+            "relays": self.gateway.relays,
+            "broadcasts": len(self.gateway.broadcasts),
+            "voices": len(self.voice),
+            "talkers": len(self.voice.talkers),
+            "transcoders": self.transcoders.running,
+            "downloads": len(list(self.folder.glob("downloads/*"))),
+        }
 
     async def stop(self) -> None:
         """Stop; nothing is left."""
