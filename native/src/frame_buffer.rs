@@ -42,8 +42,8 @@ impl Default for FrameBuffer {
 impl FrameBuffer {
     /// Begin a frame of about `size` bytes, or about as large as the last one of which nobody could say.
     ///
-    /// One that becomes larger is copied to where there is room. What is never used of a block is bounded by what came:
-    /// half of it by the largest `size`, and more only by a frame that was as large.
+    /// One that becomes larger is copied to where there is room. So a header can claim no more than half a block, and what
+    /// is expected beyond that came once: memory that nothing uses is bounded by what was received.
     pub fn begin(&mut self, size: Option<u16>) {
         self.clear();
         self.is_expected = size.is_none();
