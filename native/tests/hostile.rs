@@ -67,11 +67,12 @@ fn a_header_that_claims_much_keeps_no_more_memory_than_came() {
         demuxer.push(&payload, n.into(), false, &mut |frame| frames.push(frame));
     }
     assert!(frames.len() > 50, "{}", frames.len());
-    // Small frames share a block; the last one of each answers for it.
-    let small: Vec<Bytes> = frames.into_iter().skip(1).map(|frame| frame.data).collect();
-    let came: usize = small.iter().map(Bytes::len).sum();
-    let held: usize = small.into_iter().map(|data| Vec::from(data).capacity()).sum();
-    assert!(held < 2 * came + 2 * (128 << 10), "{held} for {came}");
+    // Frames share a block, and the last one of each answers for it. The large one grew by doubling, and what is expected
+    // next is an eighth more than it.
+    drop(demuxer);
+    let came: usize = frames.iter().map(|frame| frame.data.len()).sum();
+    let held: usize = frames.into_iter().map(|frame| Vec::from(frame.data).capacity()).sum();
+    assert!(held < 4 * came, "{held} for {came}");
 }
 
 #[test]
