@@ -99,8 +99,8 @@ class NodeProcess:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Stop it, unless it was killed; it must end in order."""
-        if self.is_running:
+        """Stop it, unless it was killed; one that ended by itself did not end in order."""
+        if self._process is not None:
             assert self.stop() == 0
 
     def kill(self) -> None:
@@ -108,6 +108,7 @@ class NodeProcess:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        self._process = None
 
     def stop(self) -> int:
         """Stop it in order; its exit code."""
